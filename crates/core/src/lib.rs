@@ -1,0 +1,36 @@
+//! The nouns and the seams of kiln; no I/O.
+//!
+//! Every other crate speaks in these words: a [`Digest`] names bytes, an [`Op`] is what a step does, a
+//! [`StepGraph`] is what a Dockerfile means, a [`Snapshot`] is what a step left behind, a [`RunSpec`] is what
+//! the runner is told, an [`Event`] is what a build says while it goes on.
+
+mod cancel;
+mod canonical;
+mod config;
+mod digest;
+mod event;
+mod graph;
+mod io_error;
+mod op;
+mod pattern;
+mod platform;
+mod reference;
+mod run;
+mod snapshot;
+
+pub use cancel::{Cancel, CancelGuard};
+pub use canonical::{Canonical, ENCODING_VERSION, Encode, Purpose};
+pub use config::{ContainerConfig, History, ImageConfig, RootFs};
+pub use digest::{Digest, DigestError, DigestHasher};
+pub use event::{CacheMountState, Event, EventSink, LogStream, StepOutcome};
+pub use graph::{Step, StepGraph, StepId, StepInfo};
+pub use io_error::{IoError, IoResultExt};
+pub use op::{
+    Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, ImageOp, InlineFile, Mount,
+    MountKind, Network, Op, RunOp, Selection, Sharing, Tmpfs, WorkdirOp,
+};
+pub use pattern::{IgnoreList, Pattern, PatternError};
+pub use platform::{Platform, PlatformError};
+pub use reference::{ImageRef, ReferenceError};
+pub use run::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, StepUsage};
+pub use snapshot::{Layer, LayerId, Snapshot};

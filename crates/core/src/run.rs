@@ -1,0 +1,139 @@
+//! What the runner is told: one process in one prepared world, as plain data.
+//!
+//! Mounts are data until the last moment; nothing but a [`RunSpec`] decides what a step's process sees.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One process to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// Mounts over it, in order.
+    pub mounts: Vec<MountSpec>,
+    /// Argument vector; the first is looked up in the environment's PATH inside the root.
+    pub args: Vec<String>,
+    /// The whole environment. HOME is added from the user's passwd entry if missing.
+    pub env: Vec<(String, String)>,
+    /// Absolute working directory inside the root; made if missing.
+    pub cwd: String,
+    /// `user[:group]`, names or numbers, looked up inside the root; empty for root.
+    pub user: String,
+    /// UTS host name.
+    pub hostname: String,
+    /// Whether the process gets only an isolated `lo`; otherwise it shares kiln's network.
+    pub isolate_network: bool,
+    /// Whether it gets a new terminal as its controlling terminal, instead of pipes.
+    pub tty: bool,
+    /// Whether the caller's standard input is passed on; otherwise it is /dev/null.
+    pub stdin: bool,
+    /// Whether the root file system is mounted read-only.
+    pub read_only: bool,
+}
+
+/// A root file system in overlay form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// Layer directories, lowest first. Empty for scratch.
+    pub lower: Vec<PathBuf>,
+    /// Receives what the process changes. Fresh and empty.
+    pub upper: PathBuf,
+    /// Overlay's work directory: on the same file system, empty.
+    pub work: PathBuf,
+}
+
+/// One mount inside the root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Absolute path inside the root, resolved there (symbolic links cannot lead out).
+    pub target: String,
+    /// What is mounted.
+    pub kind: MountSpecKind,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSpecKind {
+    /// A host directory or file.
+    Bind {
+        /// The directory or file. It may itself be a symbolic link's target only if resolved by the caller.
+        source: PathBuf,
+        /// Whether writing is refused.
+        read_only: bool,
+    },
+    /// A directory inside a stack of layers; writes, if allowed, go to a throw-away upper directory.
+    Layers {
+        /// Layer directories, lowest first.
+        lower: Vec<PathBuf>,
+        /// Path inside them, absolute.
+        path: String,
+        /// For a writable mount: an upper and a work directory, fresh, on one file system, that the caller
+        /// deletes afterwards.
+        scratch: Option<(PathBuf, PathBuf)>,
+    },
+    /// A host directory whose changes are thrown away (`bind,rw` of a build context).
+    Scratch {
+        /// The directory.
+        source: PathBuf,
+        /// Upper and work directory, fresh, on one file system, that the caller deletes afterwards.
+        scratch: (PathBuf, PathBuf),
+    },
+    /// Memory, empty, `nosuid`, mode 1777.
+    Tmpfs {
+        /// Bytes; the kernel's default if none.
+        size: Option<u64>,
+    },
+    /// A small read-only file with this content.
+    File {
+        /// Content.
+        content: String,
+        /// Permission bits.
+        mode: u32,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// By exit(2).
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// Returns whether it ended with exit code 0.
+    pub fn success(self) -> bool {
+        self == Self::Code(0)
+    }
+
+    /// Returns what a shell would report: the code, or 128 + the signal.
+    pub const fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// What a step used: the process and all it waited for, by getrusage(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepUsage {
+    /// CPU time in user mode, microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, microseconds.
+    pub system_us: u64,
+    /// Peak resident memory of the largest process, KiB.
+    pub peak_rss_kib: u64,
+}

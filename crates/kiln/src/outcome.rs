@@ -1,0 +1,60 @@
+//! What a build made.
+
+use kiln_core::{Digest, ImageRef, Platform, StepUsage};
+use serde::{Deserialize, Serialize};
+
+/// A finished build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildOutcome {
+    /// Digest of what the tags point to: the manifest, or the index of several platforms. None where only files
+    /// were asked for (`type=local`).
+    pub digest: Option<Digest>,
+    /// The images, in the order of the platforms.
+    pub images: Vec<BuiltImage>,
+    /// Names they were given.
+    pub tags: Vec<ImageRef>,
+    /// Each step that took part.
+    pub steps: Vec<StepReport>,
+    /// Wall time of the whole, microseconds.
+    pub duration_us: u64,
+}
+
+/// One platform's image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltImage {
+    /// For which platform.
+    pub platform: Platform,
+    /// Its manifest.
+    pub manifest: Digest,
+    /// Its configuration: docker's image id.
+    pub config: Digest,
+    /// Bytes of its compressed layers.
+    pub size: u64,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// As in the events.
+    pub step: u32,
+    /// `[build 2/4] RUN make`.
+    pub title: String,
+    /// Whether it ran.
+    pub verdict: CacheVerdict,
+    /// Wall time, microseconds; 0 for a hit.
+    pub duration_us: u64,
+    /// What its process used, if it had one.
+    pub usage: Option<StepUsage>,
+}
+
+/// Whether a step ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheVerdict {
+    /// Its result was there.
+    Hit,
+    /// It ran.
+    Ran,
+    /// Nothing needed it.
+    Unneeded,
+}

@@ -1,0 +1,106 @@
+//! What a build is asked to do, as plain data that crosses process boundaries.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kiln_core::{ImageRef, Platform};
+use serde::{Deserialize, Serialize};
+
+/// One build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRequest {
+    /// The store's directory.
+    pub root: PathBuf,
+    /// The main build context.
+    pub context: PathBuf,
+    /// Where the Dockerfile is.
+    pub dockerfile: DockerfileSource,
+    /// `--build-context NAME=...`.
+    pub build_contexts: BTreeMap<String, ContextSource>,
+    /// `--build-arg NAME=VALUE`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label NAME=VALUE`.
+    pub labels: BTreeMap<String, String>,
+    /// `--target`; the last stage if none.
+    pub target: Option<String>,
+    /// `--platform`; this machine's if empty.
+    pub platforms: Vec<Platform>,
+    /// `--tag`.
+    pub tags: Vec<ImageRef>,
+    /// `--no-cache`: step records are not looked up; cache mounts keep what they hold.
+    pub no_cache: bool,
+    /// `--output`. Without one the image is kept in the local image store.
+    pub outputs: Vec<Output>,
+    /// Steps that run at once; the number of processors if none.
+    pub jobs: Option<usize>,
+    /// Clamps and replaces times in what is made, seconds since 1970 (SOURCE_DATE_EPOCH,
+    /// <https://reproducible-builds.org/specs/source-date-epoch/>).
+    pub source_date_epoch: Option<u64>,
+    /// How registries are reached.
+    pub registry: RegistryOptions,
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DockerfileSource {
+    /// A file on this machine.
+    Path(PathBuf),
+    /// Its text.
+    Text(String),
+}
+
+/// What a named build context stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContextSource {
+    /// A directory.
+    Directory(PathBuf),
+    /// `oci-layout://PATH[:TAG][@DIGEST]`: an image in a layout directory or archive.
+    OciLayout {
+        /// The directory, or a tar of one.
+        path: PathBuf,
+        /// Which of several: the value of `org.opencontainers.image.ref.name`.
+        tag: Option<String>,
+        /// Which of several.
+        digest: Option<kiln_core::Digest>,
+    },
+    /// `docker-image://REF`.
+    Image(ImageRef),
+}
+
+/// What to make of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// An OCI image layout.
+    Oci {
+        /// File or directory; none is standard output.
+        dest: Option<PathBuf>,
+        /// Whether it is an archive.
+        tar: bool,
+    },
+    /// What `docker load` takes.
+    Docker {
+        /// File; none is standard output.
+        dest: Option<PathBuf>,
+    },
+    /// The files of the image in a directory.
+    Local {
+        /// Directory.
+        dest: PathBuf,
+    },
+    /// The files of the image in a tar.
+    Tar {
+        /// File; none is standard output.
+        dest: Option<PathBuf>,
+    },
+    /// The local image store.
+    Image,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryOptions {
+    /// Per registry host, the mirrors to try first, in order: `http://127.0.0.1:5000`.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts reached by plain http.
+    pub insecure: Vec<String>,
+}

@@ -1,0 +1,1 @@
+//! OCI image config, manifest, index, layout directories and archives.

@@ -1,0 +1,1 @@
+//! Keys, scheduling and cache look-up over a step graph.

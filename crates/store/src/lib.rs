@@ -1,0 +1,1 @@
+//! Everything on disk: blobs, snapshots, layers, cache mounts, records.

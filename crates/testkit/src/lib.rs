@@ -1,0 +1,1 @@
+//! Strict fakes, fixtures as text and conformance suites; for tests only.

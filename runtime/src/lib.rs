@@ -1,0 +1,1 @@
+//! Enter the user namespace; run one process in fresh namespaces.
