@@ -1,0 +1,185 @@
+//! Owners (and device numbers) that the file system cannot hold, recorded beside the files.
+//!
+//! Where kiln has a single id, chown(2) is impossible; where it is not real root, mknod(2) of a device is. Then a
+//! file says in the xattr `user.kiln.stat` what it stands for, as `uid:gid:mode` or `uid:gid:mode:major:minor`
+//! (ids decimal; mode octal, type bits included). Overlay copies `user.*` xattrs up, so the record survives the
+//! steps that follow. The permission bits of the file itself always count, because chmod(2) works; of the recorded
+//! mode only the type is read. Symbolic links can have no such xattr: their owners stand in `owners.json` beside the
+//! layer's tree. It is the same idea as containers/storage's `user.containers.override_stat`
+//! (<https://github.com/containers/storage/blob/main/pkg/idtools/idtools.go>).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use kiln_core::{IoError, IoResultExt as _};
+use rustix::fs::{FileType, Stat, XattrFlags, fgetxattr, fremovexattr, fsetxattr, lgetxattr};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{Ids, OWNERS_FILE};
+
+/// The xattr that holds the record.
+pub const STAT_XATTR: &str = "user.kiln.stat";
+
+/// What a file stands for: as a layer's tar has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Type and permission bits, as in `st_mode`.
+    pub mode: u32,
+    /// Major and minor number; 0 but for devices.
+    pub device: (u32, u32),
+}
+
+impl Owner {
+    /// Returns what the file itself says.
+    pub fn of_stat(stat: &Stat) -> Self {
+        let device = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+            }
+            _ => (0, 0),
+        };
+        Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode, device }
+    }
+
+    /// Returns the type that the file stands for.
+    pub fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    fn with_record(self, record: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(record).ok()?.split(':');
+        let uid = parts.next()?.parse().ok()?;
+        let gid = parts.next()?.parse().ok()?;
+        let mode = u32::from_str_radix(parts.next()?, 8).ok()?;
+        let device = match (parts.next(), parts.next(), parts.next()) {
+            (None, None, None) => (0, 0),
+            (Some(major), Some(minor), None) => (major.parse().ok()?, minor.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self { uid, gid, mode: mode & TYPE | self.mode & !TYPE, device })
+    }
+
+    fn to_record(self) -> String {
+        let Self { uid, gid, mode, device: (major, minor) } = self;
+        match self.file_type() {
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                format!("{uid}:{gid}:{mode:o}:{major}:{minor}")
+            }
+            _ => format!("{uid}:{gid}:{mode:o}"),
+        }
+    }
+}
+
+const TYPE: u32 = 0o170_000;
+
+/// Returns what the open file stands for: its record, or else `stat`, which must be its own.
+///
+/// # Errors
+/// The xattr cannot be read.
+pub fn of(file: impl AsFd, stat: &Stat) -> io::Result<Owner> {
+    let mut buffer = [0_u8; 80];
+    found(fgetxattr(file, STAT_XATTR, &mut buffer), &buffer, stat)
+}
+
+/// Returns what the file at `path` (not followed) stands for. For symbolic links see [`LinkOwners`].
+///
+/// # Errors
+/// The xattr cannot be read.
+pub fn of_path(path: &Path, stat: &Stat) -> io::Result<Owner> {
+    if !can_hold(FileType::from_raw_mode(stat.st_mode)) {
+        return Ok(Owner::of_stat(stat));
+    }
+    let mut buffer = [0_u8; 80];
+    found(lgetxattr(path, STAT_XATTR, &mut buffer), &buffer, stat)
+}
+
+/// Makes the open file or directory, whose `stat` is given, belong to `uid` and `gid`: by chown(2), or where the ids are single by a
+/// record, which is left out (or taken away) where the file says the same. chown(2) clears set-id bits and
+/// capabilities: set modes and xattrs afterwards.
+///
+/// # Errors
+/// A system call failed.
+pub fn set(ids: Ids, file: impl AsFd, stat: &Stat, uid: u32, gid: u32) -> io::Result<()> {
+    let same = (stat.st_uid, stat.st_gid) == (uid, gid);
+    match ids {
+        Ids::Full if same => Ok(()),
+        Ids::Full => Ok(rustix::fs::fchown(
+            file,
+            Some(rustix::fs::Uid::from_raw(uid)),
+            Some(rustix::fs::Gid::from_raw(gid)),
+        )?),
+        Ids::Single => record(file, &Owner { uid, gid, mode: stat.st_mode, device: (0, 0) }, stat),
+    }
+}
+
+/// Records what the open file stands for; takes a record away where the file itself says the same.
+///
+/// # Errors
+/// The xattr cannot be written.
+pub fn record(file: impl AsFd, owner: &Owner, stat: &Stat) -> io::Result<()> {
+    let (own, wanted) = (Owner::of_stat(stat), *owner);
+    if (own.uid, own.gid, own.file_type(), own.device)
+        == (wanted.uid, wanted.gid, wanted.file_type(), wanted.device)
+    {
+        return match fremovexattr(file, STAT_XATTR) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+    }
+    Ok(fsetxattr(file, STAT_XATTR, owner.to_record().as_bytes(), XattrFlags::empty())?)
+}
+
+/// Owners of the symbolic links (and fifos and devices) of one layer, which can carry no `user.*` xattr: by path
+/// in the layer, without leading slash. Links that are not listed belong to whom the file system says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LinkOwners(pub BTreeMap<PathBuf, (u32, u32)>);
+
+impl LinkOwners {
+    /// Reads the list of the layer in `dir` (the directory that holds the tree).
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, IoError> {
+        let path = dir.join(OWNERS_FILE);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from).at("read", path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).at("read", path),
+        }
+    }
+
+    /// Writes the list, if there is anything in it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<(), IoError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let path = dir.join(OWNERS_FILE);
+        let text = serde_json::to_vec(self).map_err(io::Error::from).at("write", &path)?;
+        std::fs::write(&path, text).at("write", path)
+    }
+}
+
+/// Only regular files and directories can have `user.*` xattrs: xattr(7).
+fn can_hold(kind: FileType) -> bool {
+    matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+fn found(got: Result<usize, Errno>, buffer: &[u8], stat: &Stat) -> io::Result<Owner> {
+    let own = Owner::of_stat(stat);
+    match got {
+        Ok(length) => Ok(own.with_record(&buffer[..length]).unwrap_or(own)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(own),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,116 @@
+//! Half-made things: each process has a directory of its own, locked while it lives, removed by whoever comes next.
+
+use std::hash::BuildHasher as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kiln_core::{IoError, IoResultExt as _};
+
+use crate::lock::FileLock;
+
+/// The scratch directory of one open store, made when first needed.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// `tmp` of the store.
+    area: PathBuf,
+    own: OnceLock<Own>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Own {
+    path: PathBuf,
+    _lock: FileLock,
+}
+
+impl Scratch {
+    pub(crate) fn new(area: PathBuf) -> Self {
+        Self { area, own: OnceLock::new(), next: AtomicU64::new(0) }
+    }
+
+    /// Returns a path in this process's directory that nothing has yet.
+    pub(crate) fn path(&self) -> Result<PathBuf, IoError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Ok(self.dir()?.join(number.to_string()))
+    }
+
+    fn dir(&self) -> Result<&Path, IoError> {
+        if let Some(own) = self.own.get() {
+            return Ok(&own.path);
+        }
+        let own = self.make()?;
+        let mut fresh = Some(own);
+        let kept = self.own.get_or_init(|| fresh.take().expect("set just above"));
+        // Another thread was faster: its directory is used, this one goes.
+        if let Some(surplus) = fresh {
+            let _ = std::fs::remove_dir(&surplus.path);
+        }
+        Ok(&kept.path)
+    }
+
+    fn make(&self) -> Result<Own, IoError> {
+        loop {
+            let path = self.area.join(format!("{}-{}", std::process::id(), random_name()));
+            std::fs::create_dir(&path).at("create", &path)?;
+            // Between the two calls a sweep may have taken it for a dead one's.
+            match FileLock::try_exclusive_dir(&path)? {
+                Some(lock) => return Ok(Own { path, _lock: lock }),
+                None => continue,
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(own) = self.own.get() {
+            remove_tree(&own.path);
+        }
+    }
+}
+
+/// Removes the directories in `area` that belong to dead processes.
+pub(crate) fn sweep(area: &Path) -> Result<(), IoError> {
+    let entries = match std::fs::read_dir(area) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).at("read", area),
+    };
+    for entry in entries {
+        let path = entry.at("read", area)?.path();
+        if let Some(lock) = FileLock::try_exclusive_dir(&path)? {
+            remove_tree(&path);
+            drop(lock);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a tree whatever its modes are; what cannot be removed stays for the next sweep.
+pub(crate) fn remove_tree(path: &Path) {
+    if std::fs::remove_dir_all(path).is_ok() {
+        return;
+    }
+    // A directory without permissions (overlay's work/work has mode 0) stops a user who is not root.
+    open_up(path);
+    let _ = std::fs::remove_dir_all(path);
+}
+
+/// Sixteen hexadecimal digits that no one else draws.
+pub(crate) fn random_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // RandomState takes its keys from the system's random source.
+    format!("{:016x}", std::hash::RandomState::new().hash_one((std::process::id(), count)))
+}
+
+fn open_up(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One store, opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_core::{IoError, IoResultExt as _, LayerId};
+
+use crate::error::StoreError;
+use crate::layout::{self, FORMAT, FORMAT_FILE, Ids, Layout};
+use crate::scratch::{self, Scratch};
+
+/// One directory with everything kiln keeps. Cheap to clone; safe to use from many threads and processes at once.
+#[derive(Debug, Clone)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) layout: Layout,
+    pub(crate) scratch: Scratch,
+}
+
+impl Store {
+    /// Opens the store in `root`, making it if there is none; removes what dead processes left half-made, and what
+    /// was not synced when the machine last went down.
+    ///
+    /// # Errors
+    /// The store was written by a newer kiln, the directory holds something else, or a system call failed.
+    pub fn open(root: &Path, ids: Ids) -> Result<Self, StoreError> {
+        let layout = Layout { root: std::path::absolute(root).at("find", root)?, ids };
+        make(&layout)?;
+        scratch::sweep(&layout.at(layout::SCRATCH))?;
+        let scratch = Scratch::new(layout.at(layout::SCRATCH));
+        Ok(Self(Arc::new(Inner { layout, scratch })))
+    }
+
+    /// Returns the store's directory, absolute.
+    pub fn root(&self) -> &Path {
+        &self.0.layout.root
+    }
+
+    /// Returns which owners its layers can have.
+    pub fn ids(&self) -> Ids {
+        self.0.layout.ids
+    }
+
+    /// Returns the directory of a layer's tree, in overlay form. It need not be there.
+    pub fn layer_dir(&self, layer: &LayerId) -> PathBuf {
+        self.0.layout.layer(layer).join(layout::TREE)
+    }
+
+    /// Returns a fresh path on the store's file system for something half-made; it is removed when the process has ended.
+    pub(crate) fn scratch_path(&self) -> Result<PathBuf, IoError> {
+        self.0.scratch.path()
+    }
+}
+
+fn make(layout: &Layout) -> Result<(), StoreError> {
+    let format = layout.at(FORMAT_FILE);
+    match std::fs::read_to_string(&format) {
+        Ok(text) => {
+            // An empty or odd file is that of a store: the machine went down while it was made.
+            let found = text.trim().parse().unwrap_or(FORMAT);
+            if found > FORMAT {
+                return Err(StoreError::NewerFormat { root: layout.root.clone(), found, known: FORMAT });
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if is_foreign(&layout.root)? {
+                return Err(StoreError::NotAStore { root: layout.root.clone() });
+            }
+        }
+        Err(error) => return Err(error).at("read", format)?,
+    }
+    let owned = layout.ids.dir();
+    let layers = format!("{owned}/{}", layout::LAYERS);
+    let records = format!("{owned}/{}", layout::RECORDS);
+    let dirs = [
+        layout::BLOBS,
+        layout::RECORDS,
+        layout::IMAGES,
+        layout::LOCKS,
+        layout::PINS,
+        layout::SCRATCH,
+        layout::PENDING,
+        &layers,
+        &records,
+    ];
+    // The newest directory of all stands for the rest: one call where everything is there.
+    if layout.at(&records).is_dir() && format.exists() {
+        return Ok(());
+    }
+    for dir in dirs {
+        let path = layout.at(dir);
+        std::fs::create_dir_all(&path).at("create", path)?;
+    }
+    Ok(std::fs::write(&format, format!("{FORMAT}\n")).at("write", format)?)
+}
+
+/// Whether the directory holds files that no store has: then it is a mistake to fill it.
+fn is_foreign(root: &Path) -> Result<bool, IoError> {
+    const OWN: [&str; 8] = ["blobs", "records", "images", "locks", "pins", "tmp", "pending", "lost+found"];
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).at("read", root),
+    };
+    for entry in entries {
+        let name = entry.at("read", root)?.file_name();
+        let own = |own: &str| name.as_os_str() == own;
+        if !OWN.into_iter().any(own) && !own(Ids::Full.dir()) && !own(Ids::Single.dir()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
