@@ -1,0 +1,195 @@
+//! The threads of one build.
+//!
+//! A step that is executed has a thread of its own: what the runner does to it (namespaces, a parent-death signal)
+//! concerns that thread for the whole step. Hashing and look-ups share a few threads that live as long as the build.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, Scope};
+use std::time::Duration;
+
+use kiln_core::Digest;
+
+use crate::Finished;
+use crate::task::{DigestTask, Fault, LookTask, Looked, RunTask, Tools};
+
+/// Hands tasks to threads and takes their results.
+pub(crate) struct Crew<'scope, 'env, 'g, E> {
+    scope: &'scope Scope<'scope, 'env>,
+    tools: &'env Tools<'env, E>,
+    desk: &'env Desk<'g>,
+    send: Sender<Done<E>>,
+    receive: Receiver<Done<E>>,
+    clerks: usize,
+    most_clerks: usize,
+    /// Digests and look-ups given and not returned.
+    asked: usize,
+    /// Steps running.
+    pub(crate) running: usize,
+}
+
+/// A task that returned.
+pub(crate) enum Done<E> {
+    Digested {
+        content: usize,
+        asker: usize,
+        result: Result<Digest, Fault<E>>,
+    },
+    Looked {
+        node: usize,
+        result: Result<Looked, Fault<E>>,
+    },
+    Ran {
+        node: usize,
+        result: Result<Finished, Fault<E>>,
+        duration: Duration,
+    },
+    /// The build was cancelled before the task began.
+    Skipped,
+    /// The worker or the index panicked.
+    Panicked {
+        ran: bool,
+        payload: Box<dyn Any + Send>,
+    },
+}
+
+/// A short task.
+pub(crate) enum Question<'g> {
+    Digest(DigestTask<'g>),
+    Look(LookTask<'g>),
+}
+
+/// Where short tasks wait for a clerk.
+pub(crate) struct Desk<'g> {
+    queue: Mutex<Queue<'g>>,
+    bell: Condvar,
+}
+
+struct Queue<'g> {
+    questions: VecDeque<Question<'g>>,
+    closed: bool,
+}
+
+impl<'g> Desk<'g> {
+    pub(crate) fn new() -> Self {
+        let queue = Queue { questions: VecDeque::new(), closed: false };
+        Self { queue: Mutex::new(queue), bell: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<'g>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Question<'g>> {
+        let queue = self.lock();
+        let waiting = |queue: &mut Queue<'g>| queue.questions.is_empty() && !queue.closed;
+        let mut queue = self.bell.wait_while(queue, waiting).unwrap_or_else(PoisonError::into_inner);
+        queue.questions.pop_front()
+    }
+}
+
+impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
+    pub(crate) fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        tools: &'env Tools<'env, E>,
+        desk: &'env Desk<'g>,
+        jobs: usize,
+    ) -> Self
+    where
+        E: 'scope,
+    {
+        let (send, receive) = channel();
+        let most_clerks = jobs.max(2);
+        Self { scope, tools, desk, send, receive, clerks: 0, most_clerks, asked: 0, running: 0 }
+    }
+
+    /// Hands over a short task. Fails if there is no thread at all for it.
+    pub(crate) fn ask(&mut self, question: Question<'g>) -> io::Result<()> {
+        if self.asked >= self.clerks && self.clerks < self.most_clerks {
+            match self.hire() {
+                Ok(()) => self.clerks += 1,
+                Err(error) if self.clerks == 0 => return Err(error),
+                Err(_) => self.most_clerks = self.clerks,
+            }
+        }
+        self.asked += 1;
+        self.desk.lock().questions.push_back(question);
+        self.desk.bell.notify_one();
+        Ok(())
+    }
+
+    /// Runs a step on a thread of its own.
+    pub(crate) fn run(&mut self, task: RunTask<'g>) -> io::Result<()> {
+        let (tools, send) = (self.tools, self.send.clone());
+        let work = move || {
+            let node = task.node;
+            let done = match catch_unwind(AssertUnwindSafe(|| tools.run(&task))) {
+                Ok((result, duration)) => Done::Ran { node, result, duration },
+                Err(payload) => Done::Panicked { ran: true, payload },
+            };
+            // The receiver is gone only if the owner panicked.
+            let _ = send.send(done);
+        };
+        Builder::new().name("step".to_owned()).spawn_scoped(self.scope, work)?;
+        self.running += 1;
+        Ok(())
+    }
+
+    /// Waits for the next task to return; none if there is none.
+    pub(crate) fn next(&mut self) -> Option<Done<E>> {
+        if self.asked + self.running == 0 {
+            return None;
+        }
+        let done = self.receive.recv().ok()?;
+        match done {
+            Done::Ran { .. } | Done::Panicked { ran: true, .. } => self.running -= 1,
+            Done::Digested { .. } | Done::Looked { .. } | Done::Skipped | Done::Panicked { .. } => {
+                self.asked -= 1
+            }
+        }
+        Some(done)
+    }
+
+    fn hire(&self) -> io::Result<()> {
+        let (tools, desk, send) = (self.tools, self.desk, self.send.clone());
+        let work = move || {
+            while let Some(question) = desk.next() {
+                let done = match catch_unwind(AssertUnwindSafe(|| answer(tools, question))) {
+                    Ok(done) => done,
+                    Err(payload) => Done::Panicked { ran: false, payload },
+                };
+                if send.send(done).is_err() {
+                    return;
+                }
+            }
+        };
+        Builder::new().name("look".to_owned()).spawn_scoped(self.scope, work)?;
+        Ok(())
+    }
+}
+
+impl<E> Drop for Crew<'_, '_, '_, E> {
+    /// Ends the build's threads, also when the owner panics: the scope waits for them.
+    fn drop(&mut self) {
+        self.tools.cancel.cancel();
+        self.desk.lock().closed = true;
+        self.desk.bell.notify_all();
+    }
+}
+
+fn answer<E: Display + Send>(tools: &Tools<'_, E>, question: Question<'_>) -> Done<E> {
+    if tools.cancel.is_cancelled() {
+        return Done::Skipped;
+    }
+    match question {
+        Question::Digest(task) => {
+            Done::Digested { content: task.content, asker: task.asker, result: tools.digest(&task) }
+        }
+        Question::Look(task) => Done::Looked { node: task.node, result: tools.look(&task) },
+    }
+}

@@ -1,0 +1,134 @@
+//! What the schedule knows of one step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kiln_core::{Digest, Op, Selection, Step, StepGraph, StepId};
+
+use crate::Finished;
+
+/// A step and how far it is. Steps are named by their position in the graph.
+pub(crate) struct Node<'g> {
+    pub(crate) id: StepId,
+    pub(crate) step: &'g Step,
+    pub(crate) root: Option<usize>,
+    /// In the order of [`Op::sources`].
+    pub(crate) sources: Vec<Source>,
+    /// Those that are no contexts.
+    pub(crate) seeds: Vec<usize>,
+    pub(crate) phase: Phase,
+    /// How many things it waits for before it goes on from its phase.
+    pub(crate) pending: usize,
+    /// Whether its snapshot is needed, not only its key.
+    pub(crate) files_wanted: bool,
+    /// Whether the steps above can go on: its key is known, and whether there is a record. A step that ignores
+    /// records is resolved when it ran.
+    pub(crate) resolved: bool,
+    /// Whether it ran in this build, or must if it is needed: what was recorded over its old snapshot is outdated.
+    pub(crate) moved: bool,
+    pub(crate) key: Option<Digest>,
+    pub(crate) finished: Option<Arc<Finished>>,
+    pub(crate) on_resolved: Vec<usize>,
+    pub(crate) on_finished: Vec<Waiter>,
+}
+
+/// Where a step takes files from.
+pub(crate) struct Source {
+    pub(crate) node: usize,
+    pub(crate) selection: Selection,
+    /// Position of its content digest.
+    pub(crate) content: usize,
+}
+
+/// Waits for a step's snapshot.
+pub(crate) enum Waiter {
+    Node(usize),
+    Content(usize),
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody asked.
+    Idle,
+    /// Waits for its inputs' keys and its contexts' digests.
+    Keying,
+    /// Is being looked up.
+    Looking,
+    /// Waits for the digests of what it takes from stages and images.
+    Hashing,
+    /// Has a key and no usable record; runs if its files are wanted.
+    Missed,
+    /// Waits for its inputs' snapshots.
+    Gathering,
+    /// Waits for its turn, or runs.
+    Running,
+    /// Has a snapshot.
+    Finished,
+}
+
+/// The digest of what a selection selects from a source: computed once, whoever needs it.
+pub(crate) struct Content {
+    pub(crate) source: usize,
+    pub(crate) selection: Selection,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) asked: bool,
+    pub(crate) waiters: Vec<usize>,
+}
+
+impl Node<'_> {
+    pub(crate) const fn is_image(&self) -> bool {
+        matches!(self.step.op, Op::Image(_))
+    }
+
+    pub(crate) const fn is_context(&self) -> bool {
+        matches!(self.step.op, Op::Context(_))
+    }
+}
+
+/// Lays out a graph as nodes and the contents that they use. `position` says where each step is in it.
+pub(crate) fn nodes<'g>(
+    graph: &'g StepGraph,
+    position: &HashMap<StepId, usize>,
+) -> (Vec<Node<'g>>, Vec<Content>) {
+    let mut nodes: Vec<Node<'_>> = Vec::with_capacity(graph.len());
+    let mut contents: Vec<Content> = Vec::new();
+    let mut known: HashMap<(usize, Selection), usize> = HashMap::new();
+    for (id, step) in graph.iter() {
+        let sources = step.op.sources().into_iter().map(|(source, selection)| {
+            let node = position[&source];
+            let content = *known.entry((node, selection.clone())).or_insert_with(|| {
+                let selection = selection.clone();
+                contents.push(Content {
+                    source: node,
+                    selection,
+                    digest: None,
+                    asked: false,
+                    waiters: Vec::new(),
+                });
+                contents.len() - 1
+            });
+            Source { node, selection, content }
+        });
+        let sources = sources.collect();
+        let seeds = step.op.seeds().into_iter().map(|(seed, _)| position[&seed]);
+        let seeds = seeds.filter(|&seed: &usize| !nodes[seed].is_context()).collect();
+        nodes.push(Node {
+            id,
+            step,
+            root: step.op.root().map(|root| position[&root]),
+            sources,
+            seeds,
+            phase: Phase::Idle,
+            pending: 0,
+            files_wanted: false,
+            resolved: false,
+            moved: false,
+            key: None,
+            finished: None,
+            on_resolved: Vec::new(),
+            on_finished: Vec::new(),
+        });
+    }
+    (nodes, contents)
+}

@@ -1,0 +1,378 @@
+//! Which work can be done now: the state of one build, without threads and without I/O.
+//!
+//! A step is asked for in two ways. Who needs its key activates it: its inputs' keys are found out, then it is
+//! looked up. Who needs its files wants them: if there is no record, its inputs' files are wanted in turn, and it
+//! runs. Both ways go down the graph through an agenda rather than by recursion, since chains can be long.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use kiln_core::{Digest, Op, Snapshot, StepGraph, StepId};
+
+use crate::node::{Content, Node, Phase, Source, Waiter, nodes};
+use crate::task::{DigestTask, LookTask, Looked, Root, RunTask, grows_from};
+use crate::{Finished, Inputs, KeyInputs, SourceInput, Verdict};
+
+/// The state of one build.
+pub(crate) struct Schedule<'g> {
+    nodes: Vec<Node<'g>>,
+    contents: Vec<Content>,
+    agenda: VecDeque<Act>,
+    digests: VecDeque<usize>,
+    looks: VecDeque<usize>,
+    /// Earliest step in the graph first, so that one job runs a Dockerfile in its order.
+    runs: BinaryHeap<Reverse<usize>>,
+    /// Which step runs, or ran, for a key: steps that differ only in what no key holds run once.
+    by_key: HashMap<Digest, usize>,
+    hits: Vec<usize>,
+}
+
+enum Act {
+    /// Find out its key.
+    Activate(usize),
+    /// Get its snapshot.
+    Want(usize),
+    /// What it waited for is there.
+    Advance(usize),
+}
+
+impl<'g> Schedule<'g> {
+    /// Starts with the wanted steps asked for.
+    pub(crate) fn new(graph: &'g StepGraph, wanted: &[StepId]) -> Self {
+        let position: HashMap<StepId, usize> =
+            graph.iter().enumerate().map(|(position, (id, _))| (id, position)).collect();
+        let (nodes, contents) = nodes(graph, &position);
+        let mut schedule = Self {
+            nodes,
+            contents,
+            agenda: VecDeque::new(),
+            digests: VecDeque::new(),
+            looks: VecDeque::new(),
+            runs: BinaryHeap::new(),
+            by_key: HashMap::new(),
+            hits: Vec::new(),
+        };
+        for id in wanted {
+            let position = position.get(id).unwrap_or_else(|| panic!("wanted step {id} is not in the graph"));
+            schedule.agenda.push_back(Act::Want(*position));
+        }
+        schedule.follow_agenda();
+        schedule
+    }
+
+    /// Returns a step by position.
+    pub(crate) fn node(&self, position: usize) -> &Node<'g> {
+        &self.nodes[position]
+    }
+
+    /// Goes through all steps.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node<'g>> {
+        self.nodes.iter()
+    }
+
+    /// Takes the next content to hash.
+    pub(crate) fn next_digest(&mut self) -> Option<DigestTask<'g>> {
+        let content = self.digests.pop_front()?;
+        let Content { source, selection, waiters, .. } = &self.contents[content];
+        let node = &self.nodes[*source];
+        Some(DigestTask {
+            content,
+            // The first that asked speaks for the content should it not be there.
+            asker: waiters[0],
+            source: node.id,
+            op: &node.step.op,
+            finished: node.finished.clone(),
+            selection: selection.clone(),
+        })
+    }
+
+    /// Takes the next step to look up.
+    pub(crate) fn next_look(&mut self) -> Option<LookTask<'g>> {
+        let position = self.looks.pop_front()?;
+        let node = &self.nodes[position];
+        let outdated = |source: &Source| {
+            let source = &self.nodes[source.node];
+            source.moved && source.finished.is_none()
+        };
+        Some(LookTask {
+            node: position,
+            step: node.step,
+            inputs: self.key_inputs(position),
+            root: node.root.map_or(Root::Fixed, |root| self.root(root)),
+            aliases_hold: !node.sources.iter().any(outdated),
+        })
+    }
+
+    /// Takes the next step to run.
+    pub(crate) fn next_run(&mut self) -> Option<RunTask<'g>> {
+        let Reverse(position) = self.runs.pop()?;
+        let node = &self.nodes[position];
+        let snapshot = |input: usize| self.finished(input).snapshot.clone();
+        let root = node.root.map_or_else(Snapshot::default, snapshot);
+        let sources = node.sources.iter().map(|source| source.node);
+        let inputs =
+            sources.chain(node.seeds.iter().copied()).filter(|&input| !self.nodes[input].is_context());
+        let snapshots = inputs.map(|input| (self.nodes[input].id, snapshot(input))).collect();
+        Some(RunTask {
+            node: position,
+            id: node.id,
+            step: node.step,
+            key: node.key.unwrap_or_else(|| unreachable!("step {} runs without a key", node.id)),
+            keys: self.key_inputs(position),
+            inputs: Inputs { root, snapshots },
+        })
+    }
+
+    /// Takes the steps that became hits.
+    pub(crate) fn take_hits(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.hits)
+    }
+
+    /// Returns a finished step's result.
+    ///
+    /// # Panics
+    /// If it is not finished.
+    pub(crate) fn finished(&self, position: usize) -> &Arc<Finished> {
+        let node = &self.nodes[position];
+        node.finished.as_ref().unwrap_or_else(|| unreachable!("step {} has no snapshot yet", node.id))
+    }
+
+    /// Takes a content's digest.
+    pub(crate) fn digested(&mut self, content: usize, digest: Digest) {
+        self.contents[content].digest = Some(digest);
+        for waiter in std::mem::take(&mut self.contents[content].waiters) {
+            self.release(waiter);
+        }
+        self.follow_agenda();
+    }
+
+    /// Takes what a look-up found.
+    pub(crate) fn looked(&mut self, position: usize, looked: Looked) {
+        match looked {
+            Looked::Hit(finished) => self.finish(position, Arc::new(finished)),
+            Looked::NeedsContents => {
+                self.nodes[position].phase = Phase::Hashing;
+                self.wait_for_contents(position, false);
+            }
+            Looked::Missed { key, outdated } => {
+                let root_moved = self.nodes[position].root.is_some_and(|root| self.nodes[root].moved);
+                let node = &mut self.nodes[position];
+                node.key = Some(key);
+                node.phase = Phase::Missed;
+                node.moved = outdated || root_moved || node.step.info.no_cache;
+                if node.step.info.no_cache {
+                    node.files_wanted = true;
+                } else {
+                    self.resolve(position);
+                }
+                if self.nodes[position].files_wanted {
+                    self.gather(position);
+                }
+            }
+        }
+        self.follow_agenda();
+    }
+
+    /// Takes what a step made.
+    pub(crate) fn ran(&mut self, position: usize, finished: Finished) {
+        // An image is its content: making it present again changes nothing.
+        self.nodes[position].moved = !self.nodes[position].is_image();
+        self.finish(position, Arc::new(finished));
+        self.follow_agenda();
+    }
+
+    fn follow_agenda(&mut self) {
+        while let Some(act) = self.agenda.pop_front() {
+            match act {
+                Act::Activate(position) => self.activate(position),
+                Act::Want(position) => self.want(position),
+                Act::Advance(position) => self.advance(position),
+            }
+        }
+    }
+
+    fn activate(&mut self, position: usize) {
+        let node = &mut self.nodes[position];
+        if node.phase != Phase::Idle {
+            return;
+        }
+        match &node.step.op {
+            Op::Image(image) => {
+                node.key = Some(image.manifest);
+                node.phase = Phase::Missed;
+                return self.resolve(position);
+            }
+            Op::Context(_) => panic!("context {} is used as a file system of its own", node.id),
+            Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => node.phase = Phase::Keying,
+        }
+        let inputs: Vec<usize> = node.root.into_iter().chain(node.sources.iter().map(|s| s.node)).collect();
+        for input in inputs {
+            if !self.nodes[input].is_context() && !self.nodes[input].resolved {
+                self.nodes[position].pending += 1;
+                self.nodes[input].on_resolved.push(position);
+                self.agenda.push_back(Act::Activate(input));
+            }
+        }
+        self.wait_for_contents(position, true);
+    }
+
+    fn want(&mut self, position: usize) {
+        let node = &mut self.nodes[position];
+        node.files_wanted = true;
+        if node.phase == Phase::Idle {
+            self.activate(position);
+        }
+        if self.nodes[position].phase == Phase::Missed {
+            self.gather(position);
+        }
+    }
+
+    /// Goes on with a step that waits for nothing any more.
+    fn advance(&mut self, position: usize) {
+        match self.nodes[position].phase {
+            Phase::Keying | Phase::Hashing => {
+                self.nodes[position].phase = Phase::Looking;
+                self.looks.push_back(position);
+            }
+            Phase::Gathering => self.enqueue(position),
+            phase => unreachable!("step {} waits in {phase:?}", self.nodes[position].id),
+        }
+    }
+
+    /// Waits for the digests of the step's contexts, or of its other sources.
+    fn wait_for_contents(&mut self, position: usize, contexts: bool) {
+        for number in 0..self.nodes[position].sources.len() {
+            let content = self.nodes[position].sources[number].content;
+            let source = self.contents[content].source;
+            if self.nodes[source].is_context() == contexts && self.contents[content].digest.is_none() {
+                self.nodes[position].pending += 1;
+                self.contents[content].waiters.push(position);
+                self.ask_for_content(content, source);
+            }
+        }
+        self.advance_if_ready(position);
+    }
+
+    fn ask_for_content(&mut self, content: usize, source: usize) {
+        if std::mem::replace(&mut self.contents[content].asked, true) {
+            return;
+        }
+        if self.nodes[source].is_context() || self.nodes[source].finished.is_some() {
+            self.digests.push_back(content);
+        } else {
+            self.nodes[source].on_finished.push(Waiter::Content(content));
+            self.agenda.push_back(Act::Want(source));
+        }
+    }
+
+    /// Waits for the snapshots that the step runs over.
+    fn gather(&mut self, position: usize) {
+        let node = &mut self.nodes[position];
+        node.phase = Phase::Gathering;
+        let sources = node.sources.iter().map(|source| source.node);
+        let inputs: Vec<usize> =
+            node.root.into_iter().chain(sources).chain(node.seeds.iter().copied()).collect();
+        for input in inputs {
+            if !self.nodes[input].is_context() && self.nodes[input].finished.is_none() {
+                self.nodes[position].pending += 1;
+                self.nodes[input].on_finished.push(Waiter::Node(position));
+                self.agenda.push_back(Act::Want(input));
+            }
+        }
+        self.advance_if_ready(position);
+    }
+
+    /// Queues a step to run, unless another does or did the same.
+    fn enqueue(&mut self, position: usize) {
+        let node = &self.nodes[position];
+        if let (false, Some(key)) = (node.is_image(), node.key) {
+            match self.by_key.get(&key) {
+                None => {
+                    self.by_key.insert(key, position);
+                }
+                // It was queued with all its inputs there, so it cannot be waiting for this one.
+                Some(&first) => match self.nodes[first].finished.clone() {
+                    None => {
+                        self.nodes[position].pending += 1;
+                        self.nodes[first].on_finished.push(Waiter::Node(position));
+                        return;
+                    }
+                    Some(same) => {
+                        let root = node.root.map(|root| &self.finished(root).snapshot);
+                        if root.is_none_or(|root| grows_from(&same.snapshot, root)) {
+                            self.nodes[position].moved = true;
+                            let finished = Finished { verdict: Verdict::Hit, ..Finished::clone(&same) };
+                            return self.finish(position, Arc::new(finished));
+                        }
+                    }
+                },
+            }
+        }
+        self.nodes[position].phase = Phase::Running;
+        self.runs.push(Reverse(position));
+    }
+
+    fn finish(&mut self, position: usize, finished: Arc<Finished>) {
+        let node = &mut self.nodes[position];
+        if finished.verdict == Verdict::Hit {
+            self.hits.push(position);
+        }
+        node.key = Some(finished.key);
+        node.finished = Some(finished);
+        node.phase = Phase::Finished;
+        for waiter in std::mem::take(&mut node.on_finished) {
+            match waiter {
+                Waiter::Node(waiter) => self.release(waiter),
+                Waiter::Content(content) => self.digests.push_back(content),
+            }
+        }
+        self.resolve(position);
+    }
+
+    fn resolve(&mut self, position: usize) {
+        self.nodes[position].resolved = true;
+        for waiter in std::mem::take(&mut self.nodes[position].on_resolved) {
+            self.release(waiter);
+        }
+    }
+
+    /// Counts down what a step waits for.
+    fn release(&mut self, waiter: usize) {
+        self.nodes[waiter].pending -= 1;
+        self.advance_if_ready(waiter);
+    }
+
+    fn advance_if_ready(&mut self, position: usize) {
+        if self.nodes[position].pending == 0 {
+            self.agenda.push_back(Act::Advance(position));
+        }
+    }
+
+    /// Returns the snapshot that a step has, if that says more than its key: an image's key names its layers.
+    fn made(&self, position: usize) -> Option<Arc<Finished>> {
+        let node = &self.nodes[position];
+        if node.is_image() { None } else { node.finished.clone() }
+    }
+
+    fn root(&self, position: usize) -> Root {
+        let node = &self.nodes[position];
+        match &node.finished {
+            _ if node.is_image() => Root::Fixed,
+            Some(finished) => Root::Known(Arc::clone(finished)),
+            None if node.moved => Root::Moved,
+            None => Root::Gone,
+        }
+    }
+
+    fn key_inputs(&self, position: usize) -> KeyInputs {
+        let node = &self.nodes[position];
+        let sources = node.sources.iter().map(|source| SourceInput {
+            selection: source.selection.clone(),
+            step: self.nodes[source.node].key,
+            snapshot: self.made(source.node).map(|finished| finished.snapshot.clone()),
+            content: self.contents[source.content].digest,
+        });
+        KeyInputs { root: node.root.and_then(|root| self.nodes[root].key), sources: sources.collect() }
+    }
+}

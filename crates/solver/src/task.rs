@@ -1,0 +1,195 @@
+//! What is done on other threads than the schedule's: hashing, look-ups, execution.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
+
+use crate::key::Snapshots;
+use crate::{
+    CacheIndex, Finished, Inputs, KeyInputs, KeyParts, StepRecord, Verdict, Worker, content_key,
+    definition_key,
+};
+
+/// What tasks are done with.
+pub(crate) struct Tools<'a, E> {
+    pub(crate) worker: &'a dyn Worker<Error = E>,
+    pub(crate) index: &'a dyn CacheIndex<Error = E>,
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// Hash what a selection selects.
+pub(crate) struct DigestTask<'g> {
+    pub(crate) content: usize,
+    pub(crate) asker: usize,
+    pub(crate) source: StepId,
+    pub(crate) op: &'g Op,
+    pub(crate) finished: Option<Arc<Finished>>,
+    pub(crate) selection: Selection,
+}
+
+/// Find a step's key and its record.
+pub(crate) struct LookTask<'g> {
+    pub(crate) node: usize,
+    pub(crate) step: &'g Step,
+    pub(crate) inputs: KeyInputs,
+    pub(crate) root: Root,
+    /// Whether a definition key may be believed: no source is about to be made anew.
+    pub(crate) aliases_hold: bool,
+}
+
+/// What is known of a root, and so which records count.
+pub(crate) enum Root {
+    /// Scratch or an image, which the key names in full: each record counts.
+    Fixed,
+    /// A snapshot: those that were made over it.
+    Known(Arc<Finished>),
+    /// No record of it is left: each counts, since the root could only be made as it was.
+    Gone,
+    /// It will be made anew: none.
+    Moved,
+}
+
+/// Execute a step.
+pub(crate) struct RunTask<'g> {
+    pub(crate) node: usize,
+    pub(crate) id: StepId,
+    pub(crate) step: &'g Step,
+    pub(crate) key: Digest,
+    pub(crate) keys: KeyInputs,
+    pub(crate) inputs: Inputs,
+}
+
+/// What a look-up found.
+pub(crate) enum Looked {
+    Hit(Finished),
+    /// The key is known, and there is no record that counts.
+    Missed {
+        key: Digest,
+        /// Whether there is one over another root.
+        outdated: bool,
+    },
+    /// The key is not known without the digests of what the step takes from other steps.
+    NeedsContents,
+}
+
+/// Whose error it is.
+pub(crate) enum Fault<E> {
+    Worker(E),
+    Index(E),
+}
+
+impl<E: Display + Send> Tools<'_, E> {
+    pub(crate) fn digest(&self, task: &DigestTask<'_>) -> Result<Digest, Fault<E>> {
+        let snapshot = task.finished.as_ref().map(|finished| &finished.snapshot);
+        self.worker
+            .content_digest(task.source, task.op, snapshot, &task.selection, self.cancel)
+            .map_err(Fault::Worker)
+    }
+
+    pub(crate) fn look(&self, task: &LookTask<'_>) -> Result<Looked, Fault<E>> {
+        self.find(task).map_err(Fault::Index)
+    }
+
+    fn find(&self, task: &LookTask<'_>) -> Result<Looked, E> {
+        let LookTask { step, inputs, root, aliases_hold, .. } = task;
+        let look = !step.info.no_cache && !matches!(root, Root::Moved);
+        if let Some(key) = content_key(&step.op, inputs) {
+            let record = if look { self.index.lookup(&key)? } else { None };
+            return match record {
+                Some(record) if root.bears(&record) => {
+                    self.note_aliases(&step.op, inputs, &key)?;
+                    Ok(Looked::Hit(finished(record, Verdict::Hit)))
+                }
+                record => Ok(Looked::Missed { key, outdated: record.is_some() }),
+            };
+        }
+        if look
+            && *aliases_hold
+            && let Some(key) = self.index.alias(&definition_key(&step.op, inputs, Snapshots::Known))?
+            && let Some(record) = self.index.lookup(&key)?
+            && root.bears(&record)
+        {
+            return Ok(Looked::Hit(finished(record, Verdict::Hit)));
+        }
+        Ok(Looked::NeedsContents)
+    }
+
+    /// Executes and records. The duration is of the execution alone.
+    pub(crate) fn run(&self, task: &RunTask<'_>) -> (Result<Finished, Fault<E>>, Duration) {
+        let start = Instant::now();
+        let result = self.worker.execute(task.id, task.step, &task.inputs, self.cancel);
+        let duration = start.elapsed();
+        let result = result.map_err(Fault::Worker);
+        (result.and_then(|snapshot| self.keep(task, snapshot, duration).map_err(Fault::Index)), duration)
+    }
+
+    fn keep(&self, task: &RunTask<'_>, snapshot: Snapshot, duration: Duration) -> Result<Finished, E> {
+        let RunTask { step, key, keys, inputs, .. } = task;
+        if matches!(step.op, Op::Image(_)) {
+            return Ok(Finished { snapshot, key: *key, created: None, verdict: Verdict::Ran, duration });
+        }
+        // Another process may have run the same step meanwhile. Its result is as good, and if both go on from one
+        // result, neither finds the other's records made over a root that it does not know.
+        let other = if step.info.no_cache { None } else { self.index.lookup(key)? };
+        let other = other.filter(|record| grows_from(&record.snapshot, &inputs.root));
+        let record = match other {
+            Some(record) => StepRecord { duration_us: micros(duration), ..record },
+            None => self.index.record(StepRecord {
+                key: *key,
+                snapshot,
+                created: 0,
+                duration_us: micros(duration),
+                title: step.info.title.clone(),
+                parts: KeyParts::of(&step.op, keys),
+            })?,
+        };
+        self.note_aliases(&step.op, keys, key)?;
+        Ok(finished(record, Verdict::Ran))
+    }
+
+    /// Notes which key the definition stood for: once over the snapshots that the sources have now, and once over
+    /// their keys alone, for a time when their records are gone.
+    fn note_aliases(&self, op: &Op, inputs: &KeyInputs, key: &Digest) -> Result<(), E> {
+        if inputs.sources.iter().all(|source| source.step.is_none()) {
+            return Ok(());
+        }
+        let left = definition_key(op, inputs, Snapshots::Left);
+        let known = definition_key(op, inputs, Snapshots::Known);
+        if known != left {
+            self.index.record_alias(&known, key)?;
+        }
+        self.index.record_alias(&left, key)
+    }
+}
+
+impl Root {
+    /// Returns whether a record counts over this root.
+    fn bears(&self, record: &StepRecord) -> bool {
+        match self {
+            Self::Fixed | Self::Gone => true,
+            Self::Known(root) => grows_from(&record.snapshot, &root.snapshot),
+            Self::Moved => false,
+        }
+    }
+}
+
+/// Returns whether a snapshot was made over this root.
+pub(crate) fn grows_from(snapshot: &Snapshot, root: &Snapshot) -> bool {
+    snapshot.layers.starts_with(&root.layers)
+}
+
+fn finished(record: StepRecord, verdict: Verdict) -> Finished {
+    Finished {
+        snapshot: record.snapshot,
+        key: record.key,
+        created: Some(record.created),
+        verdict,
+        duration: Duration::from_micros(record.duration_us),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

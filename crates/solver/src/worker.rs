@@ -1,0 +1,55 @@
+//! The seam behind which steps are executed.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
+
+/// Executes one step. The seam behind which a step may one day run elsewhere: nothing here assumes that a snapshot
+/// is a local directory.
+///
+/// The solver never calls [`execute`](Self::execute) twice for one step of a build, nor at all for a context.
+pub trait Worker: Sync {
+    /// Why a step failed. Its `Display` is the one line that [`Progress`](crate::Progress) is told.
+    type Error: Display + Send;
+
+    /// Returns the digest of what `selection` selects from a context (`snapshot` is none) or from a snapshot.
+    ///
+    /// Each pair of source and selection is asked for at most once in a build, several of them at once, on threads
+    /// that serve other requests afterwards.
+    ///
+    /// # Errors
+    /// If the files cannot be read, or the selection selects nothing where it must.
+    fn content_digest(
+        &self,
+        source: StepId,
+        op: &Op,
+        snapshot: Option<&Snapshot>,
+        selection: &Selection,
+        cancel: &Cancel,
+    ) -> Result<Digest, Self::Error>;
+
+    /// Runs a step and returns its snapshot; for an image, makes its layers present.
+    ///
+    /// The snapshot's layers begin with those of `inputs.root`: by that a record is known to be made over this
+    /// root. Each call has a thread to itself, which ends with the call.
+    ///
+    /// # Errors
+    /// If the step fails. What is returned after `cancel` was raised counts as cancelled.
+    fn execute(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &Inputs,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, Self::Error>;
+}
+
+/// What a step is executed over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// The root file system's; empty for scratch.
+    pub root: Snapshot,
+    /// Those of the sources and seeds. Contexts have none.
+    pub snapshots: HashMap<StepId, Snapshot>,
+}
