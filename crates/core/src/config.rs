@@ -29,10 +29,10 @@ pub struct ImageConfig {
     /// GOOS.
     pub os: String,
     /// How to run a container of it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub config: ContainerConfig,
     /// The layers' contents.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub rootfs: RootFs,
     /// How it came to be, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
@@ -73,15 +73,15 @@ pub struct ContainerConfig {
     /// STOPSIGNAL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
-    /// SHELL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shell: Option<Vec<String>>,
-    /// ONBUILD, instructions as text.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
-    pub on_build: Vec<String>,
     /// HEALTHCHECK, as docker writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Value>,
+    /// ONBUILD, instructions as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub on_build: Vec<String>,
+    /// SHELL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
     /// What kiln does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

@@ -1,1 +1,31 @@
 //! OCI image config, manifest, index, layout directories and archives.
+//!
+//! [`assemble`] and [`index`] turn layers and a configuration into bytes that are the same wherever they are made;
+//! [`load`] goes the other way, from a name's digest to a verified image for one platform, wherever the documents
+//! come from (a registry, a layout, a cache). [`Layout`] reads layouts, [`write_layout_dir`],
+//! [`write_layout_tar`] and [`write_docker_archive`] write them.
+//!
+//! oci-spec's types stay inside this crate: what goes in and out is [`Document`], [`BlobInfo`] and the nouns of
+//! `kiln-core`. Specifications: <https://github.com/opencontainers/image-spec>.
+
+mod blob;
+mod document;
+mod error;
+mod image;
+mod json;
+mod layout;
+mod load;
+pub mod media;
+mod platform;
+mod read;
+mod verify;
+
+pub use blob::{BlobSource, Documents};
+pub use document::{BlobInfo, Document};
+pub use error::OciError;
+pub use image::{AssembleOptions, Image, MediaTypes, assemble, index};
+pub use layout::{Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar};
+pub use load::{LoadedImage, MAX_DOCUMENT, load};
+pub use platform::matches;
+pub use read::{Children, children};
+pub use verify::Verify;

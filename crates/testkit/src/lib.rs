@@ -1,1 +1,4 @@
 //! Strict fakes, fixtures as text and conformance suites; for tests only.
+
+pub mod image;
+pub mod tools;

@@ -1,0 +1,150 @@
+//! Writing a layout as one tar, for OCI readers and for docker's.
+
+use std::io::{self, Read as _, Write};
+use std::path::Path;
+
+use kiln_core::{IoError, IoResultExt as _};
+
+use super::{LAYOUT_VERSION, Root, blob_path, index, walk};
+use crate::{BlobInfo, BlobSource, Children, OciError, children, json};
+
+/// Writes a layout archive: `oci-layout`, `index.json`, then the blobs sorted by digest; owner root, times 0. Equal
+/// images give equal bytes.
+///
+/// # Errors
+/// A blob is missing or of another size; the writer fails (the path in that error is "the archive").
+pub fn write_layout_tar(
+    writer: &mut dyn Write,
+    roots: &[Root<'_>],
+    blobs: &dyn BlobSource,
+) -> Result<(), OciError> {
+    write(writer, roots, blobs, None)
+}
+
+/// Writes what `docker load` and `podman load` take: docker's `manifest.json` for those that know nothing else, in an
+/// OCI layout archive for those that do (docker 25 and later write the same mixture). Layers stay compressed. An image with OCI media types is read by
+/// the most tools: `manifest.json` names none, and skopeo finds no docker manifest in an OCI archive.
+///
+/// # Errors
+/// As [`write_layout_tar`]; and a root that is an index: the format has no platforms.
+pub fn write_docker_archive(
+    writer: &mut dyn Write,
+    roots: &[Root<'_>],
+    blobs: &dyn BlobSource,
+) -> Result<(), OciError> {
+    let images: Vec<serde_json::Value> = roots
+        .iter()
+        .map(|root| match children(root.document)? {
+            Children::Manifest { config, layers } => Ok(serde_json::json!({
+                "Config": blob_path(&config.digest),
+                "RepoTags": root.names.iter().map(kiln_core::ImageRef::familiar).collect::<Vec<_>>(),
+                "Layers": layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Vec<_>>(),
+            })),
+            Children::Index(_) => Err(OciError::MediaType {
+                what: "the image for a docker archive, which holds one platform,".to_owned(),
+                media_type: root.document.media_type.clone(),
+            }),
+        })
+        .collect::<Result<_, _>>()?;
+    write(writer, roots, blobs, Some(json::compact(&images).into_bytes()))
+}
+
+fn write(
+    writer: &mut dyn Write,
+    roots: &[Root<'_>],
+    blobs: &dyn BlobSource,
+    docker: Option<Vec<u8>>,
+) -> Result<(), OciError> {
+    let all = walk::collect(roots, blobs)?;
+    let mut index = index::empty();
+    for root in roots {
+        index::add(&mut index, root);
+    }
+    let layout = format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}");
+    let mut tar = Tar { writer };
+    tar.file("oci-layout", layout.as_bytes())?;
+    tar.file("index.json", &json::index(&index))?;
+    if let Some(docker) = docker {
+        tar.file("manifest.json", &docker)?;
+    }
+    tar.header("blobs/", tar::EntryType::Directory, 0)?;
+    tar.header("blobs/sha256/", tar::EntryType::Directory, 0)?;
+    for info in all.values() {
+        match roots.iter().find(|root| root.document.digest == info.digest) {
+            Some(root) => tar.file(&blob_path(&info.digest), &root.document.bytes)?,
+            None => tar.blob(info, blobs)?,
+        }
+    }
+    tar.end()
+}
+
+/// The few kinds of entries needed. Not `tar::Builder`: it copies through 8 KiB and wants a writer by value.
+struct Tar<'a> {
+    writer: &'a mut dyn Write,
+}
+
+impl Tar<'_> {
+    fn header(&mut self, name: &str, kind: tar::EntryType, size: u64) -> Result<(), OciError> {
+        let mut header = tar::Header::new_ustar();
+        // Names here are ASCII of less than 100 bytes.
+        header.set_path(name).at("name an entry of", ARCHIVE)?;
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_cksum();
+        self.write(header.as_bytes())
+    }
+
+    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
+        self.header(name, tar::EntryType::Regular, bytes.len() as u64)?;
+        self.write(bytes)?;
+        self.pad(bytes.len() as u64)
+    }
+
+    fn blob(&mut self, info: &BlobInfo, blobs: &dyn BlobSource) -> Result<(), OciError> {
+        let BlobInfo { digest, size: wanted, .. } = *info;
+        let mut from = blobs.open(&digest)?;
+        self.header(&blob_path(&digest), tar::EntryType::Regular, wanted)?;
+        let mut buffer = vec![0; BUFFER];
+        let mut actual = 0;
+        loop {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(IoError::new("read", digest.to_string(), &error).into()),
+            };
+            actual += count as u64;
+            if actual > wanted {
+                return Err(OciError::SizeMismatch { digest, wanted, actual });
+            }
+            self.write(&buffer[..count])?;
+        }
+        if actual != wanted {
+            return Err(OciError::SizeMismatch { digest, wanted, actual });
+        }
+        self.pad(wanted)
+    }
+
+    fn pad(&mut self, size: u64) -> Result<(), OciError> {
+        let rest = (size % BLOCK) as usize;
+        if rest == 0 { Ok(()) } else { self.write(&[0; BLOCK as usize][rest..]) }
+    }
+
+    /// Two blocks of zeros end a tar.
+    fn end(&mut self) -> Result<(), OciError> {
+        self.write(&[0; 2 * BLOCK as usize])?;
+        Ok(self.writer.flush().at("write", ARCHIVE)?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), OciError> {
+        Ok(self.writer.write_all(bytes).at("write", Path::new(ARCHIVE))?)
+    }
+}
+
+const ARCHIVE: &str = "the archive";
+const BLOCK: u64 = 512;
+const BUFFER: usize = 256 << 10;

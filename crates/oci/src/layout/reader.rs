@@ -1,0 +1,209 @@
+//! Finding and reading the images of a layout.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use kiln_core::{Digest, IoError, Platform};
+use oci_spec::image::ImageIndex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::files::Files;
+use super::{IMAGE_NAME, LAYOUT_VERSION, REF_NAME, blob_path, index};
+use crate::platform::{from_spec, is_image, select};
+use crate::{BlobInfo, BlobSource, Document, LoadedImage, MAX_DOCUMENT, OciError, Verify, load};
+
+/// A layout that is there: a directory, or a tar of one, read in place.
+#[derive(Debug)]
+pub struct Layout {
+    files: Files,
+    index: ImageIndex,
+}
+
+/// What `index.json` says of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutEntry {
+    /// The manifest or index.
+    pub info: BlobInfo,
+    /// The tag (`org.opencontainers.image.ref.name`).
+    pub tag: Option<String>,
+    /// The whole name (`io.containerd.image.name`).
+    pub name: Option<String>,
+    /// For which platform, if that is said.
+    pub platform: Option<Platform>,
+}
+
+impl Layout {
+    /// Opens a layout directory or an uncompressed archive and reads its index; blobs are read when asked for.
+    ///
+    /// # Errors
+    /// [`OciError::NotALayout`], or the files cannot be read.
+    pub fn open(path: &Path) -> Result<Self, OciError> {
+        let files = Files::open(path)?;
+        let not_a_layout = |reason: String| OciError::NotALayout { path: path.to_owned(), reason };
+        let version = small(&files, "oci-layout")?
+            .ok_or_else(|| not_a_layout("it has no file oci-layout".to_owned()))?;
+        let version: Value = serde_json::from_slice(&version)
+            .map_err(|error| not_a_layout(format!("its file oci-layout is not JSON: {error}")))?;
+        match version.get("imageLayoutVersion").and_then(Value::as_str) {
+            Some(LAYOUT_VERSION) => {}
+            other => {
+                let reason = format!("its version is {}", other.unwrap_or("not given"));
+                return Err(not_a_layout(reason));
+            }
+        }
+        let index = small(&files, "index.json")?
+            .ok_or_else(|| not_a_layout("it has no file index.json".to_owned()))?;
+        Ok(Self { index: index::parse(&index)?, files })
+    }
+
+    /// Returns what is in it, in the order of `index.json`.
+    ///
+    /// # Errors
+    /// A descriptor with a digest that kiln does not read.
+    pub fn entries(&self) -> Result<Vec<LayoutEntry>, OciError> {
+        let entries = self.index.manifests().iter().filter(|entry| is_image(entry));
+        entries
+            .map(|entry| {
+                let annotation = |name: &str| entry.annotations().as_ref().and_then(|a| a.get(name)).cloned();
+                Ok(LayoutEntry {
+                    info: BlobInfo::of(entry)?,
+                    tag: annotation(REF_NAME),
+                    name: annotation(IMAGE_NAME),
+                    platform: entry.platform().as_ref().map(from_spec),
+                })
+            })
+            .collect()
+    }
+
+    /// Finds an image: by tag or whole name, by digest, by both; without either the only one, the one for the
+    /// platform, or the one tagged `latest`. Every byte read is verified.
+    ///
+    /// # Errors
+    /// No such image, several to choose from, none for the platform, or it is damaged.
+    pub fn load(
+        &self,
+        tag: Option<&str>,
+        digest: Option<Digest>,
+        platform: &Platform,
+    ) -> Result<LoadedImage, OciError> {
+        let root = self.root(tag, digest, platform)?;
+        let root = Document::verified(&root, self.document(&root)?)?;
+        load(root, platform, &mut |info| self.document(info))
+    }
+
+    /// Opens a blob; its digest and size are checked as it is read to its end.
+    ///
+    /// # Errors
+    /// It is not there, or has another size.
+    pub fn blob(&self, info: &BlobInfo) -> Result<impl Read + Send + '_, OciError> {
+        let digest = info.digest;
+        let (reader, actual) = self
+            .files
+            .get(&blob_path(&digest))?
+            .ok_or_else(|| OciError::NoBlob { path: self.files.path().to_owned(), digest })?;
+        if actual != info.size {
+            return Err(OciError::SizeMismatch { digest, wanted: info.size, actual });
+        }
+        Ok(Verify::new(reader, info.clone()))
+    }
+
+    fn root(
+        &self,
+        tag: Option<&str>,
+        digest: Option<Digest>,
+        platform: &Platform,
+    ) -> Result<BlobInfo, OciError> {
+        let entries = self.entries()?;
+        let named = |entry: &&LayoutEntry| match tag {
+            None => true,
+            Some(tag) => entry.tag.as_deref() == Some(tag) || entry.name.as_deref() == Some(tag),
+        };
+        let same = |entry: &&LayoutEntry| digest.is_none_or(|digest| entry.info.digest == digest);
+        let found: Vec<&LayoutEntry> = entries.iter().filter(named).filter(same).collect();
+        let path = || self.files.path().to_owned();
+        let available = || entries.iter().map(describe).collect();
+        match (&found[..], digest) {
+            ([first, rest @ ..], _) if rest.iter().all(|other| other.info.digest == first.info.digest) => {
+                Ok(first.info.clone())
+            }
+            // A digest inside one of its indexes.
+            ([], Some(digest)) if tag.is_none() => match self.files.get(&blob_path(&digest))? {
+                Some((_, size)) => Ok(BlobInfo { media_type: String::new(), digest, size }),
+                None => Err(OciError::NoImage {
+                    path: path(),
+                    wanted: digest.to_string(),
+                    available: available(),
+                }),
+            },
+            ([], _) => {
+                let digest = digest.map(|digest| digest.to_string());
+                let wanted = [tag.map(str::to_owned), digest].into_iter().flatten().collect::<Vec<_>>();
+                Err(OciError::NoImage { path: path(), wanted: wanted.join("@"), available: available() })
+            }
+            (several, _) => {
+                if several.iter().all(|entry| entry.platform.is_some()) && tag.is_none() {
+                    // An index.json that is itself the index of one image's platforms.
+                    let mut platforms: Vec<_> = several.iter().map(|entry| &entry.platform).collect();
+                    platforms.sort();
+                    platforms.dedup();
+                    if platforms.len() == several.len() {
+                        return BlobInfo::of(select(&self.index, platform)?);
+                    }
+                }
+                let latest = several.iter().filter(|entry| entry.tag.as_deref() == Some("latest"));
+                match latest.collect::<Vec<_>>()[..] {
+                    [only] if tag.is_none() => Ok(only.info.clone()),
+                    _ => Err(OciError::SeveralImages { path: path(), available: available() }),
+                }
+            }
+        }
+    }
+
+    fn document(&self, info: &BlobInfo) -> Result<Vec<u8>, OciError> {
+        let BlobInfo { digest, size, .. } = *info;
+        if size > MAX_DOCUMENT {
+            return Err(OciError::TooLarge { digest, size, limit: MAX_DOCUMENT });
+        }
+        small(&self.files, &blob_path(&digest))?
+            .ok_or_else(|| OciError::NoBlob { path: self.files.path().to_owned(), digest })
+    }
+}
+
+impl BlobSource for Layout {
+    /// Unverified, as the trait says: for a copy of what was verified before. [`Layout::blob`] verifies.
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + '_>, IoError> {
+        let name = blob_path(digest);
+        match self.files.get(&name)? {
+            Some((reader, _)) => Ok(reader),
+            None => {
+                let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(IoError::new("open", self.files.path().join(name), &error))
+            }
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        match &self.files {
+            Files::Directory(path) => Some(path.join(blob_path(digest))),
+            Files::Archive { .. } => None,
+        }
+    }
+}
+
+/// Reads a small file whole, never more than [`MAX_DOCUMENT`] bytes of it.
+fn small(files: &Files, name: &str) -> Result<Option<Vec<u8>>, OciError> {
+    let Some((reader, size)) = files.get(name)? else { return Ok(None) };
+    let mut bytes = Vec::with_capacity(size.min(MAX_DOCUMENT) as usize);
+    let read = reader.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| IoError::new("read", files.path().join(name), &error))?;
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        let reason = format!("it has more than {MAX_DOCUMENT} bytes");
+        return Err(OciError::Malformed { what: name.to_owned(), reason });
+    }
+    Ok(Some(bytes))
+}
+
+fn describe(entry: &LayoutEntry) -> String {
+    entry.name.clone().or_else(|| entry.tag.clone()).unwrap_or_else(|| entry.info.digest.to_string())
+}
