@@ -60,6 +60,10 @@ pub struct Located<T> {
     /// The instruction as written, on one line: continuations joined, heredoc bodies left out; for titles and
     /// history.
     pub text: String,
+    /// The comments directly above, `#` and blanks around removed: `name description` documents a stage or an
+    /// argument, `check=skip=...` silences a check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<Spanned<String>>,
 }
 
 /// A stage: FROM to the next FROM.
