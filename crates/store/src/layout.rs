@@ -24,7 +24,7 @@ pub(crate) const LOCKS: &str = "locks";
 pub(crate) const PINS: &str = "pins";
 /// One locked directory per process, for half-made things.
 pub(crate) const SCRATCH: &str = "tmp";
-/// Lists of what is not synced yet, by boot.
+/// Lists what is not synced yet.
 pub(crate) const PENDING: &str = "pending";
 /// Layers, below the directory of the [`Ids`].
 pub(crate) const LAYERS: &str = "layers";

@@ -4,13 +4,23 @@
 //! Nothing here is fsynced while a build runs: what a process makes is listed, synced in one go at its end, and
 //! removed again if the machine went down before that.
 
+mod blob;
+mod durable;
 mod error;
+mod image;
+mod last_use;
+mod layer;
 mod layout;
 mod lock;
 pub mod owner;
+mod record;
 mod scratch;
 mod store;
 
-pub use error::StoreError;
+pub use blob::BlobWriter;
+pub use error::{EntryProblem, StoreError};
+pub use image::TaggedImage;
+pub use layer::active::ActiveLayer;
 pub use layout::Ids;
+pub use record::{RecordInfo, RecordKind};
 pub use store::Store;

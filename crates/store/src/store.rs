@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::{IoError, IoResultExt as _, LayerId};
 
+use crate::durable::{self, Unsynced};
 use crate::error::StoreError;
 use crate::layout::{self, FORMAT, FORMAT_FILE, Ids, Layout};
 use crate::scratch::{self, Scratch};
@@ -17,6 +18,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) scratch: Scratch,
+    pub(crate) unsynced: Unsynced,
 }
 
 impl Store {
@@ -29,8 +31,9 @@ impl Store {
         let layout = Layout { root: std::path::absolute(root).at("find", root)?, ids };
         make(&layout)?;
         scratch::sweep(&layout.at(layout::SCRATCH))?;
+        durable::recover(&layout)?;
         let scratch = Scratch::new(layout.at(layout::SCRATCH));
-        Ok(Self(Arc::new(Inner { layout, scratch })))
+        Ok(Self(Arc::new(Inner { layout, scratch, unsynced: Unsynced::default() })))
     }
 
     /// Returns the store's directory, absolute.
@@ -81,7 +84,6 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
         layout::LOCKS,
         layout::PINS,
         layout::SCRATCH,
-        layout::PENDING,
         &layers,
         &records,
     ];
@@ -98,7 +100,8 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
 
 /// Whether the directory holds files that no store has: then it is a mistake to fill it.
 fn is_foreign(root: &Path) -> Result<bool, IoError> {
-    const OWN: [&str; 8] = ["blobs", "records", "images", "locks", "pins", "tmp", "pending", "lost+found"];
+    const OWN: [&str; 10] =
+        ["blobs", "records", "images", "locks", "pins", "tmp", "pending", "boot", "lock", "lost+found"];
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),

@@ -1,0 +1,154 @@
+//! Blobs: files named by their digest.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use kiln_core::{Digest, DigestHasher, IoError, IoResultExt as _};
+
+use crate::error::StoreError;
+use crate::store::Store;
+
+impl Store {
+    /// Returns whether a blob is there, and notes the use.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.note_use(&self.blob_path(digest)).unwrap_or(false)
+    }
+
+    /// Returns where a blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.0.layout.blob(digest)
+    }
+
+    /// Opens a blob.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be opened.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
+        let path = self.blob_path(digest);
+        if !self.note_use(&path)? {
+            return Err(StoreError::NoBlob { digest: *digest });
+        }
+        Ok(File::open(&path).at("open", path)?)
+    }
+
+    /// Returns the bytes of a blob.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be looked at.
+    pub fn blob_size(&self, digest: &Digest) -> Result<u64, StoreError> {
+        let path = self.blob_path(digest);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::NoBlob { digest: *digest })
+            }
+            Err(error) => Err(error).at("stat", path)?,
+        }
+    }
+
+    /// Starts a blob.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
+        let path = self.scratch_path()?;
+        let file = File::create_new(&path).at("create", &path)?;
+        Ok(BlobWriter { store: self.clone(), file, path: Some(path), hasher: DigestHasher::new(), size: 0 })
+    }
+
+    /// Stores bytes that are at hand.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if self.has_blob(&digest) {
+            return Ok(digest);
+        }
+        let mut writer = self.blob_writer()?;
+        writer.append(bytes)?;
+        writer.finish(None)
+    }
+}
+
+/// A blob that is being written; dropped, it vanishes.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: Store,
+    file: File,
+    path: Option<PathBuf>,
+    hasher: DigestHasher,
+    size: u64,
+}
+
+impl BlobWriter {
+    /// Adds bytes. The same as [`Write::write_all`], with the store's error.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(|error| self.error("write", &error))?;
+        self.count(bytes);
+        Ok(())
+    }
+
+    /// Returns the bytes so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Moves the blob to its place, if it is what was expected.
+    ///
+    /// # Errors
+    /// It has another size or digest, or cannot be moved.
+    pub fn finish(mut self, expected: Option<(Digest, u64)>) -> Result<Digest, StoreError> {
+        let actual = std::mem::take(&mut self.hasher).finish();
+        if let Some((digest, size)) = expected {
+            if size != self.size {
+                return Err(StoreError::SizeMismatch { digest, expected: size, actual: self.size });
+            }
+            if digest != actual {
+                return Err(StoreError::DigestMismatch { expected: digest, actual });
+            }
+        }
+        let to = self.store.blob_path(&actual);
+        // Already there: the same bytes, perhaps synced; keep those.
+        if !self.store.note_use(&to)?
+            && let Some(from) = &self.path
+        {
+            self.store.publish(from, &to)?;
+            self.path = None;
+        }
+        Ok(actual)
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    fn error(&self, op: &str, error: &io::Error) -> IoError {
+        IoError::new(op, self.path.as_deref().unwrap_or(self.store.root()), error)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.count(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

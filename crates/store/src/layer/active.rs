@@ -1,0 +1,142 @@
+//! A layer in the making: overlay's upper directory.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use kiln_core::{IoResultExt as _, LayerId, Snapshot};
+use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens};
+
+use super::{LayerInfo, opaque};
+use crate::error::StoreError;
+use crate::layout::TREE;
+use crate::owner::{self, LinkOwners, Owner};
+use crate::scratch::{random_name, remove_tree};
+use crate::store::Store;
+
+/// What a step changes, until it is [committed](Self::commit); dropped, it vanishes.
+#[derive(Debug)]
+pub struct ActiveLayer {
+    store: Store,
+    below: Snapshot,
+    dir: PathBuf,
+    upper: PathBuf,
+    work: PathBuf,
+    root: Owner,
+    committed: bool,
+}
+
+impl Store {
+    /// Starts a layer over `below`. Its upper directory is empty but has owner and mode of the root directory
+    /// below: overlay takes those from the topmost layer.
+    ///
+    /// # Errors
+    /// A layer below is not there, or the directory cannot be made.
+    pub fn begin_layer(&self, below: &Snapshot) -> Result<ActiveLayer, StoreError> {
+        let dir = self.scratch_path()?;
+        let (upper, work) = (dir.join(TREE), dir.join("work"));
+        let root = Owner { uid: 0, gid: 0, mode: 0o040_755, device: (0, 0) };
+        // From here on, an error drops it.
+        let mut layer = ActiveLayer {
+            store: self.clone(),
+            below: below.clone(),
+            dir,
+            upper,
+            work,
+            root,
+            committed: false,
+        };
+        for path in [&layer.dir, &layer.upper, &layer.work] {
+            std::fs::create_dir(path).at("create", path)?;
+        }
+        layer.root = self.inherit_root(below, &layer.upper)?;
+        Ok(layer)
+    }
+
+    /// Gives `upper` what `below` says about the root directory.
+    fn inherit_root(&self, below: &Snapshot, upper: &Path) -> Result<Owner, StoreError> {
+        let mut from = None;
+        for layer in below.layers.iter().rev() {
+            if self.layer_info(layer)?.root {
+                from = Some(self.layer_dir(layer));
+                break;
+            }
+        }
+        let to = File::open(upper).at("open", upper)?;
+        let fresh = fstat(&to).at("stat", upper)?;
+        let (mut wanted, mut modified) =
+            (Owner { uid: 0, gid: 0, mode: 0o040_755, device: (0, 0) }, Timespec { tv_sec: 0, tv_nsec: 0 });
+        if let Some(path) = from {
+            let source = File::open(&path).at("open", &path)?;
+            let stat = fstat(&source).at("stat", &path)?;
+            wanted = owner::of(&source, &stat).at("read owner of", &path)?;
+            modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
+        }
+        owner::set(self.ids(), &to, &fresh, wanted.uid, wanted.gid).at("set owner of", upper)?;
+        fchmod(&to, Mode::from_raw_mode(wanted.mode & 0o7777)).at("set mode of", upper)?;
+        let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        futimens(&to, &Timestamps { last_access: omit, last_modification: modified })
+            .at("set times of", upper)?;
+        Ok(wanted)
+    }
+}
+
+impl ActiveLayer {
+    /// Returns overlay's upper directory.
+    pub fn upper(&self) -> &Path {
+        &self.upper
+    }
+
+    /// Returns overlay's work directory.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// Returns what lies below.
+    pub fn below(&self) -> &Snapshot {
+        &self.below
+    }
+
+    /// Adds owners of symbolic links that the upper directory cannot hold, by path in the layer.
+    ///
+    /// # Errors
+    /// The list cannot be written.
+    pub fn record_links(&self, links: &LinkOwners) -> Result<(), StoreError> {
+        let mut all = LinkOwners::read(&self.dir)?;
+        all.0.extend(links.0.iter().map(|(path, ids)| (path.clone(), *ids)));
+        Ok(all.write(&self.dir)?)
+    }
+
+    /// Makes it a layer; none if nothing was changed. Nothing may be mounted over it or written to it any more.
+    ///
+    /// # Errors
+    /// It cannot be read or moved.
+    pub fn commit(mut self) -> Result<Option<LayerId>, StoreError> {
+        remove_tree(&self.work);
+        let info = LayerInfo { root: self.root_changed()? };
+        let empty = std::fs::read_dir(&self.upper).at("read", &self.upper)?.next().is_none();
+        if empty && !info.root {
+            return Ok(None);
+        }
+        let below: Vec<_> = self.below.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
+        opaque::normalise(&self.upper, &below)?;
+        info.write(&self.dir)?;
+        let id = LayerId(format!("s{}{}", random_name(), random_name()));
+        self.store.publish(&self.dir, &self.store.0.layout.layer(&id))?;
+        self.committed = true;
+        Ok(Some(id))
+    }
+
+    fn root_changed(&self) -> Result<bool, StoreError> {
+        let upper = File::open(&self.upper).at("open", &self.upper)?;
+        let stat = fstat(&upper).at("stat", &self.upper)?;
+        Ok(owner::of(&upper, &stat).at("read owner of", &self.upper)? != self.root)
+    }
+}
+
+impl Drop for ActiveLayer {
+    fn drop(&mut self) {
+        if !self.committed {
+            remove_tree(&self.dir);
+        }
+    }
+}
