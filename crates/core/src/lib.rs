@@ -29,7 +29,7 @@ pub use op::{
     Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, ImageOp, InlineFile, Mount,
     MountKind, Network, Op, RunOp, Selection, Sharing, Tmpfs, WorkdirOp,
 };
-pub use pattern::{IgnoreList, Pattern, PatternError};
+pub use pattern::{IgnoreList, Pattern, PatternError, clean_path};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError};
 pub use run::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, StepUsage};
