@@ -16,6 +16,7 @@ pub mod owner;
 mod record;
 mod scratch;
 mod store;
+pub mod tree;
 
 pub use blob::BlobWriter;
 pub use error::{EntryProblem, StoreError};

@@ -1,0 +1,49 @@
+//! Why files cannot be selected or hashed.
+
+use std::path::PathBuf;
+
+use kiln_core::{IoError, PatternError};
+use serde::{Deserialize, Serialize};
+
+/// Why files of a source cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum TreeError {
+    /// Nothing is at a literal path.
+    #[error("{path:?} not found{}", nearby_text(.excluded, .nearby))]
+    NotFound {
+        /// As asked for.
+        path: String,
+        /// Whether something is there that .dockerignore leaves out.
+        excluded: bool,
+        /// What the nearest existing directory holds under similar names, as paths; nearest first.
+        nearby: Vec<String>,
+    },
+    /// A file stands where a directory is needed.
+    #[error("{path:?} cannot be reached: {} is not a directory", .file.display())]
+    NotDirectory {
+        /// As asked for.
+        path: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Symbolic links that lead to each other.
+    #[error("{path:?} cannot be resolved: too many symbolic links")]
+    LinkLoop {
+        /// As asked for.
+        path: String,
+    },
+    /// A wildcard that cannot be read.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// The file system failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+fn nearby_text(excluded: &bool, nearby: &[String]) -> String {
+    match (excluded, nearby) {
+        (true, _) => ": .dockerignore excludes it".to_owned(),
+        (false, []) => String::new(),
+        (false, nearby) => format!("; nearby: {}", nearby.join(", ")),
+    }
+}

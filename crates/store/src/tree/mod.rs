@@ -1,0 +1,122 @@
+//! Sources of files: a build context, or a merged view of a stage's snapshot, as a directory descriptor.
+//!
+//! Only what some COPY or bind mount selects is walked and only what is new is read: an unchanged tree costs one
+//! stat walk, because a [`StatIndex`] remembers content digests.
+
+mod digest;
+mod error;
+mod nearby;
+pub(crate) mod resolve;
+mod select;
+pub(crate) mod selected;
+pub(crate) mod stat;
+mod stat_index;
+#[cfg(test)]
+mod tests;
+pub(crate) mod walk;
+pub(crate) mod xattr;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_core::{IgnoreList, Selection};
+
+pub use digest::DigestRule;
+pub use error::TreeError;
+pub use selected::{Selected, Visit};
+pub use stat::{FileStat, Kind, Time};
+pub use stat_index::StatIndex;
+pub use walk::Modes;
+
+use xattr::Which;
+
+/// A directory that files are taken from.
+#[derive(Debug)]
+pub struct SourceTree {
+    root: Arc<OwnedFd>,
+    label: PathBuf,
+    ignore: Option<IgnoreList>,
+    index: Option<Arc<StatIndex>>,
+    modes: Modes,
+    xattrs: Which,
+    /// Each selection is walked once, so that the key and the copy of a step see the same files.
+    seen: Mutex<HashMap<Selection, Slot>>,
+}
+
+type Slot = Arc<Mutex<Option<Arc<Selected>>>>;
+
+impl SourceTree {
+    /// Makes a build context: a user's directory, with what its .dockerignore leaves out. `label` names it in
+    /// messages.
+    pub fn context(
+        root: OwnedFd,
+        label: impl Into<PathBuf>,
+        ignore: IgnoreList,
+        index: Option<Arc<StatIndex>>,
+    ) -> Self {
+        let ignore = (ignore != IgnoreList::default()).then_some(ignore);
+        Self { ignore, index, ..Self::view(root, label) }
+    }
+
+    /// Makes a view of a finished snapshot: all of it, unchanging.
+    pub fn view(root: OwnedFd, label: impl Into<PathBuf>) -> Self {
+        Self {
+            root: Arc::new(root),
+            label: label.into(),
+            ignore: None,
+            index: None,
+            modes: Modes::AsIs,
+            xattrs: Which::Portable,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Counts permission bits in another way.
+    #[must_use]
+    pub fn with_modes(self, modes: Modes) -> Self {
+        Self { modes, ..self }
+    }
+
+    /// A directory of this store, copied with all that the store keeps in it.
+    pub(crate) fn stored(root: OwnedFd, label: impl Into<PathBuf>) -> Self {
+        Self { xattrs: Which::Stored, ..Self::view(root, label) }
+    }
+
+    /// Returns the files that a selection means. Walks each selection once.
+    ///
+    /// # Errors
+    /// A literal path without a file; files that cannot be read.
+    pub fn select(&self, selection: &Selection) -> Result<Arc<Selected>, TreeError> {
+        let slot = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(seen.entry(selection.clone()).or_default())
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(selected) = &*slot {
+            return Ok(Arc::clone(selected));
+        }
+        let selected = Arc::new(select::select(self, selection)?);
+        *slot = Some(Arc::clone(&selected));
+        Ok(selected)
+    }
+
+    /// Returns the whole tree.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    pub fn all(&self) -> Result<Arc<Selected>, TreeError> {
+        self.select(&Selection { path: String::new(), wildcard: false })
+    }
+
+    /// Returns the directory itself.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Returns its name in messages.
+    pub fn label(&self) -> &Path {
+        &self.label
+    }
+}

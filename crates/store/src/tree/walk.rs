@@ -1,0 +1,188 @@
+//! The walk: getdents and statx from directory descriptors, entries into one arena.
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_core::{IgnoreList, IoError, IoResultExt};
+use rustix::fs::{FileType, RawDir};
+use rustix::io::Errno;
+
+use super::selected::{Selected, name_in, push, set_children};
+use super::stat::{FileStat, Kind};
+use super::xattr::{self, Which};
+
+/// What a walk may see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// None if it would exclude nothing.
+    pub(super) ignore: Option<&'a IgnoreList>,
+    pub(super) modes: Modes,
+    pub(super) xattrs: Which,
+}
+
+/// How permission bits of a source count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Modes {
+    /// As they are.
+    #[default]
+    AsIs,
+    /// As git would record them: 0755 for directories and what its owner may execute, else 0644. So that checkouts
+    /// made under different umasks are equal (moby#32816).
+    Git,
+}
+
+impl Modes {
+    fn apply(self, stat: &mut FileStat) {
+        if self == Self::Git {
+            let bits = match stat.kind() {
+                Kind::Dir => 0o755,
+                Kind::File if stat.mode & 0o100 != 0 => 0o755,
+                Kind::File => 0o644,
+                _ => return,
+            };
+            stat.mode = stat.mode & !0o7777 | bits;
+        }
+    }
+}
+
+/// Adds the file at `path` and all below it; returns its entry, or None if all of it is excluded.
+pub(super) fn add(
+    selected: &mut Selected,
+    path: &Path,
+    mut stat: FileStat,
+    only_parent: bool,
+    rules: Rules<'_>,
+) -> Result<Option<u32>, IoError> {
+    rules.modes.apply(&mut stat);
+    let name = path.file_name().unwrap_or_default();
+    let first = push(
+        &mut selected.names,
+        &mut selected.entries,
+        std::os::unix::ffi::OsStrExt::as_bytes(name),
+        &stat,
+    );
+    selected.entries[first as usize].only_parent = only_parent;
+    let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+    // Directories still to be read. Depth first, so that few paths are held at once.
+    let mut todo = Vec::new();
+    if stat.kind() == Kind::Dir {
+        todo.push((first, path.to_owned()));
+    }
+    while let Some((dir, path)) = todo.pop() {
+        let children = read_dir(selected, dir, &path, rules, &mut buffer)?;
+        for child in children {
+            if selected.entry(child).kind() == Kind::Dir {
+                todo.push((child, path.join(selected.name(child))));
+            }
+        }
+    }
+    drop_empty_parents(selected, first);
+    Ok((!selected.entry(first).dropped).then_some(first))
+}
+
+/// Reads one directory: its children stand together in the arena, sorted by name.
+fn read_dir(
+    selected: &mut Selected,
+    id: u32,
+    path: &Path,
+    rules: Rules<'_>,
+    buffer: &mut [MaybeUninit<u8>],
+) -> Result<std::ops::Range<u32>, IoError> {
+    let fd = selected.open_dir(path).at("open", selected.full(path))?;
+    let start = selected.entries.len();
+    list(&fd, buffer, &mut |name, file_type| {
+        let Some(only_parent) = judge(rules.ignore, path, name, &fd, file_type) else {
+            selected.excluded += 1;
+            return Ok(());
+        };
+        let mut stat = match FileStat::at(&fd, name) {
+            Ok(stat) => stat,
+            // Gone since it was listed.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        rules.modes.apply(&mut stat);
+        let child = push(&mut selected.names, &mut selected.entries, name.to_bytes(), &stat);
+        selected.entries[child as usize].only_parent = only_parent;
+        Ok(())
+    })
+    .at("read", selected.full(path))?;
+    let Selected { entries, names, .. } = selected;
+    entries[start..].sort_unstable_by(|a, b| name_in(names, a).cmp(name_in(names, b)));
+    let (start, end) = (start as u32, entries.len() as u32);
+    set_children(&mut selected.entries[id as usize], start..end);
+    let found = xattr::read(&fd, rules.xattrs).at("read attributes of", selected.full(path))?;
+    if !found.is_empty() {
+        let xattrs = selected.xattrs.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        xattrs.insert(id, Arc::new(found));
+    }
+    Ok(start..end)
+}
+
+/// Returns None for what is excluded; whether it is only a possible parent of something included, otherwise.
+fn judge(
+    ignore: Option<&IgnoreList>,
+    dir: &Path,
+    name: &std::ffi::CStr,
+    fd: &OwnedFd,
+    file_type: FileType,
+) -> Option<bool> {
+    let Some(ignore) = ignore else { return Some(false) };
+    let path = dir.join(std::ffi::OsStr::new(&*name.to_string_lossy()));
+    let path = path.to_string_lossy();
+    if !ignore.is_excluded(&path) {
+        return Some(false);
+    }
+    let is_dir = match file_type {
+        FileType::Directory => true,
+        FileType::Unknown => FileStat::at(fd, name).is_ok_and(|stat| stat.kind() == Kind::Dir),
+        _ => false,
+    };
+    (is_dir && !ignore.prunes(&path)).then_some(true)
+}
+
+/// Directories that are here only for what is below them go if nothing is.
+fn drop_empty_parents(selected: &mut Selected, first: u32) {
+    if !selected.entries[first as usize..].iter().any(|entry| entry.only_parent) {
+        return;
+    }
+    // Children stand after their parents, so backwards sees them first.
+    for id in (first..selected.entries.len() as u32).rev() {
+        if selected.entry(id).only_parent && selected.live_children(id).next().is_none() {
+            selected.entries[id as usize].dropped = true;
+            selected.excluded += 1;
+        }
+    }
+}
+
+/// Lists a directory, without `.` and `..`.
+pub(crate) fn list(
+    fd: &OwnedFd,
+    buffer: &mut [MaybeUninit<u8>],
+    see: &mut dyn FnMut(&std::ffi::CStr, FileType) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let mut dir = RawDir::new(fd, buffer);
+    while let Some(entry) = dir.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            see(entry.file_name(), entry.file_type())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists the names in a directory, sorted.
+pub(crate) fn names(fd: &OwnedFd) -> rustix::io::Result<Vec<PathBuf>> {
+    let mut buffer = vec![MaybeUninit::uninit(); 16 << 10];
+    let mut names = Vec::new();
+    list(fd, &mut buffer, &mut |name, _| {
+        names.push(PathBuf::from(std::ffi::OsString::from(
+            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes()),
+        )));
+        Ok(())
+    })?;
+    names.sort_unstable();
+    Ok(names)
+}
