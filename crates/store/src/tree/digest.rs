@@ -170,7 +170,12 @@ impl Selected {
         Ok(())
     }
 
-    fn hash_entry(&self, id: u32, dir: &OwnedFd, buffer: &mut [u8]) -> Result<(), (&'static str, std::io::Error)> {
+    fn hash_entry(
+        &self,
+        id: u32,
+        dir: &OwnedFd,
+        buffer: &mut [u8],
+    ) -> Result<(), (&'static str, std::io::Error)> {
         let (entry, name) = (self.entry(id), self.name(id));
         let opened = file_clock();
         let (digest, identity, plain) = if entry.kind() == Kind::Symlink {
@@ -181,10 +186,7 @@ impl Selected {
             let (digest, identity, xattrs) = hash_file(dir, name, buffer)?;
             let plain = xattrs.is_empty();
             if !plain {
-                self.xattrs
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(id, Arc::new(xattrs));
+                self.xattrs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(xattrs));
             }
             (digest, identity, plain)
         };

@@ -63,7 +63,11 @@ pub(crate) fn resolve<E>(
     while let Some(name) = todo.pop() {
         if name == ".." {
             at.pop();
-            found = if at.as_os_str().is_empty() { Found::Dir } else { lookup(&at).map_err(Unresolved::Lookup)? };
+            found = if at.as_os_str().is_empty() {
+                Found::Dir
+            } else {
+                lookup(&at).map_err(Unresolved::Lookup)?
+            };
             continue;
         }
         match found {

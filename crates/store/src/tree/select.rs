@@ -50,12 +50,7 @@ pub(super) fn select(tree: &SourceTree, selection: &Selection) -> Result<Selecte
 }
 
 /// Adds what stands at a literal path; a link there is followed, inside the root.
-fn add_match(
-    tree: &SourceTree,
-    selected: &mut Selected,
-    path: &Path,
-    wanted: &str,
-) -> Result<(), TreeError> {
+fn add_match(tree: &SourceTree, selected: &mut Selected, path: &Path, wanted: &str) -> Result<(), TreeError> {
     let target = follow(tree, path, wanted)?;
     let excluded = is_excluded(tree, path) || is_excluded(tree, &target.path);
     if target.found == Found::Missing || excluded {

@@ -80,12 +80,6 @@ impl FileStat {
     pub fn permissions(&self) -> u32 {
         self.mode & 0o7777
     }
-
-    /// Returns whether this is the same file with, as far as stat can tell, the same content.
-    pub(crate) fn is_unchanged_from(&self, before: &Self) -> bool {
-        (self.dev, self.ino, self.size, self.mtime, self.ctime)
-            == (before.dev, before.ino, before.size, before.mtime, before.ctime)
-    }
 }
 
 /// Returns the type that a mode says.

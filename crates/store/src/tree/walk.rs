@@ -57,12 +57,8 @@ pub(super) fn add(
 ) -> Result<Option<u32>, IoError> {
     rules.modes.apply(&mut stat);
     let name = path.file_name().unwrap_or_default();
-    let first = push(
-        &mut selected.names,
-        &mut selected.entries,
-        std::os::unix::ffi::OsStrExt::as_bytes(name),
-        &stat,
-    );
+    let first =
+        push(&mut selected.names, &mut selected.entries, std::os::unix::ffi::OsStrExt::as_bytes(name), &stat);
     selected.entries[first as usize].only_parent = only_parent;
     let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
     // Directories still to be read. Depth first, so that few paths are held at once.
