@@ -12,7 +12,7 @@ pub(crate) mod selected;
 pub(crate) mod stat;
 mod stat_index;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod walk;
 pub(crate) mod xattr;
 

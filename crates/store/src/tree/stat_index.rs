@@ -31,8 +31,11 @@ pub struct StatIndex {
     old: Vec<u8>,
     /// Which of them were asked for.
     seen: Vec<AtomicBool>,
-    fresh: Mutex<HashMap<(u64, u64), (Identity, [u8; 32])>>,
+    fresh: Mutex<Fresh>,
 }
+
+/// By device and inode.
+type Fresh = HashMap<(u64, u64), (Identity, [u8; 32])>;
 
 impl StatIndex {
     /// Opens the index of a context in the directory of indexes. What cannot be read counts as empty.
