@@ -8,6 +8,8 @@ NAME=$(basename "$(dirname "$(realpath "$0")")")
 CONTEXT=$SCRATCH/context
 OUT=$SCRATCH/out
 export KILN_ROOT=$SCRATCH/store
+# pip keeps downloads only from where it trusts the connection: https, or a host it is told to trust.
+PIP_INDEX=(--build-arg "PIP_INDEX_URL=$KILN_TEST_INDEX/simple/" --build-arg PIP_TRUSTED_HOST=127.0.0.1)
 BUILDS=0
 TOOK=0
 LOG=/dev/null
@@ -86,6 +88,8 @@ skip() {
 assert_eq() { [ "$1" = "$2" ] || fail "$3: expected '$2', got '$1'"; }
 assert_contains() { grep -qF -- "$2" "$1" || fail "'$2' is not in $(basename "$1")${3:+: $3}"; }
 assert_not_contains() { ! grep -qF -- "$2" "$1" || fail "'$2' is in $(basename "$1")${3:+: $3}"; }
+# pip took PACKAGE from its cache: the name in the log is a file's, or a whole address for an index of one's own.
+assert_pip_cached() { grep -qE "Using cached (http.*/)?$1-" "$LOG" || fail "pip did not take $1 from its cache"; }
 assert_has() { case $1 in *"$2"*) ;; *) fail "$3: '$2' is not in: $1" ;; esac }
 assert_has_not() { case $1 in *"$2"*) fail "$3: '$2' is in: $1" ;; esac }
 assert_less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }' || fail "$3: $1 is not less than $2"; }
