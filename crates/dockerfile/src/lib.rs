@@ -27,3 +27,4 @@ pub use ast::{
 pub use node::Node;
 pub use parse::{parse, parse_nodes};
 pub use position::Position;
+pub use suggest::nearest;

@@ -83,8 +83,8 @@ fn sexp(out: &mut String, node: &Node) {
     out.push(')');
 }
 
-/// Go's `%q`. <https://pkg.go.dev/strconv#Quote>
-fn quote(out: &mut String, text: &str) {
+/// Appends a text as Go's `%q` writes it. <https://pkg.go.dev/strconv#Quote>
+pub fn quote(out: &mut String, text: &str) {
     out.push('"');
     for ch in text.chars() {
         match ch {

@@ -1,7 +1,7 @@
 //! "did you mean": the nearest of a few known words.
 
 /// The known word nearest to what was written, if it is near at all. Case does not count.
-pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written: Vec<char> = written.to_lowercase().chars().take(40).collect();
     let allowed = match written.len() {
         0..=2 => 1,
