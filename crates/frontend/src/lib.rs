@@ -1,23 +1,29 @@
 //! Dockerfile stages to a step graph; pure.
+//!
+//! [`lower`] takes what a registry knows as a table and says what it misses; [`lower_offline`] makes it up.
+//! [`print`](mod@print) writes a plan as text.
 
+mod diagnose;
+mod env;
+mod globals;
+mod instruction;
+mod lower;
+mod lowering;
+mod mount;
+mod offline;
+mod path;
+mod place;
 mod plan;
+pub mod print;
+mod quote;
+mod source;
+mod stages;
+mod state;
+mod words;
 
+pub use lower::lower;
+pub use offline::lower_offline;
 pub use plan::{
     BuildPlan, ImageRequest, ImageTable, LowerOptions, Lowered, NamedContext, PlannedHistory, PlannedImage,
     ResolvedImage,
 };
-
-use kiln_dockerfile::{Diagnostic, Dockerfile};
-
-/// Turns a Dockerfile into a plan.
-///
-/// # Errors
-/// What is wrong or not supported, with its place; at least one is an error.
-pub fn lower(
-    file: &Dockerfile,
-    options: &LowerOptions,
-    images: &ImageTable,
-) -> Result<Lowered, Vec<Diagnostic>> {
-    let _ = (file, options, images);
-    Err(Vec::new())
-}

@@ -73,6 +73,9 @@ pub struct BuildPlan {
     pub graph: StepGraph,
     /// The images, in the order of the platforms asked for.
     pub images: Vec<PlannedImage>,
+    /// Proxy settings (`--build-arg HTTP_PROXY=...`) for every RUN whose own environment does not set them; never part
+    /// of a step's identity or key.
+    pub run_env: Vec<(String, String)>,
     /// Warnings.
     pub diagnostics: Vec<Diagnostic>,
 }

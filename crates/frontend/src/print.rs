@@ -1,0 +1,222 @@
+//! Plans and graphs as text, one line a step; docs/debug.md fixes the form.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use kiln_core::{
+    CacheMount, CacheScope, Chmod, ContainerConfig, CopyOp, CopySource, InlineFile, Mount, MountKind,
+    Network, Op, RunOp, Sharing, Step, StepGraph, StepId,
+};
+
+use crate::quote::{quote, quote_list};
+use crate::{BuildPlan, PlannedImage};
+
+/// Writes all that a plan says: every step with its operation, every image with its configuration and history.
+pub fn plan(plan: &BuildPlan) -> String {
+    let names = Names::of(&plan.graph);
+    let mut out = String::new();
+    for (id, step) in plan.graph.iter() {
+        let _ = writeln!(out, "{}", names.step(id, step));
+    }
+    for image in &plan.images {
+        out.push_str(&names.image(image));
+    }
+    for (name, value) in &plan.run_env {
+        let _ = writeln!(out, "run_env {}", quote(&format!("{name}={value}")));
+    }
+    out
+}
+
+/// Writes the shape of a graph: every step with its title and the steps it needs.
+pub fn graph(graph: &StepGraph) -> String {
+    let names = Names::of(graph);
+    let mut out = String::new();
+    for (id, step) in graph.iter() {
+        let mut inputs: Vec<&str> = Vec::new();
+        for input in step.op.inputs() {
+            let name = names.of_id(input);
+            if !inputs.contains(&name) {
+                inputs.push(name);
+            }
+        }
+        let needs = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(" ")) };
+        let _ = writeln!(out, "{}{needs}  {}", names.of_id(id), step.info.title);
+    }
+    out
+}
+
+/// Steps are named s1, s2, ... in the order of the graph.
+struct Names(HashMap<StepId, String>);
+
+impl Names {
+    fn of(graph: &StepGraph) -> Self {
+        Self(graph.iter().zip(1..).map(|((id, _), number)| (id, format!("s{number}"))).collect())
+    }
+
+    fn of_id(&self, id: StepId) -> &str {
+        self.0.get(&id).map_or("?", String::as_str)
+    }
+
+    fn of_root(&self, root: Option<StepId>) -> &str {
+        root.map_or("scratch", |id| self.of_id(id))
+    }
+
+    fn step(&self, id: StepId, step: &Step) -> String {
+        let mut line = match &step.op {
+            Op::Image(op) => format!("image {}", op.manifest),
+            Op::Context(op) => format!("context {}", quote(&op.name)),
+            Op::Run(op) => self.run(op),
+            Op::Copy(op) => self.copy(op),
+            Op::Workdir(op) => {
+                let user = optional(" user=", &op.user);
+                format!("workdir root={} path={}{user}", self.of_root(op.root), quote(&op.path))
+            }
+        };
+        if step.info.no_cache {
+            line.push_str(" no-cache");
+        }
+        if let Some((first, last)) = step.info.lines {
+            let _ = write!(line, " lines {first}-{last}");
+        }
+        format!("{} {line} title={}", self.of_id(id), quote(&step.info.title))
+    }
+
+    fn run(&self, op: &RunOp) -> String {
+        let mut line = format!("run root={}", self.of_root(op.root));
+        if !op.mounts.is_empty() {
+            let mounts: Vec<String> = op.mounts.iter().map(|mount| self.mount(mount)).collect();
+            let _ = write!(line, " mounts=[{}]", mounts.join(", "));
+        }
+        let _ = write!(line, " args={}", quote_list(&op.args));
+        let env: Vec<String> = op.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let _ = write!(line, " env={} cwd={}", quote_list(&env), quote(&op.cwd));
+        line.push_str(&optional(" user=", &op.user));
+        match op.network {
+            Network::Default => {}
+            Network::None => line.push_str(" network=none"),
+            Network::Host => line.push_str(" network=host"),
+        }
+        if !op.files.is_empty() {
+            let files: Vec<String> = op.files.iter().map(inline).collect();
+            let _ = write!(line, " files=[{}]", files.join(", "));
+        }
+        let _ = write!(line, " platform={}", op.platform);
+        line
+    }
+
+    fn mount(&self, mount: &Mount) -> String {
+        let target = &mount.target;
+        match &mount.kind {
+            MountKind::Bind(bind) => {
+                let rw = if bind.writable { " rw" } else { "" };
+                format!("bind:{target} from={} source={}{rw}", self.of_id(bind.from), quote(&bind.path))
+            }
+            MountKind::Cache(cache) => format!("cache:{target} {}", self.cache(cache)),
+            MountKind::Tmpfs(tmpfs) => {
+                let size = tmpfs.size.map(|size| format!(" size={size}")).unwrap_or_default();
+                format!("tmpfs:{target}{size}")
+            }
+        }
+    }
+
+    fn cache(&self, cache: &CacheMount) -> String {
+        let scope = match &cache.scope {
+            CacheScope::Global => "global",
+            CacheScope::Platform(platform) => platform,
+        };
+        let sharing = match cache.sharing {
+            Sharing::Shared => "shared",
+            Sharing::Locked => "locked",
+            Sharing::Private => "private",
+        };
+        let mut out = format!("id={} scope={scope} sharing={sharing}", quote(&cache.id));
+        if (cache.mode, cache.uid, cache.gid) != (0o755, 0, 0) {
+            let _ = write!(out, " mode={:04o} uid={} gid={}", cache.mode, cache.uid, cache.gid);
+        }
+        if let Some((step, path)) = &cache.seed {
+            let _ = write!(out, " seed={}:{}", self.of_id(*step), quote(path));
+        }
+        if cache.read_only {
+            out.push_str(" ro");
+        }
+        out
+    }
+
+    fn copy(&self, op: &CopyOp) -> String {
+        let sources: Vec<String> = op
+            .sources
+            .iter()
+            .map(|source| match source {
+                CopySource::From(from) => {
+                    let wildcard = if from.selection.wildcard { " wildcard" } else { "" };
+                    format!("{}:{}{wildcard}", self.of_id(from.step), quote(&from.selection.path))
+                }
+                CopySource::Inline(file) => inline(file),
+            })
+            .collect();
+        let mut line = format!("copy root={} sources=[{}]", self.of_root(op.root), sources.join(", "));
+        let _ = write!(line, " dest={}", quote(&op.dest));
+        if op.dest_is_dir {
+            line.push_str(" dir");
+        }
+        line.push_str(&optional(" chown=", op.chown.as_deref().unwrap_or("")));
+        match &op.chmod {
+            None => {}
+            Some(Chmod::Octal(mode)) => {
+                let _ = write!(line, " chmod={mode:04o}");
+            }
+            Some(Chmod::Symbolic(mode)) => {
+                let _ = write!(line, " chmod={mode}");
+            }
+        }
+        line
+    }
+
+    fn image(&self, image: &PlannedImage) -> String {
+        let mut out = format!("result {} root={}\n", image.platform, self.of_root(image.rootfs));
+        for (name, value) in settings(&image.config.config, image.config.author.as_deref()) {
+            let _ = writeln!(out, "  {name} {value}");
+        }
+        for line in &image.history {
+            let step = line.step.map_or("-", |id| self.of_id(id));
+            let _ = writeln!(out, "  history {step} {}", quote(&line.created_by));
+        }
+        out
+    }
+}
+
+/// What a configuration says, without what it does not say.
+fn settings(config: &ContainerConfig, author: Option<&str>) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    let mut list = |name, items: &Option<Vec<String>>| {
+        if let Some(items) = items {
+            out.push((name, quote_list(items)));
+        }
+    };
+    list("entrypoint", &config.entrypoint);
+    list("cmd", &config.cmd);
+    list("shell", &config.shell);
+    let mut each = |name, items: &mut dyn Iterator<Item = String>| {
+        out.extend(items.map(|item| (name, quote(&item))));
+    };
+    each("env", &mut config.env.iter().cloned());
+    each("label", &mut config.labels.iter().map(|(name, value)| format!("{name}={value}")));
+    each("expose", &mut config.exposed_ports.iter().cloned());
+    each("volume", &mut config.volumes.iter().cloned());
+    let texts = [
+        ("user", config.user.as_str()),
+        ("workdir", &config.working_dir),
+        ("stopsignal", config.stop_signal.as_deref().unwrap_or("")),
+        ("author", author.unwrap_or("")),
+    ];
+    out.extend(texts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (*name, quote(text))));
+    out
+}
+
+fn inline(file: &InlineFile) -> String {
+    format!("<<{} mode={:04o} {}", quote(&file.name), file.mode, quote(&file.content))
+}
+
+fn optional(prefix: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{prefix}{}", quote(text)) }
+}

@@ -1,0 +1,96 @@
+//! Expands words with the variables of a place, and warns of those that are not set.
+
+use std::collections::BTreeSet;
+
+use kiln_dockerfile::expand::{self, ExpandError, Expanded};
+use kiln_dockerfile::{Diagnostic, Span, Spanned};
+
+use crate::diagnose::{did_you_mean, error, warning, with_help};
+use crate::env::Env;
+
+/// Expands words of one file and gathers warnings.
+#[derive(Debug)]
+pub(crate) struct Words {
+    escape: char,
+    /// Names that are declared by an ARG without a value: writing them is no slip.
+    declared: BTreeSet<String>,
+    /// What was found on the way.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+impl Words {
+    /// Starts for a file with this escape character.
+    pub(crate) fn new(escape: char) -> Self {
+        Self { escape, declared: BTreeSet::new(), warnings: Vec::new() }
+    }
+
+    /// Forgets what the last stage declared, and takes over what this one inherits.
+    pub(crate) fn enter_stage<'a>(&mut self, declared: impl Iterator<Item = &'a str>) {
+        self.declared = declared.map(str::to_owned).collect();
+    }
+
+    /// Notes an ARG.
+    pub(crate) fn declare(&mut self, name: &str) {
+        self.declared.insert(name.to_owned());
+    }
+
+    /// Expands a word to one string.
+    pub(crate) fn expand(&mut self, word: &Spanned<String>, env: &Env) -> Result<String, Diagnostic> {
+        self.expand_text(&word.value, word.span, env)
+    }
+
+    /// Expands text that stands somewhere in `span`.
+    pub(crate) fn expand_text(&mut self, text: &str, span: Span, env: &Env) -> Result<String, Diagnostic> {
+        if is_plain(text, self.escape) {
+            return Ok(text.to_owned());
+        }
+        self.run(text, span, env).map(|expanded| expanded.text)
+    }
+
+    /// Expands a word to any number of words.
+    pub(crate) fn expand_words(
+        &mut self,
+        word: &Spanned<String>,
+        env: &Env,
+    ) -> Result<Vec<String>, Diagnostic> {
+        self.run(&word.value, word.span, env).map(|expanded| expanded.words)
+    }
+
+    /// Expands the body of a heredoc.
+    pub(crate) fn expand_heredoc(&mut self, body: &str, span: Span, env: &Env) -> Result<String, Diagnostic> {
+        expand::heredoc(body, &|name| env.get(name).map(str::to_owned)).map_err(|e| describe(&e, body, span))
+    }
+
+    /// Expands an instruction's text for its title; text that cannot be expanded stands for itself.
+    pub(crate) fn title(&self, text: &str, env: &Env) -> String {
+        if is_plain(text, self.escape) {
+            return text.to_owned();
+        }
+        expand::word(text, self.escape, &|name| env.get(name).map(str::to_owned))
+            .map_or_else(|_| text.to_owned(), |expanded| expanded.text)
+    }
+
+    fn run(&mut self, text: &str, span: Span, env: &Env) -> Result<Expanded, Diagnostic> {
+        let expanded = expand::word(text, self.escape, &|name| env.get(name).map(str::to_owned))
+            .map_err(|error| describe(&error, text, span))?;
+        for name in &expanded.missing {
+            if !self.declared.contains(name) {
+                let warning = warning(span, format!("variable `{name}` is not set here, so it is empty"));
+                self.warnings.push(with_help(warning, did_you_mean(name, env.names())));
+            }
+        }
+        Ok(expanded)
+    }
+}
+
+/// Most words have nothing to expand, and most files have thousands of words.
+fn is_plain(text: &str, escape: char) -> bool {
+    !text.contains(['$', '\'', '"', escape])
+}
+
+/// Points at the place inside the word, where the word stands in the file as it is given here.
+fn describe(problem: &ExpandError, text: &str, span: Span) -> Diagnostic {
+    let same = span.end.saturating_sub(span.start) == text.len() && problem.offset <= text.len();
+    let span = if same { Span { start: span.start + problem.offset, end: span.end } } else { span };
+    error(span, problem.to_string())
+}
