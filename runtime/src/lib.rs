@@ -1,1 +1,43 @@
 //! Enter the user namespace; run one process in fresh namespaces.
+//!
+//! [`init`] first thing in `main`, [`enter`] before any thread, then [`run`] from as many threads as wanted.
+//! docs/rootless.md tells what each rung of the ladder needs and what is a security boundary.
+
+mod child;
+mod enter;
+mod error;
+mod ids;
+mod init;
+mod mounts;
+mod probe;
+mod run;
+mod step;
+mod stubs;
+mod sys;
+mod terminal;
+mod user;
+mod wire;
+mod world;
+
+pub use enter::{EnterOptions, Entered, enter};
+pub use error::{EnterError, InitFailure, Obstacle, RunError, Stage, UserError};
+pub use ids::{IdMode, IdRange};
+pub use mounts::view;
+pub use probe::{Rung, probe};
+pub use run::{RunReport, run, run_interactive};
+
+/// Serves this binary when kiln executes it again; call it first thing in `main`, before any thread.
+///
+/// Returns only if the process was not started by kiln.
+pub fn init() {
+    match std::env::args_os().next() {
+        Some(name) if name == child::INIT => {
+            // Without the descriptor somebody else has chosen the name: then it is an ordinary start.
+            if let Some(control) = sys::take(child::CONTROL) {
+                init::serve(control);
+            }
+        }
+        Some(name) if name == probe::PROBE => probe::serve(),
+        _ => {}
+    }
+}

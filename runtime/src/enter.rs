@@ -1,0 +1,296 @@
+//! Enters a user and a mount namespace: once, before any thread exists.
+
+use std::fs;
+use std::io;
+use std::process::Command;
+
+use kiln_core::{IoError, IoResultExt};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::ForkResult;
+use rustix::process::{getegid, geteuid, getpid};
+use rustix::thread::CapabilitySet;
+
+use crate::error::{EnterError, Obstacle};
+use crate::ids::{self, IdMode, IdRange};
+use crate::{mounts, sys};
+
+/// What to ask for.
+#[derive(Debug, Clone, Default)]
+pub struct EnterOptions {
+    /// Whether to use a single id even where more could be had; for comparing rungs of the ladder.
+    pub single_id: bool,
+}
+
+/// Proof that the process is in its own user and mount namespace.
+#[derive(Debug, Clone)]
+pub struct Entered {
+    ids: IdMode,
+    reason: String,
+    raise: Option<String>,
+}
+
+impl Entered {
+    /// Returns which ids there are.
+    pub fn ids(&self) -> &IdMode {
+        &self.ids
+    }
+
+    /// Returns why it is these, in a person's words.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Returns the command that would give more ids, if there is one.
+    pub fn raise(&self) -> Option<&str> {
+        self.raise.as_deref()
+    }
+}
+
+/// Enters a mount namespace, and a user namespace where root is missing: docs/rootless.md tells the ladder.
+///
+/// Call it before any thread is started; those that come later share the namespaces. What is mounted from now on is
+/// seen by nobody else and goes when the process goes.
+///
+/// # Errors
+/// The process has threads, or the kernel allows no user namespace; the error says what would change that.
+pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
+    let threads = fs::read_dir("/proc/self/task").at("list", "/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(EnterError::Threads { threads });
+    }
+    let entered = if geteuid().is_root() && may_mount() && !options.single_id {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(refused)?;
+        as_root(&own_map("uid")?)
+    } else {
+        with_user_namespace(options)?
+    };
+    mounts::make_all_private().map_err(|error| refused_by(&error))?;
+    Ok(entered)
+}
+
+/// Root of the machine or of a namespace that was made before.
+fn as_root(map: &[IdRange]) -> Entered {
+    if ids::is_everything(map) {
+        return Entered { ids: IdMode::Root, reason: "running as root".to_owned(), raise: None };
+    }
+    if map.iter().map(|range| u64::from(range.count)).sum::<u64>() > 1 {
+        let reason = "root of a user namespace with a range of ids".to_owned();
+        return Entered { ids: IdMode::Mapped, reason, raise: None };
+    }
+    Entered {
+        ids: IdMode::Single,
+        reason: "root of a user namespace with a single id".to_owned(),
+        raise: Some("run kiln outside of that namespace, as the ordinary user".to_owned()),
+    }
+}
+
+/// What the process that stays outside is to do.
+enum Plan {
+    /// Write maps in which every id is itself: root that lacks the right to mount, as in a container.
+    Identity { uids: String, gids: String },
+    /// Run newuidmap(1) and newgidmap(1).
+    Subordinate { uids: Vec<IdRange>, gids: Vec<IdRange> },
+}
+
+fn with_user_namespace(options: &EnterOptions) -> Result<Entered, EnterError> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let plan = if options.single_id { Err(asked_for_single()) } else { plan(uid, gid)? };
+    let both = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    let missing = match plan {
+        Ok(plan) => {
+            let helper = Helper::start(&plan)?;
+            unshare(both).map_err(refused)?;
+            match (helper.finish()?, plan) {
+                (None, Plan::Identity { .. }) => {
+                    let reason =
+                        "root without the right to mount, in a user namespace with the same ids".to_owned();
+                    return Ok(Entered { ids: IdMode::Mapped, reason, raise: None });
+                }
+                (None, Plan::Subordinate { uids, gids }) => {
+                    let reason = "subordinate ids from /etc/subuid and /etc/subgid".to_owned();
+                    return Ok(Entered { ids: IdMode::Subordinate { uids, gids }, reason, raise: None });
+                }
+                (Some(missing), _) => missing,
+            }
+        }
+        Err(missing) => {
+            unshare(both).map_err(refused)?;
+            missing
+        }
+    };
+    map_single(uid, gid)?;
+    Ok(Entered { ids: IdMode::Single, reason: missing.reason, raise: missing.raise })
+}
+
+/// Why there is only a single id.
+struct Missing {
+    reason: String,
+    raise: Option<String>,
+}
+
+fn asked_for_single() -> Missing {
+    Missing { reason: "a single id was asked for".to_owned(), raise: None }
+}
+
+/// Decides how more than one id can be had.
+fn plan(uid: u32, gid: u32) -> Result<Result<Plan, Missing>, IoError> {
+    if uid == 0
+        && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETUID))
+    {
+        let (uids, gids) = (own_map("uid")?, own_map("gid")?);
+        if uids.len() + gids.len() > 2 || uids.iter().chain(&gids).all(|range| range.count > 1) {
+            return Ok(Ok(Plan::Identity { uids: ids::identity_of(&uids), gids: ids::identity_of(&gids) }));
+        }
+    }
+    let name = user_name(uid);
+    let ranges = |path: &str| {
+        ids::subordinate_ranges(&fs::read_to_string(path).unwrap_or_default(), name.as_deref(), uid)
+    };
+    let (uids, gids) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
+    for (file, found) in [("/etc/subuid", &uids), ("/etc/subgid", &gids)] {
+        if found.is_empty() {
+            let user = name.unwrap_or_else(|| uid.to_string());
+            return Ok(Err(Missing {
+                reason: format!("{file} has no ids for {user}"),
+                raise: Some(format!(
+                    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+                )),
+            }));
+        }
+    }
+    Ok(Ok(Plan::Subordinate { uids: ids::map_of(uid, &uids), gids: ids::map_of(gid, &gids) }))
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    crate::user::name_of(&passwd, uid).map(str::to_owned)
+}
+
+/// A forked process that stays outside of the new user namespace: only from there can more than one id be mapped.
+struct Helper {
+    pid: nix::unistd::Pid,
+    go: io::PipeWriter,
+    answer: io::PipeReader,
+}
+
+impl Helper {
+    fn start(plan: &Plan) -> Result<Self, IoError> {
+        let (mut wait, go) = io::pipe().at("make", "a pipe")?;
+        let (answer, mut say) = io::pipe().at("make", "a pipe")?;
+        let target = getpid();
+        match sys::fork_single_threaded().at("fork", "the id mapper")? {
+            ForkResult::Parent { child } => Ok(Self { pid: child, go, answer }),
+            ForkResult::Child => {
+                drop((go, answer));
+                let mut byte = [0];
+                // No byte: the parent could not unshare, or is gone.
+                if io::Read::read_exact(&mut wait, &mut byte).is_ok() {
+                    let missing = plan.carry_out(target.as_raw_pid()).err().unwrap_or_default();
+                    let _ = io::Write::write_all(&mut say, missing.as_bytes());
+                }
+                sys::exit_now(0)
+            }
+        }
+    }
+
+    /// Lets it work; returns why there are no maps now, if so.
+    fn finish(mut self) -> Result<Option<Missing>, IoError> {
+        io::Write::write_all(&mut self.go, b"!").at("start", "the id mapper")?;
+        let mut missing = String::new();
+        io::Read::read_to_string(&mut self.answer, &mut missing).at("read from", "the id mapper")?;
+        nix::sys::wait::waitpid(self.pid, None).at("wait for", "the id mapper")?;
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let raise = missing.contains("not found").then(|| "sudo apt-get install uidmap".to_owned());
+        Ok(Some(Missing { reason: missing, raise }))
+    }
+}
+
+impl Plan {
+    fn carry_out(&self, pid: i32) -> Result<(), String> {
+        match self {
+            Self::Identity { uids, gids } => {
+                [("gid", gids), ("uid", uids)].into_iter().try_for_each(|(kind, map)| {
+                    let path = format!("/proc/{pid}/{kind}_map");
+                    fs::write(&path, map).map_err(|error| format!("{path} cannot be written: {error}"))
+                })
+            }
+            Self::Subordinate { uids, gids } => {
+                // Both at once; each takes milliseconds to find its user.
+                let started = [("newuidmap", uids), ("newgidmap", gids)].map(|(tool, map)| {
+                    let mut command = Command::new(tool);
+                    command.arg(pid.to_string()).args(ids::map_arguments(map));
+                    (
+                        tool,
+                        command
+                            .stdout(std::process::Stdio::null())
+                            .stderr(std::process::Stdio::piped())
+                            .spawn(),
+                    )
+                });
+                let results = started.map(|(tool, child)| {
+                    let output =
+                        child.and_then(std::process::Child::wait_with_output).map_err(|error| match error
+                            .kind()
+                        {
+                            io::ErrorKind::NotFound => format!("{tool} is not found in PATH"),
+                            _ => format!("{tool} cannot be run: {error}"),
+                        })?;
+                    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                    if output.status.success() { Ok(()) } else { Err(format!("{tool} failed: {said}")) }
+                });
+                results.into_iter().collect()
+            }
+        }
+    }
+}
+
+/// Maps the caller to 0. What a helper has mapped before it failed stays.
+fn map_single(uid: u32, gid: u32) -> Result<(), EnterError> {
+    let write = |file: &str, text: &str| {
+        let path = format!("/proc/self/{file}");
+        fs::write(&path, text).or_else(|error| {
+            let mapped = !ids::parse_map(&fs::read_to_string(&path).unwrap_or_default()).is_empty();
+            if mapped { Ok(()) } else { Err(error) }
+        })
+    };
+    // An unprivileged process may only map its group after it gave up setgroups(2): user_namespaces(7).
+    if own_map("gid")?.is_empty() {
+        write("setgroups", "deny").map_err(|error| refused_by(&error))?;
+    }
+    write("uid_map", &format!("0 {uid} 1\n")).map_err(|error| refused_by(&error))?;
+    write("gid_map", &format!("0 {gid} 1\n")).map_err(|error| refused_by(&error))
+}
+
+fn own_map(kind: &str) -> Result<Vec<IdRange>, IoError> {
+    let path = format!("/proc/self/{kind}_map");
+    Ok(ids::parse_map(&fs::read_to_string(&path).at("read", &path)?))
+}
+
+fn may_mount() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+fn refused(error: nix::Error) -> EnterError {
+    refused_by(&error.into())
+}
+
+/// Finds out what forbids it.
+fn refused_by(error: &io::Error) -> EnterError {
+    const SETTINGS: [(&str, &str, &str); 3] = [
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("user.max_user_namespaces", "0", "15000"),
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ];
+    let setting = SETTINGS.into_iter().find_map(|(name, forbids, want)| {
+        let value = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+        let value = value.trim().to_owned();
+        (value == forbids).then(|| Obstacle::Sysctl { name: name.to_owned(), value, want: want.to_owned() })
+    });
+    let filtered =
+        || fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp:\t2"));
+    let obstacle = setting.unwrap_or_else(|| if filtered() { Obstacle::Seccomp } else { Obstacle::Unknown });
+    let IoError { message, .. } = IoError::new("", "", error);
+    EnterError::NoUserNamespaces { message, obstacle }
+}

@@ -1,0 +1,42 @@
+use super::*;
+
+#[test]
+fn ranges_of_one_user() {
+    let text = "# comment\nann:100000:65536\nbob:200000:10\n1000:300000:5\nann:400000:7\nann:x:1\nann:1:0\nann:4294967295:2\nann:1:2:3\n";
+    for (name, uid, expected) in [
+        (Some("ann"), 5, vec![(100_000, 65_536), (400_000, 7)]),
+        (Some("ann"), 1000, vec![(100_000, 65_536), (300_000, 5), (400_000, 7)]),
+        (None, 1000, vec![(300_000, 5)]),
+        (Some("eve"), 7, vec![]),
+    ] {
+        assert_eq!(subordinate_ranges(text, name, uid), expected, "{name:?} {uid}");
+    }
+}
+
+#[test]
+fn map_names_every_id_once() {
+    let range = |inside, outside, count| IdRange { inside, outside, count };
+    for (own, ranges, expected) in [
+        (1000, vec![], vec![range(0, 1000, 1)]),
+        (1000, vec![(100_000, 65_536)], vec![range(0, 1000, 1), range(1, 100_000, 65_536)]),
+        (1000, vec![(10, 5), (100, 5)], vec![range(0, 1000, 1), range(1, 10, 5), range(6, 100, 5)]),
+        (12, vec![(10, 5)], vec![range(0, 12, 1), range(1, 10, 2), range(3, 13, 2)]),
+        (1, vec![(10, 5), (8, 10)], vec![range(0, 1, 1), range(1, 10, 5), range(6, 8, 2), range(8, 15, 3)]),
+        (1, vec![(10, 5), (11, 2)], vec![range(0, 1, 1), range(1, 10, 5)]),
+    ] {
+        assert_eq!(map_of(own, &ranges), expected, "{own} {ranges:?}");
+    }
+}
+
+#[test]
+fn maps_are_read_and_asked() {
+    let all = parse_map("         0          0 4294967295\n");
+    assert!(is_everything(&all) && contains(&all, 0) && contains(&all, 65_534));
+    let two = parse_map("0 1000 1\n1 100000 65536\n");
+    assert!(!is_everything(&two));
+    for (id, expected) in [(0, true), (1, true), (65_536, true), (65_537, false)] {
+        assert_eq!(contains(&two, id), expected, "{id}");
+    }
+    assert_eq!(identity_of(&two), "0 0 1\n1 1 65536\n");
+    assert_eq!(map_arguments(&two).join(" "), "0 1000 1 1 100000 65536");
+}

@@ -1,0 +1,244 @@
+//! Makes mounts that are attached nowhere yet, as descriptors; one of the two modules that call mount(2).
+//!
+//! The other, `world`, puts them in place. Everything here goes through the descriptor-based calls of Linux 5.2
+//! (fsopen(2), open_tree(2)), except overlay on kernels that cannot be told of layers one by one.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use kiln_core::{IoError, IoResultExt};
+use rustix::fs::{CWD, Mode, OFlags, open, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_change, open_tree, unmount,
+};
+
+use crate::enter::Entered;
+use crate::sys::{self, MountAttr};
+
+#[cfg(test)]
+mod tests;
+
+/// Attributes nearly every mount of a step has: a device node made by a step must not reach the machine's device
+/// (as root there is no other barrier; docker has its device cgroup).
+pub(crate) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+
+/// Longest value that fsconfig(2) takes for a string, without its end.
+const MAX_FSCONFIG_STRING: usize = 255;
+
+/// Gives a read-only merged tree of layers as a directory descriptor.
+///
+/// `lower` is lowest first. Nothing is left to clean up but the descriptor: the mount is attached nowhere. One layer
+/// is that directory itself; no layer is an empty directory.
+///
+/// # Errors
+/// The layers cannot be opened or merged.
+pub fn view(_entered: &Entered, lower: &[PathBuf]) -> Result<OwnedFd, IoError> {
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let [only] = lower {
+        return open(only, directory, Mode::empty()).at("open", only);
+    }
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | NODEV;
+    let mounted = if lower.is_empty() {
+        tmpfs(&[("mode", "0755")], attributes)
+    } else {
+        overlay(lower, None, attributes)
+    };
+    let top = lower.last().map_or(Path::new("/"), PathBuf::as_path);
+    let mounted =
+        mounted.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref::<Said>()) {
+            Some(Said { error, said }) => IoError::new(format!("merge layers ({said}) up to"), top, error),
+            None => IoError::new("merge layers up to", top, &error),
+        })?;
+    // The mount's own descriptor is a mere path; this one can be read, and keeps the mount.
+    openat(&mounted, ".", directory, Mode::empty()).at("open", top)
+}
+
+/// Cuts the process's mounts off from the ones they were copied from, in both directions.
+pub(crate) fn make_all_private() -> io::Result<()> {
+    Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+/// A stack of layers, lowest first, with an upper and a work directory if it can be written to.
+///
+/// The options are the store's format: `user.overlay.*` attributes, which work without privileges (Linux 5.11), and
+/// `volatile` (5.10), which leaves out the syncfs(2) at the end of each step.
+pub(crate) fn overlay(
+    lower: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    let mut held = Vec::new();
+    let lower =
+        lower.iter().rev().map(|path| overlay_name(path, &mut held)).collect::<io::Result<Vec<PathBuf>>>()?;
+    let upper = match upper {
+        Some((upper, work)) => Some((overlay_name(upper, &mut held)?, overlay_name(work, &mut held)?)),
+        None => None,
+    };
+    match overlay_by_layer(&lower, upper.as_ref(), attributes) {
+        Err(OverlayError::NoLayerOption) => overlay_by_options(&lower, upper.as_ref(), attributes),
+        Err(OverlayError::Failed(error)) => Err(error),
+        Ok(mounted) => Ok(mounted),
+    }
+}
+
+/// A mount of the directory or file `path` of the host and all that is mounted below: in a user namespace the kernel
+/// refuses to show a directory without what covers parts of it.
+pub(crate) fn bind(path: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let tree = open_tree(
+        CWD,
+        path,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+    )?;
+    set(tree.as_fd(), true, attributes)?;
+    Ok(tree)
+}
+
+/// A mount of what `name` is in `dir`, without what is mounted below it.
+pub(crate) fn bind_at(
+    dir: impl AsFd,
+    name: impl AsRef<Path>,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(dir, name.as_ref(), flags)?;
+    set(tree.as_fd(), false, attributes)?;
+    Ok(tree)
+}
+
+/// Adds attributes to a mount.
+pub(crate) fn set(mounted: BorrowedFd<'_>, recursive: bool, attributes: MountAttrFlags) -> io::Result<()> {
+    if attributes.is_empty() {
+        return Ok(());
+    }
+    sys::mount_setattr(
+        mounted,
+        recursive,
+        MountAttr { set: u64::from(attributes.bits()), ..MountAttr::default() },
+    )
+}
+
+/// A fresh tmpfs.
+pub(crate) fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    fresh("tmpfs", options, attributes)
+}
+
+/// A fresh file system of the kernel's: proc, sysfs, devpts, mqueue.
+pub(crate) fn fresh(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(&fs, *key, *value)?;
+    }
+    fsconfig_create(&fs)?;
+    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// How overlay is told of a directory: by its path, or by a descriptor's where the path is too long for fsconfig(2) or
+/// holds what overlay's options give a meaning.
+fn overlay_name(path: &Path, held: &mut Vec<OwnedFd>) -> io::Result<PathBuf> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.len() <= MAX_FSCONFIG_STRING && !bytes.iter().any(|byte| b"\\:,".contains(byte)) {
+        return Ok(path.to_owned());
+    }
+    let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    held.push(fd);
+    Ok(name.into())
+}
+
+enum OverlayError {
+    /// The kernel is older than 6.7 and has no `lowerdir+`.
+    NoLayerOption,
+    Failed(io::Error),
+}
+
+impl From<Errno> for OverlayError {
+    fn from(error: Errno) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn overlay_by_layer(
+    lower: &[PathBuf],
+    upper: Option<&(PathBuf, PathBuf)>,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, OverlayError> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let said = |error: Errno| OverlayError::Failed(with_log(&fs, error));
+    // What df(1) names it by; it leaves out what has no name.
+    fsconfig_set_string(&fs, "source", "overlay")?;
+    for (number, layer) in lower.iter().enumerate() {
+        match fsconfig_set_string(&fs, "lowerdir+", layer) {
+            Err(Errno::INVAL) if number == 0 => return Err(OverlayError::NoLayerOption),
+            other => other.map_err(said)?,
+        }
+    }
+    if let Some((upper, work)) = upper {
+        fsconfig_set_string(&fs, "upperdir", upper).map_err(said)?;
+        fsconfig_set_string(&fs, "workdir", work).map_err(said)?;
+        fsconfig_set_flag(&fs, "volatile").map_err(said)?;
+    }
+    fsconfig_set_flag(&fs, "userxattr").map_err(said)?;
+    fsconfig_create(&fs).map_err(said)?;
+    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// The same by one option string of at most a page: Linux 5.11 to 6.6. The mount is made in a thread with a mount
+/// namespace of its own, taken off there as a descriptor, and what it covered dies with the thread.
+fn overlay_by_options(
+    lower: &[PathBuf],
+    upper: Option<&(PathBuf, PathBuf)>,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    let join =
+        |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":");
+    let mut options = format!("userxattr,lowerdir={}", join(lower));
+    if let Some((upper, work)) = upper {
+        options += &format!(",upperdir={},workdir={},volatile", upper.display(), work.display());
+    }
+    let options = std::ffi::CString::new(options)?;
+    let attach = || -> io::Result<OwnedFd> {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        mount("overlay", "/proc", "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
+        let taken = bind_at(CWD, "/proc", attributes);
+        unmount("/proc", UnmountFlags::DETACH)?;
+        taken
+    };
+    // unshare(2) of a mount namespace affects this thread alone.
+    std::thread::scope(|scope| scope.spawn(attach).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+}
+
+/// Adds what the file system wrote into its context's log: fsopen(2), "message retrieval".
+fn with_log(fs: &OwnedFd, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    let mut buffer = [0; 1024];
+    let mut said = Vec::new();
+    if let Ok(fs) = fs.try_clone() {
+        let mut log = std::fs::File::from(fs);
+        while let Ok(length) = log.read(&mut buffer) {
+            let line = String::from_utf8_lossy(&buffer[..length]);
+            said.push(line.trim_end().trim_start_matches(['e', 'w', 'i', ' ']).to_owned());
+        }
+    }
+    if said.is_empty() { error } else { io::Error::new(error.kind(), Said { error, said: said.join("; ") }) }
+}
+
+/// An errno, and what the kernel said of it.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) error: io::Error,
+    pub(crate) said: String,
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.error, self.said)
+    }
+}
+
+impl std::error::Error for Said {}

@@ -1,0 +1,157 @@
+//! Which rung of the ladder this machine has, and why: for `kiln doctor`.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use kiln_core::{IoError, IoResultExt};
+use nix::sched::CloneFlags;
+use rustix::mount::MountAttrFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::enter::{EnterOptions, Entered, enter};
+use crate::error::EnterError;
+use crate::ids::{IdMode, IdRange};
+use crate::{mounts, sys};
+
+/// The name under which this binary, executed again, tries things out.
+pub(crate) const PROBE: &str = "kiln-probe";
+
+/// One part of the ladder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    /// Which: "user ids", "file system", "proc", "network".
+    pub what: String,
+    /// What kiln uses here; none if it cannot work.
+    pub chosen: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// The command that would give a better one.
+    pub raise: Option<String>,
+}
+
+/// Tries out what this machine allows, in a process of its own that keeps its file systems below `store`.
+///
+/// # Errors
+/// That process could not be run.
+pub fn probe(store: &Path) -> Result<Vec<Rung>, IoError> {
+    let program = "/proc/self/exe";
+    let output = Command::new(program).arg0(PROBE).arg(store).output().at("run", program)?;
+    serde_json::from_slice(&output.stdout).map_err(io::Error::from).at("read the answer of", program)
+}
+
+/// Serves as that process; does not return.
+pub(crate) fn serve() -> ! {
+    let store = std::env::args_os().nth(1).unwrap_or_default();
+    let answer = serde_json::to_vec(&try_out(Path::new(&store)));
+    let written = answer.is_ok_and(|answer| io::Write::write_all(&mut io::stdout(), &answer).is_ok());
+    std::process::exit(i32::from(!written))
+}
+
+fn try_out(store: &Path) -> Vec<Rung> {
+    let entered = match enter(&EnterOptions::default()) {
+        Ok(entered) => entered,
+        Err(error) => {
+            let raise = match &error {
+                EnterError::NoUserNamespaces { obstacle, .. } => obstacle.remedy(),
+                _ => None,
+            };
+            return vec![rung("user ids", None, error.to_string(), raise)];
+        }
+    };
+    vec![user_ids(&entered), file_system(store), proc(), network()]
+}
+
+fn user_ids(entered: &Entered) -> Rung {
+    let count = |map: &[IdRange]| map.iter().map(|range| u64::from(range.count)).sum::<u64>();
+    let chosen = match entered.ids() {
+        IdMode::Root => "root".to_owned(),
+        IdMode::Mapped => "a range that is mapped already".to_owned(),
+        IdMode::Subordinate { uids, gids } => {
+            format!("subordinate: {} user ids, {} group ids", count(uids), count(gids))
+        }
+        IdMode::Single => "a single id: RUN as root only, files of other owners cannot be made".to_owned(),
+    };
+    rung("user ids", Some(chosen), entered.reason().to_owned(), entered.raise().map(str::to_owned))
+}
+
+fn file_system(store: &Path) -> Rung {
+    const WHAT: &str = "file system";
+    let place = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let scratch = place.join(format!(".kiln-probe-{}", std::process::id()));
+    let layers = ["lower", "upper", "work"].map(|name| scratch.join(name));
+    let made = layers.iter().try_for_each(fs::create_dir_all);
+    let [lower, upper, work] = &layers;
+    let mounted =
+        made.and_then(|()| mounts::overlay(std::slice::from_ref(lower), Some((upper, work)), mounts::NODEV));
+    let result = match mounted {
+        Ok(mounted) => {
+            drop(mounted);
+            rung(
+                WHAT,
+                Some("overlay".to_owned()),
+                format!("the kernel mounts it on {}", place.display()),
+                None,
+            )
+        }
+        Err(error) => rung(
+            WHAT,
+            None,
+            format!("overlay cannot be mounted on {}: {error}", place.display()),
+            Some("kiln --root DIR, with DIR on ext4, xfs or btrfs, and Linux 5.11 or later".to_owned()),
+        ),
+    };
+    // What overlay's own directory cannot be rid of is not worth failing for: it is empty.
+    let _ = fs::remove_dir_all(&scratch);
+    result
+}
+
+fn proc() -> Rung {
+    let fresh =
+        in_child(CloneFlags::CLONE_NEWPID, || mounts::fresh("proc", &[], MountAttrFlags::empty()).map(drop));
+    match fresh {
+        Ok(()) => {
+            rung("proc", Some("fresh".to_owned()), "steps see their own processes only".to_owned(), None)
+        }
+        Err(error) => rung(
+            "proc",
+            Some("bound".to_owned()),
+            format!(
+                "a fresh one is refused ({error}), as in a container with a masked /proc; steps see other processes"
+            ),
+            Some("docker run --security-opt systempaths=unconfined ...".to_owned()),
+        ),
+    }
+}
+
+fn network() -> Rung {
+    let own = in_child(CloneFlags::CLONE_NEWNET, sys::loopback_up);
+    let (chosen, reason) = match own {
+        Ok(()) => {
+            ("host, or none", "steps use this machine's network; RUN --network=none has only lo".to_owned())
+        }
+        Err(error) => {
+            ("host", format!("network namespaces are refused ({error}); RUN --network=none cannot work"))
+        }
+    };
+    rung("network", Some(chosen.to_owned()), reason, None)
+}
+
+/// Tries something in a child process, in namespaces of its own.
+fn in_child(namespaces: CloneFlags, test: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let errno =
+        |result: io::Result<()>| result.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+    let mut found = libc::EIO;
+    let (pid, _) = sys::vfork(namespaces.bits(), &mut || {
+        found = errno(test());
+        0
+    })?;
+    nix::sys::wait::waitpid(pid, None)?;
+    if found == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(found)) }
+}
+
+fn rung(what: &str, chosen: Option<String>, reason: String, raise: Option<String>) -> Rung {
+    Rung { what: what.to_owned(), chosen, reason, raise }
+}

@@ -1,0 +1,181 @@
+//! Runs one process and follows it to its end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use kiln_core::{Cancel, ExitStatus, IoError, IoResultExt, LogStream, RunSpec, StepUsage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::child::Child;
+use crate::enter::Entered;
+use crate::error::RunError;
+use crate::terminal::Relay;
+use crate::wire::Said;
+
+/// As much as is read at once: a pipe's whole capacity.
+const CHUNK: usize = 64 * 1024;
+
+/// How a process went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunReport {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it used, with all its children.
+    pub usage: StepUsage,
+}
+
+/// Runs one process in fresh namespaces. Stays on the calling thread until it and all its descendants are gone.
+///
+/// `output` gets what is written, as it comes, on this thread. After the end, mount points that were made for the step's
+/// mounts are taken out of the upper directory. With `spec.tty`, everything comes as [`LogStream::Stdout`].
+///
+/// # Errors
+/// The process could not be started, or was cancelled; how it ended by itself is in the report. After an error the
+/// upper directory holds whatever came before it.
+pub fn run(
+    entered: &Entered,
+    spec: &RunSpec,
+    output: &mut dyn FnMut(LogStream, &[u8]),
+    cancel: &Cancel,
+) -> Result<RunReport, RunError> {
+    let (stdout, their_stdout) = io::pipe().at("make", "a pipe")?;
+    let (stderr, their_stderr) = io::pipe().at("make", "a pipe")?;
+    let child = Child::spawn(entered, spec, [stdin(spec)?, their_stdout.into(), their_stderr.into()])?;
+    let sources = vec![(stdout.into(), LogStream::Stdout), (stderr.into(), LogStream::Stderr)];
+    follow(child, spec, sources, output, cancel, None)
+}
+
+/// Runs one process with the caller's terminal or standard streams.
+///
+/// With `spec.tty` it gets a terminal of its own, and this one is relayed to it in raw mode; otherwise it inherits the
+/// standard streams themselves.
+///
+/// # Errors
+/// As [`run`]; or the caller's standard output is no terminal where one is needed.
+pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Result<RunReport, RunError> {
+    let copy =
+        |stream: std::os::fd::BorrowedFd<'_>| stream.try_clone_to_owned().at("copy", "a standard stream");
+    let (out, err) = (io::stdout(), io::stderr());
+    let streams =
+        [stdin(spec)?, copy(std::os::fd::AsFd::as_fd(&out))?, copy(std::os::fd::AsFd::as_fd(&err))?];
+    if !spec.tty {
+        let child = Child::spawn(entered, spec, streams)?;
+        return follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None);
+    }
+    let mut relay = Relay::start(spec.stdin)?;
+    let child = Child::spawn(entered, spec, streams)?;
+    let mut failed = None;
+    let mut output = |_: LogStream, bytes: &[u8]| {
+        let written =
+            io::Write::write_all(&mut out.lock(), bytes).and_then(|()| io::Write::flush(&mut out.lock()));
+        failed = failed.take().or_else(|| written.err());
+    };
+    let report = follow(child, spec, Vec::new(), &mut output, cancel, Some(&mut relay));
+    match failed {
+        Some(error) => Err(IoError::new("write to", "standard output", &error).into()),
+        None => report,
+    }
+}
+
+/// The loop: output, messages, the end.
+fn follow(
+    mut child: Child,
+    spec: &RunSpec,
+    mut sources: Vec<(OwnedFd, LogStream)>,
+    output: &mut dyn FnMut(LogStream, &[u8]),
+    cancel: &Cancel,
+    mut relay: Option<&mut Relay>,
+) -> Result<RunReport, RunError> {
+    let guard = child.kill_on(cancel);
+    let mut buffer = vec![0; CHUNK];
+    let mut talking = true;
+    loop {
+        let mut wanted = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
+        if talking {
+            wanted.push(PollFd::from_borrowed_fd(child.control(), PollFlags::IN));
+        }
+        let first_source = wanted.len();
+        wanted.extend(sources.iter().map(|(fd, _)| PollFd::new(fd, PollFlags::IN)));
+        let first_relayed = wanted.len();
+        if let Some(relay) = &relay {
+            wanted.extend(relay.wanted());
+        }
+        match poll(&mut wanted, None) {
+            Err(Errno::INTR) => continue,
+            other => other.at("wait for", "the step")?,
+        };
+        let ready: Vec<bool> = wanted.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(wanted);
+        for index in (0..sources.len()).rev() {
+            if ready[first_source + index] && !pump(&sources[index], &mut buffer, output)? {
+                sources.remove(index);
+            }
+        }
+        if let Some(relay) = &mut relay {
+            relay.turn(&ready[first_relayed..])?;
+        }
+        if talking && ready[1] {
+            talking = child.receive()?;
+            if let Some(terminal) = child.take_terminal() {
+                if let Some(relay) = &mut relay {
+                    relay.attach(&terminal)?;
+                }
+                sources.push((terminal, LogStream::Stdout));
+            }
+        }
+        if ready[0] {
+            break;
+        }
+    }
+    // Every process of the step is gone. What they wrote is here; if somebody outside was handed a pipe, we do not wait.
+    for source in &sources {
+        while is_readable(&source.0)? && pump(source, &mut buffer, output)? {}
+    }
+    let said = child.finish();
+    drop(guard);
+    match said {
+        Ok(Said::Ended { status, usage, stubs }) => {
+            let root = &spec.rootfs;
+            stubs.remove(&root.upper, &root.lower)?;
+            // A cancelled step may have ended well all the same; then it did.
+            Ok(RunReport { status, usage })
+        }
+        _ if cancel.is_cancelled() => Err(RunError::Cancelled),
+        Ok(Said::Failed(error)) => Err(error),
+        Ok(Said::Terminal) => Err(RunError::InitDied { status: ExitStatus::Code(0) }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads once. Returns whether there may be more.
+fn pump(
+    (fd, stream): &(OwnedFd, LogStream),
+    buffer: &mut [u8],
+    output: &mut dyn FnMut(LogStream, &[u8]),
+) -> Result<bool, IoError> {
+    match rustix::io::read(fd, &mut *buffer) {
+        // A terminal whose last user is gone.
+        Ok(0) | Err(Errno::IO) => Ok(false),
+        Ok(length) => {
+            output(*stream, &buffer[..length]);
+            Ok(true)
+        }
+        Err(Errno::INTR | Errno::AGAIN) => Ok(true),
+        Err(error) => Err(IoError::new("read", "the step's output", &error.into())),
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> Result<bool, IoError> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)).at("poll", "the step's output")? > 0)
+}
+
+fn stdin(spec: &RunSpec) -> Result<OwnedFd, IoError> {
+    if spec.stdin && !spec.tty {
+        return std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned().at("copy", "standard input");
+    }
+    let null = Path::new("/dev/null");
+    Ok(std::fs::File::open(null).at("open", null)?.into())
+}

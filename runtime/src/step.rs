@@ -1,0 +1,195 @@
+//! The step's own process, from the moment it parts from init until it executes its program.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use kiln_core::RunSpec;
+use rustix::fs::Mode;
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::error::{InitFailure, RunError, Stage, StageExt, UserError};
+use crate::ids::IdMode;
+use crate::sys::{self, StringArray};
+use crate::user::{self, User};
+use crate::world;
+
+const CAPABILITIES: &str = include_str!("../data/capabilities");
+
+/// Where programs are looked for if the environment has no PATH: docker's default.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// All that the child needs, made ready beforehand: between vfork and exec it shares memory with init.
+pub(crate) struct Step {
+    wanted_user: String,
+    user: User,
+    single_id: bool,
+    cwd: String,
+    program: String,
+    /// Where the program may be, in the order of PATH.
+    candidates: Vec<CString>,
+    args: StringArray,
+    env: StringArray,
+    capabilities: CapabilitySet,
+    terminal: Option<OwnedFd>,
+}
+
+impl Step {
+    /// Prepares. The process must be in the step's root already: user and group are looked up there.
+    pub(crate) fn prepare(spec: &RunSpec, ids: &IdMode) -> Result<Self, RunError> {
+        // An image without these files has only numeric users.
+        let read = |path: &str| std::fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let user = user::look_up(
+            &spec.user,
+            &read("/etc/passwd").unwrap_or_default(),
+            &read("/etc/group").unwrap_or_default(),
+        )?;
+        user::check(&user, &spec.user, ids)?;
+        std::fs::create_dir_all(&spec.cwd).stage(Stage::WorkingDirectory, &spec.cwd)?;
+        let get =
+            |name: &str| spec.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let program = spec.args.first().cloned().unwrap_or_default();
+        let mut env: Vec<String> = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if get("HOME").is_none() {
+            env.push(format!("HOME={}", user.home));
+        }
+        Ok(Self {
+            candidates: candidates(&program, get("PATH").unwrap_or(DEFAULT_PATH))
+                .stage(Stage::Start, &program)?,
+            args: StringArray::new(spec.args.iter().cloned()).stage(Stage::Start, &program)?,
+            env: StringArray::new(env).stage(Stage::Start, &program)?,
+            wanted_user: spec.user.clone(),
+            user,
+            single_id: *ids == IdMode::Single,
+            cwd: spec.cwd.clone(),
+            program,
+            capabilities: default_capabilities(),
+            terminal: None,
+        })
+    }
+
+    /// Gives the process a terminal instead of init's standard streams.
+    pub(crate) fn use_terminal(&mut self, terminal: OwnedFd) {
+        self.terminal = Some(terminal);
+    }
+
+    /// The user's id, for what must belong to it.
+    pub(crate) fn owner(&self) -> (Uid, Gid) {
+        (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid))
+    }
+
+    /// Starts the process; returns its pid.
+    pub(crate) fn start(&self) -> Result<nix::unistd::Pid, RunError> {
+        let mut failure = None;
+        let child = &mut || {
+            failure = self.become_step().err();
+            127
+        };
+        let (pid, _) = sys::vfork(0, child).stage(Stage::Start, &self.program)?;
+        failure.map_or(Ok(pid), Err)
+    }
+
+    /// Returns only if it failed.
+    fn become_step(&self) -> Result<std::convert::Infallible, RunError> {
+        rustix::process::setsid().stage(Stage::Start, &self.program)?;
+        if let Some(terminal) = &self.terminal {
+            for number in 0..3 {
+                sys::place(terminal.as_fd(), number).stage(Stage::Terminal, "/dev/pts")?;
+            }
+            rustix::process::ioctl_tiocsctty(terminal).stage(Stage::Terminal, "/dev/pts")?;
+        }
+        rustix::process::chdir(&self.cwd).stage(Stage::WorkingDirectory, &self.cwd)?;
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        // The machine's core pattern may name a file that would land in the image, or a program of the host's.
+        let hard = rustix::process::getrlimit(Resource::Core).maximum;
+        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: hard })
+            .stage(Stage::Credentials, "core dumps")?;
+        self.change_credentials()?;
+        sys::close_on_exec_from(3).stage(Stage::Start, &self.program)?;
+        sys::reset_signals();
+        Err(self.execute())
+    }
+
+    /// Docker's order: what is left afterwards is what a container's root has there.
+    fn change_credentials(&self) -> Result<(), RunError> {
+        for number in 0..u64::BITS {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            if self.capabilities.contains(capability) {
+                continue;
+            }
+            match rustix::thread::remove_capability_from_bounding_set(capability) {
+                // Past the kernel's last.
+                Err(rustix::io::Errno::INVAL) => break,
+                other => other.stage(Stage::Credentials, "the capability bounding set")?,
+            }
+        }
+        let groups: Vec<Gid> = self.user.groups.iter().copied().map(Gid::from_raw).collect();
+        match rustix::thread::set_thread_groups(&groups) {
+            // A user namespace with a single id has no groups to give, and no way to give the caller's up.
+            Err(_) if self.single_id => {}
+            Err(rustix::io::Errno::INVAL) => return Err(self.out_of_range()),
+            other => other.stage(Stage::Credentials, "the groups")?,
+        }
+        let (uid, gid) = self.owner();
+        match rustix::thread::set_thread_res_gid(gid, gid, gid)
+            .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid))
+        {
+            Err(rustix::io::Errno::INVAL) => return Err(self.out_of_range()),
+            other => other.stage(Stage::Credentials, "the user")?,
+        }
+        if uid.is_root() {
+            let sets = CapabilitySets {
+                effective: self.capabilities,
+                permitted: self.capabilities,
+                inheritable: CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, sets).stage(Stage::Credentials, "the capabilities")?;
+        }
+        Ok(())
+    }
+
+    fn out_of_range(&self) -> RunError {
+        let (uid, gid) = (self.user.uid, self.user.gid);
+        UserError::OutOfRange { user: self.wanted_user.clone(), uid, gid }.into()
+    }
+
+    /// Tries the candidates as execvp(3) does, except that a file without a known format is an error, as in docker.
+    fn execute(&self) -> RunError {
+        let mut refused = None;
+        for candidate in &self.candidates {
+            let error = sys::exec(candidate, &self.args, &self.env);
+            match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::EACCES) => refused = Some(error),
+                _ => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        let error = refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT));
+        let InitFailure { errno, message, .. } = InitFailure::new(Stage::Start, &self.program, &error);
+        let message = match error.raw_os_error() {
+            Some(libc::ENOENT) if !self.program.contains('/') => "not found in PATH".to_owned(),
+            Some(libc::ENOEXEC) => "not a program of this machine's, nor a script with a #! line".to_owned(),
+            _ => message,
+        };
+        RunError::Program { program: self.program.clone(), errno: errno.unwrap_or(0), message }
+    }
+}
+
+fn candidates(program: &str, path: &str) -> io::Result<Vec<CString>> {
+    let paths = if program.contains('/') {
+        vec![program.to_owned()]
+    } else {
+        // An empty entry is the current directory: environ(7).
+        path.split(':').map(|dir| format!("{}/{program}", if dir.is_empty() { "." } else { dir })).collect()
+    };
+    paths.into_iter().map(|path| Ok(CString::new(path)?)).collect()
+}
+
+fn default_capabilities() -> CapabilitySet {
+    let numbers = world::entries(CAPABILITIES).filter_map(|number| number.parse::<u32>().ok());
+    CapabilitySet::from_bits_retain(numbers.fold(0, |set, number| set | 1 << number))
+}

@@ -1,0 +1,47 @@
+//! What kiln and a step's init process say to each other: length, JSON.
+
+use std::io::{self, Read, Write};
+
+use kiln_core::{ExitStatus, RunSpec, StepUsage};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::RunError;
+use crate::ids::IdMode;
+use crate::stubs::Stubs;
+
+/// To init, once, at its start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) spec: RunSpec,
+    pub(crate) ids: IdMode,
+}
+
+/// From init.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Said {
+    /// The new terminal's other side comes with this as a descriptor.
+    Terminal,
+    /// The step's process has ended; init is about to.
+    Ended { status: ExitStatus, usage: StepUsage, stubs: Stubs },
+    /// There will be no process.
+    Failed(RunError),
+}
+
+/// Writes one message.
+pub(crate) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, message)?;
+    let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    to.write_all(&bytes)
+}
+
+/// Reads one message.
+pub(crate) fn read<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+    from.read_exact(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}

@@ -1,0 +1,304 @@
+//! Puts a step's world together and moves into it; one of the two modules that call mount(2).
+//!
+//! Runs in the init process, which is alone in its mount namespace: everything is attached there and nowhere else, so
+//! the kernel takes it all away when the last process of the step is gone.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
+
+use crate::error::{InitFailure, Stage, StageExt};
+use crate::mounts::{self, NODEV};
+use crate::stubs::Stubs;
+use place::{Kind, Places, kind_of, open_in};
+
+mod place;
+
+const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+
+const DEVICES: &str = include_str!("../data/devices");
+const MASKED_PATHS: &str = include_str!("../data/masked_paths");
+const READONLY_PATHS: &str = include_str!("../data/readonly_paths");
+
+/// The entries of one of the files in data/: a word a line, `#` for comments.
+pub(crate) fn entries(data: &str) -> impl Iterator<Item = &str> {
+    data.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next())
+}
+
+/// Makes the world of `spec` and moves the process into it. What was made in the root file system to mount something on
+/// comes back.
+pub(crate) fn enter(spec: &RunSpec) -> Result<Stubs, InitFailure> {
+    let mut world = World::new(&spec.rootfs)?;
+    world.system(spec)?;
+    for mount in &spec.mounts {
+        world.mount(mount)?;
+    }
+    world.mask()?;
+    world.pivot(spec.read_only)
+}
+
+struct World {
+    places: Places,
+    /// A tmpfs inside; what needs a small file or an empty directory takes it from here.
+    dev: OwnedFd,
+    /// Names in it that go before the step starts, and how they are removed.
+    temporaries: Vec<(String, AtFlags)>,
+    /// A directory of the host's that nobody looks into: overlay holds its own reference.
+    staging: PathBuf,
+}
+
+impl World {
+    /// Mounts the root file system and its /dev.
+    fn new(rootfs: &Rootfs) -> Result<Self, InitFailure> {
+        let root = mount_root(rootfs).stage(Stage::MountRoot, &rootfs.upper)?;
+        // Over the host's root, where nothing sees it until the process moves in.
+        attach_at(&root, Path::new("/")).stage(Stage::MountRoot, &rootfs.upper)?;
+        let mut places = Places::new(root).stage(Stage::MountRoot, &rootfs.upper)?;
+        let dev = mounts::tmpfs(&[("mode", "0755"), ("size", "65536k")], NOSUID | NODEV | NOEXEC);
+        let dev = dev.stage(Stage::MountSystem, "/dev")?;
+        let target = places.find_or_make("/dev", Kind::Directory).stage(Stage::MountPoint, "/dev")?;
+        attach(&dev, &target).stage(Stage::MountSystem, "/dev")?;
+        Ok(Self { places, dev, temporaries: Vec::new(), staging: rootfs.work.clone() })
+    }
+
+    /// /proc, /sys, /dev and the files of /etc that tell of the network.
+    fn system(&mut self, spec: &RunSpec) -> Result<(), InitFailure> {
+        let proc = mounts::fresh("proc", &[], NOSUID | NODEV | NOEXEC)
+            // Refused where parts of /proc are covered, as in a container: then the one that is there.
+            .or_else(|_| mounts::bind(Path::new("/proc"), NOSUID | NODEV | NOEXEC));
+        self.attach_system(proc, "/proc", Kind::Directory)?;
+        self.attach_system(sysfs(spec.isolate_network), "/sys", Kind::Directory)?;
+        self.devices()?;
+        let hosts = self.file(&hosts(&spec.hostname), 0o644);
+        self.attach_system(hosts, "/etc/hosts", Kind::File)?;
+        // A machine without one has nothing to tell.
+        let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolv = self.file(&resolv, 0o644);
+        self.attach_system(resolv, "/etc/resolv.conf", Kind::File)
+    }
+
+    fn devices(&mut self) -> Result<(), InitFailure> {
+        for name in entries(DEVICES) {
+            let path = Path::new("/dev").join(name);
+            let node = mounts::bind(&path, NOSUID | NOEXEC).stage(Stage::MountSystem, &path)?;
+            let target = self.dev_file(name, 0o666).stage(Stage::MountPoint, &path)?;
+            attach(&node, &target.into()).stage(Stage::MountSystem, &path)?;
+        }
+        for (name, target) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("core", "/proc/kcore"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            symlinkat(target, &self.dev, name).stage(Stage::MountSystem, Path::new("/dev").join(name))?;
+        }
+        // Group 5 owns terminals, where there is a group 5.
+        let modes = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        let pts = mounts::fresh("devpts", &modes, NOSUID | NOEXEC)
+            .or_else(|_| mounts::fresh("devpts", &modes[..2], NOSUID | NOEXEC));
+        let shm = mounts::tmpfs(&[("mode", "1777"), ("size", "65536k")], NOSUID | NODEV | NOEXEC);
+        self.attach_in_dev(pts, "pts")?;
+        self.attach_in_dev(shm, "shm")?;
+        match mounts::fresh("mqueue", &[], NOSUID | NODEV | NOEXEC) {
+            // A kernel without message queues.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            mqueue => self.attach_in_dev(mqueue, "mqueue"),
+        }
+    }
+
+    /// One of the step's own mounts.
+    fn mount(&mut self, mount: &MountSpec) -> Result<(), InitFailure> {
+        let target = &mount.target;
+        let mounted = match &mount.kind {
+            MountSpecKind::Bind { source, read_only } => {
+                let attributes = if *read_only { NODEV | RDONLY } else { NODEV };
+                mounts::bind(source, attributes).stage(Stage::Mount, source)?
+            }
+            MountSpecKind::Layers { lower, path, scratch } => self.layers(lower, path, scratch.as_ref())?,
+            MountSpecKind::Scratch { source, scratch: (upper, work) } => {
+                let lower = std::slice::from_ref(source);
+                mounts::overlay(lower, Some((upper, work)), NODEV).stage(Stage::Mount, source)?
+            }
+            MountSpecKind::Tmpfs { size } => {
+                let size = size.map(|size| size.to_string());
+                let mut options = vec![("mode", "1777")];
+                options.extend(size.as_deref().map(|size| ("size", size)));
+                mounts::tmpfs(&options, NOSUID | NODEV).stage(Stage::Mount, target)?
+            }
+            MountSpecKind::File { content, mode } => self.file(content, *mode).stage(Stage::Mount, target)?,
+        };
+        let kind = kind_of(&mounted).stage(Stage::Mount, target)?;
+        self.attach_as(&mounted, target, kind, Stage::Mount)
+    }
+
+    /// A path inside a stack of layers. Part of a mount can only be taken from one that is attached (before Linux 6.15).
+    fn layers(
+        &self,
+        lower: &[PathBuf],
+        path: &str,
+        scratch: Option<&(PathBuf, PathBuf)>,
+    ) -> Result<OwnedFd, InitFailure> {
+        let top =
+            lower.last().map_or_else(|| PathBuf::from(path), |top| top.join(path.trim_start_matches('/')));
+        let attributes = if scratch.is_some() { NODEV } else { NODEV | RDONLY };
+        let whole = match (lower, scratch) {
+            (_, Some((upper, work))) => {
+                mount_root(&Rootfs { lower: lower.to_vec(), upper: upper.clone(), work: work.clone() })
+            }
+            ([], None) => mounts::tmpfs(&[("mode", "0755")], attributes),
+            ([only], None) => mounts::bind(only, attributes),
+            (_, None) => mounts::overlay(lower, None, attributes),
+        };
+        let whole = whole.stage(Stage::Mount, &top)?;
+        if path == "/" {
+            return Ok(whole);
+        }
+        let part = || -> io::Result<OwnedFd> {
+            attach_at(&whole, &self.staging)?;
+            let part = open_in(&whole, path)
+                .map_err(io::Error::from)
+                .and_then(|part| mounts::bind_at(part, "", attributes));
+            unmount(&self.staging, UnmountFlags::DETACH)?;
+            part
+        };
+        part().stage(Stage::Mount, &top)
+    }
+
+    /// Hides, or makes read-only, what belongs to the whole machine.
+    fn mask(&mut self) -> Result<(), InitFailure> {
+        for path in entries(MASKED_PATHS) {
+            let Some(target) = self.places.find(path).stage(Stage::Mask, path)? else { continue };
+            let cover = match kind_of(&target).stage(Stage::Mask, path)? {
+                Kind::Directory => self.empty_directory(),
+                Kind::File => mounts::bind_at(&self.dev, "null", NOSUID | NOEXEC),
+            };
+            cover.and_then(|cover| attach(&cover, &target)).stage(Stage::Mask, path)?;
+        }
+        for path in entries(READONLY_PATHS) {
+            let Some(target) = self.places.find(path).stage(Stage::Mask, path)? else { continue };
+            let same = mounts::bind_at(&target, "", NOSUID | NODEV | NOEXEC | RDONLY);
+            same.and_then(|same| attach(&same, &target)).stage(Stage::Mask, path)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the new root the process's and drops the host's tree: pivot_root(2), "pivot_root(".", ".")".
+    fn pivot(self, read_only: bool) -> Result<Stubs, InitFailure> {
+        let change = || -> io::Result<()> {
+            for (name, remove) in &self.temporaries {
+                unlinkat(&self.dev, name, *remove)?;
+            }
+            if read_only {
+                mounts::set(self.places.root(), false, RDONLY)?;
+            }
+            rustix::process::fchdir(self.places.root())?;
+            rustix::process::pivot_root(".", ".")?;
+            unmount(".", UnmountFlags::DETACH)?;
+            rustix::process::chdir("/")?;
+            Ok(())
+        };
+        change().stage(Stage::PivotRoot, "/")?;
+        Ok(self.places.stubs)
+    }
+
+    /// A read-only mount of a new file. Its name goes when all is in place: the mount keeps it.
+    fn file(&mut self, content: &str, mode: u32) -> io::Result<OwnedFd> {
+        let name = self.temporary(AtFlags::empty());
+        self.dev_file(&name, mode)?.write_all(content.as_bytes())?;
+        mounts::bind_at(&self.dev, name, RDONLY)
+    }
+
+    /// A read-only mount of an empty directory that will have no name any more, so that nothing can be made in it.
+    fn empty_directory(&mut self) -> io::Result<OwnedFd> {
+        let name = self.temporary(AtFlags::REMOVEDIR);
+        mkdirat(&self.dev, &name, Mode::from_raw_mode(0o555))?;
+        mounts::bind_at(&self.dev, name, RDONLY)
+    }
+
+    fn temporary(&mut self, remove: AtFlags) -> String {
+        let name = format!(".kiln-{}", self.temporaries.len());
+        self.temporaries.push((name.clone(), remove));
+        name
+    }
+
+    fn dev_file(&self, name: &str, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        Ok(openat(&self.dev, name, flags, Mode::from_raw_mode(mode))?.into())
+    }
+
+    fn attach_in_dev(&self, mounted: io::Result<OwnedFd>, name: &str) -> Result<(), InitFailure> {
+        let path = Path::new("/dev").join(name);
+        let mounted = mounted.stage(Stage::MountSystem, &path)?;
+        let place = || -> io::Result<()> {
+            mkdirat(&self.dev, name, Mode::from_raw_mode(0o755))?;
+            attach(&mounted, &openat(&self.dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+        };
+        place().stage(Stage::MountSystem, &path)
+    }
+
+    fn attach_system(
+        &mut self,
+        mounted: io::Result<OwnedFd>,
+        path: &str,
+        kind: Kind,
+    ) -> Result<(), InitFailure> {
+        let mounted = mounted.stage(Stage::MountSystem, path)?;
+        self.attach_as(&mounted, path, kind, Stage::MountSystem)
+    }
+
+    fn attach_as(
+        &mut self,
+        mounted: &OwnedFd,
+        path: &str,
+        kind: Kind,
+        stage: Stage,
+    ) -> Result<(), InitFailure> {
+        let target = self.places.find_or_make(path, kind).stage(Stage::MountPoint, path)?;
+        attach(mounted, &target).stage(stage, path)
+    }
+}
+
+/// The merged root file system. Without layers there is nothing to merge (and overlay would refuse): the upper
+/// directory itself.
+fn mount_root(rootfs: &Rootfs) -> io::Result<OwnedFd> {
+    if rootfs.lower.is_empty() {
+        return mounts::bind(&rootfs.upper, NODEV);
+    }
+    mounts::overlay(&rootfs.lower, Some((&rootfs.upper, &rootfs.work)), NODEV)
+}
+
+/// /sys, read-only: a new one where the network namespace is ours, else the machine's.
+fn sysfs(own_network: bool) -> io::Result<OwnedFd> {
+    let attributes = NOSUID | NODEV | NOEXEC | RDONLY;
+    if own_network && let Ok(fresh) = mounts::fresh("sysfs", &[], attributes) {
+        return Ok(fresh);
+    }
+    // Without the control groups below, if the kernel lets us: in a user namespace it does not.
+    mounts::bind_at(CWD, "/sys", attributes).or_else(|_| mounts::bind(Path::new("/sys"), attributes))
+}
+
+fn hosts(hostname: &str) -> String {
+    let own = if hostname.is_empty() { String::new() } else { format!("127.0.0.1\t{hostname}\n") };
+    format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{own}"
+    )
+}
+
+fn attach(mounted: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mounted, "", target, "", both)?)
+}
+
+fn attach_at(mounted: &OwnedFd, path: &Path) -> io::Result<()> {
+    Ok(move_mount(mounted, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
