@@ -1,0 +1,46 @@
+# All targets do their own set-up: as root they install Debian packages that are missing, as anybody else they
+# say which. Everything they make lies under target/.
+
+.PHONY: build check test demo bench bases clean-store
+.NOTPARALLEL:
+
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+
+## build: the release binary, as target/kiln
+build:
+	@testdata/setup build
+	cargo build --release --package kiln-cli
+	@mkdir -p target
+	@cp $(TARGET_DIR)/$(HOST)/release/kiln target/kiln.new && mv target/kiln.new target/kiln
+	@! LC_ALL=C ldd target/kiln >/dev/null 2>&1 || { echo "target/kiln is not static:"; ldd target/kiln; exit 1; }
+	@ls -lh target/kiln | awk '{ print "target/kiln: " $$5 ", static" }'
+
+## check: formatting and lints
+check:
+	@testdata/setup build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+## test: the workspace's tests, and the experiments with real package managers
+test:
+	@testdata/run-tests
+
+## demo: 15 Python packages become an image, twice; the second time nothing is downloaded
+demo: build
+	@KILN=$(CURDIR)/target/kiln testdata/demo
+
+## bench: kiln, docker with BuildKit and buildah on the same inputs; target/bench/report.md. BENCH_FLAGS="--quick"
+bench: build
+	@testdata/setup bases test bench users
+	@KILN=$(CURDIR)/target/kiln testdata/bases/make-bases
+	@testdata/bench/bench --kiln $(CURDIR)/target/kiln $(BENCH_FLAGS)
+
+## bases: the base images that tests and benches start from
+bases:
+	@[ -n "$$KILN" ] || [ -n "$$BUILDER" ] || cargo build --package kiln-cli
+	@testdata/bases/make-bases
+
+## clean-store: what demos, experiments and benches left behind; bases and cargo's results stay
+clean-store:
+	@testdata/discard target/demo target/experiments target/bench/stores target/bases/*/store
