@@ -22,8 +22,13 @@ pub enum RecordKind {
     Step,
     /// By a step's key: the parts of the key, so that a miss can be explained.
     KeyParts,
-    /// By a manifest's digest: the layers of a base image, unpacked.
+    /// By a step's definition key: its content key.
+    Alias,
+    /// By a layer's diff id: the layer that a step made and that was packed under it, so that a build or run from the
+    /// packed image need not unpack it again.
     Base,
+    /// By a copy's operation: the layer it made last, whose unchanged files the next one shares.
+    LastCopy,
     /// By layer and options: the blob made of it. Written by the store itself.
     LayerBlob,
     /// By an image reference: what it meant when it was last resolved.
@@ -48,14 +53,24 @@ struct Envelope<T> {
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Step, Self::KeyParts, Self::Base, Self::LayerBlob, Self::Reference, Self::Build];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Step,
+        Self::KeyParts,
+        Self::Alias,
+        Self::Base,
+        Self::LastCopy,
+        Self::LayerBlob,
+        Self::Reference,
+        Self::Build,
+    ];
 
     const fn dir(self) -> &'static str {
         match self {
             Self::Step => "step",
             Self::KeyParts => "key-parts",
+            Self::Alias => "alias",
             Self::Base => "base",
+            Self::LastCopy => "last-copy",
             Self::LayerBlob => "layer-blob",
             Self::Reference => "reference",
             Self::Build => "build",
@@ -64,7 +79,7 @@ impl RecordKind {
 
     /// Whether it names layers, which depend on the ids.
     const fn is_owned(self) -> bool {
-        matches!(self, Self::Step | Self::Base | Self::LayerBlob)
+        matches!(self, Self::Step | Self::Base | Self::LastCopy | Self::LayerBlob)
     }
 
     pub(crate) fn path(self, layout: &Layout) -> PathBuf {
