@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Canonical, Digest, Platform, Purpose, StepId};
+use crate::{Canonical, Digest, Env, Platform, Purpose, StepId};
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub struct RunOp {
     /// The argument vector, shell included.
     pub args: Vec<String>,
     /// Environment in effect, in order, names once.
-    pub env: Vec<(String, String)>,
+    pub env: Env,
     /// Absolute working directory.
     pub cwd: String,
     /// USER as written, empty for root; resolved inside the root file system.
@@ -335,9 +335,7 @@ impl RunOp {
         out.list(&self.args, |arg, out| {
             out.str(arg);
         });
-        out.list(&self.env, |(name, value), out| {
-            out.str(name).str(value);
-        });
+        out.value(&self.env);
         out.str(&self.cwd).str(&self.user).u64(self.network.number());
         out.list(&self.mounts, |mount, out| mount.encode(purpose, out));
         out.list(&self.files, InlineFile::encode);

@@ -6,7 +6,7 @@ use kiln_core::Platform;
 use kiln_dockerfile::{Diagnostic, Dockerfile};
 
 use crate::LowerOptions;
-use crate::env::Env;
+use crate::variables::Variables;
 use crate::words::Words;
 
 /// Proxy settings that RUN gets without any ARG, in both spellings (`--build-arg` may use either).
@@ -19,7 +19,7 @@ pub(crate) fn globals(
     options: &LowerOptions,
     platform: &Platform,
     words: &mut Words,
-) -> Result<Env, Vec<Diagnostic>> {
+) -> Result<Variables, Vec<Diagnostic>> {
     let mut env = platform_args(file, options, platform);
     let mut errors = Vec::new();
     for arg in file.global_args.iter().flat_map(|line| &line.value) {
@@ -49,7 +49,7 @@ pub(crate) fn proxies(build_args: &BTreeMap<String, String>) -> Vec<(String, Str
 }
 
 /// `--build-arg` may overwrite each of them, as in the program.
-fn platform_args(file: &Dockerfile, options: &LowerOptions, target: &Platform) -> Env {
+fn platform_args(file: &Dockerfile, options: &LowerOptions, target: &Platform) -> Variables {
     let build = options.build_platform.clone().unwrap_or_else(Platform::host);
     let stage = match &options.target {
         Some(target) => target.clone(),
@@ -59,7 +59,7 @@ fn platform_args(file: &Dockerfile, options: &LowerOptions, target: &Platform) -
             .and_then(|stage| stage.from.value.name.as_ref())
             .map_or_else(|| "default".to_owned(), |name| name.value.clone()),
     };
-    let mut env = Env::default();
+    let mut env = Variables::default();
     let mut set = |name: &str, value: &str| {
         env.set(name, options.build_args.get(name).map_or(value, String::as_str));
     };

@@ -4,7 +4,6 @@
 //! [`print`](mod@print) writes a plan as text.
 
 mod diagnose;
-mod env;
 mod globals;
 mod instruction;
 mod lower;
@@ -19,6 +18,7 @@ mod quote;
 mod source;
 mod stages;
 mod state;
+mod variables;
 mod words;
 
 pub use lower::lower;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use kiln_core::{ImageConfig, Platform, StepGraph};
 use kiln_dockerfile::{Diagnostic, Dockerfile};
 
-use crate::env::Env;
 use crate::globals::{globals, proxies};
 use crate::instruction::instruction;
 use crate::lowering::Lowering;
@@ -13,6 +12,7 @@ use crate::place::{Naming, Place};
 use crate::source::Source;
 use crate::stages::{Needed, Stages};
 use crate::state::StageState;
+use crate::variables::Variables;
 use crate::words::Words;
 use crate::{BuildPlan, ImageRequest, ImageTable, LowerOptions, Lowered, PlannedImage};
 
@@ -63,7 +63,7 @@ pub fn lower(
 struct Build<'a> {
     options: &'a LowerOptions,
     platform: Platform,
-    globals: Env,
+    globals: Variables,
     stages: Stages<'a>,
     target: usize,
     needed: Vec<Needed>,

@@ -10,11 +10,11 @@ use kiln_core::{
 use kiln_dockerfile::{Diagnostic, Span};
 
 use crate::diagnose::{error, unsupported, warning};
-use crate::env::Env;
 use crate::place::Place;
 use crate::source::Source;
 use crate::stages::{Stages, Start};
 use crate::state::StageState;
+use crate::variables::Variables;
 use crate::words::Words;
 use crate::{ImageRequest, ImageTable, ResolvedImage};
 
@@ -28,7 +28,7 @@ pub(crate) struct Lowering<'a> {
     /// `--build-arg`s.
     pub(crate) build_args: &'a BTreeMap<String, String>,
     /// Global scope.
-    pub(crate) globals: &'a Env,
+    pub(crate) globals: &'a Variables,
     /// What is known of images.
     pub(crate) images: &'a ImageTable,
     /// Expands words and gathers warnings.

@@ -4,10 +4,10 @@ use kiln_core::{Platform, StepInfo};
 use kiln_dockerfile::{Instruction, Span, Stage};
 
 use crate::LowerOptions;
-use crate::env::Env;
 use crate::source::Source;
 use crate::stages::{Stages, Start};
 use crate::state::StageState;
+use crate::variables::Variables;
 
 /// Where an instruction stands.
 #[derive(Debug, Clone, Copy)]
@@ -92,10 +92,10 @@ impl<'a> Place<'a> {
 
     /// Returns how to speak of a stage's first files. They are never made anew: their digest says what they are.
     pub(crate) fn info_of_base(&self, platform: &Platform, text: &str) -> StepInfo {
-        self.describe(platform, &Env::default(), text)
+        self.describe(platform, &Variables::default(), text)
     }
 
-    fn describe(&self, platform: &Platform, env: &Env, text: &str) -> StepInfo {
+    fn describe(&self, platform: &Platform, env: &Variables, text: &str) -> StepInfo {
         let naming = self.naming;
         let mut words = Vec::new();
         if naming.with_platform {
@@ -116,7 +116,7 @@ impl<'a> Place<'a> {
 }
 
 /// `->arm64` where a step on one platform makes things for another and says so with a platform argument.
-fn cross(platform: &Platform, env: &Env) -> String {
+fn cross(platform: &Platform, env: &Variables) -> String {
     let target = match (env.get("TARGETPLATFORM"), env.get("TARGETARCH")) {
         (Some(text), _) => text.parse::<Platform>().ok(),
         (None, Some(arch)) => {

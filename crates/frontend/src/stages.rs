@@ -7,9 +7,9 @@ use kiln_dockerfile::{Diagnostic, Dockerfile, From, Instruction, Located, Span, 
 
 use crate::LowerOptions;
 use crate::diagnose::{did_you_mean, error, warning, with_help};
-use crate::env::Env;
 use crate::instruction::refusals;
 use crate::source::Source;
+use crate::variables::Variables;
 use crate::words::Words;
 
 /// All stages of a file, for one platform.
@@ -100,7 +100,12 @@ impl<'a> Stages<'a> {
     }
 
     /// Returns what a stage starts from.
-    pub(crate) fn start(&self, number: usize, globals: &Env, words: &mut Words) -> Result<Start, Diagnostic> {
+    pub(crate) fn start(
+        &self,
+        number: usize,
+        globals: &Variables,
+        words: &mut Words,
+    ) -> Result<Start, Diagnostic> {
         let line = &self.get(number).from;
         let written = words.expand(&line.value.image, globals)?;
         if written.is_empty() {
@@ -154,7 +159,7 @@ impl<'a> Stages<'a> {
     pub(crate) fn needed(
         &self,
         target: usize,
-        globals: &Env,
+        globals: &Variables,
         words: &mut Words,
     ) -> Result<Vec<Needed>, Vec<Diagnostic>> {
         let mut found = BTreeMap::new();
@@ -177,7 +182,12 @@ impl<'a> Stages<'a> {
         if errors.is_empty() { Ok(found.into_values().collect()) } else { Err(errors) }
     }
 
-    fn look_at(&self, number: usize, globals: &Env, words: &mut Words) -> Result<Needed, Vec<Diagnostic>> {
+    fn look_at(
+        &self,
+        number: usize,
+        globals: &Variables,
+        words: &mut Words,
+    ) -> Result<Needed, Vec<Diagnostic>> {
         let start = self.start(number, globals, words).map_err(|error| vec![error])?;
         let mut sources = vec![start.source.clone()];
         let mut errors = Vec::new();
@@ -212,7 +222,12 @@ impl<'a> Stages<'a> {
         Err(error(span, message))
     }
 
-    fn start_platform(&self, from: &From, globals: &Env, words: &mut Words) -> Result<Platform, Diagnostic> {
+    fn start_platform(
+        &self,
+        from: &From,
+        globals: &Variables,
+        words: &mut Words,
+    ) -> Result<Platform, Diagnostic> {
         let Some(written) = &from.platform else { return Ok(self.platform.clone()) };
         let text = words.expand(written, globals)?;
         if text.is_empty() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kiln_core::{ImageConfig, Platform, RootFs, StepId};
 
 use crate::PlannedHistory;
-use crate::env::Env;
 use crate::path;
+use crate::variables::Variables;
 
 /// A stage so far: a value that each instruction takes and gives back changed.
 ///
@@ -20,12 +20,12 @@ pub(crate) struct StageState {
     /// The image's configuration; its `Env` is in `image_env` until the end.
     pub(crate) config: ImageConfig,
     /// What the image's `Env` will be: the base's and ENV's.
-    pub(crate) image_env: Arc<Env>,
+    pub(crate) image_env: Arc<Variables>,
     /// What RUN sees and words are expanded with: `image_env` and ARG's. The last line that sets a name wins,
     /// whether it is ENV or ARG.
-    pub(crate) env: Arc<Env>,
+    pub(crate) env: Arc<Variables>,
     /// ARGs declared so far, with their values or nothing; RUN's history line names them.
-    pub(crate) args: Arc<Env>,
+    pub(crate) args: Arc<Variables>,
     /// Lines of history after the base image's.
     pub(crate) history: Arc<History>,
     /// The base image's own configuration.
@@ -60,7 +60,7 @@ impl StageState {
         platform: Platform,
         base: Option<Arc<ImageConfig>>,
     ) -> Self {
-        let env = Arc::new(Env::of_config(&config.config.env));
+        let env = Arc::new(Variables::of_config(&config.config.env));
         let mut config =
             ImageConfig { created: None, rootfs: RootFs::default(), history: Vec::new(), ..config };
         let dir = &mut config.config.working_dir;

@@ -6,7 +6,7 @@ use kiln_dockerfile::expand::{self, ExpandError, Expanded};
 use kiln_dockerfile::{Diagnostic, Span, Spanned};
 
 use crate::diagnose::{did_you_mean, error, warning, with_help};
-use crate::env::Env;
+use crate::variables::Variables;
 
 /// Expands words of one file and gathers warnings.
 #[derive(Debug)]
@@ -35,12 +35,17 @@ impl Words {
     }
 
     /// Expands a word to one string.
-    pub(crate) fn expand(&mut self, word: &Spanned<String>, env: &Env) -> Result<String, Diagnostic> {
+    pub(crate) fn expand(&mut self, word: &Spanned<String>, env: &Variables) -> Result<String, Diagnostic> {
         self.expand_text(&word.value, word.span, env)
     }
 
     /// Expands text that stands somewhere in `span`.
-    pub(crate) fn expand_text(&mut self, text: &str, span: Span, env: &Env) -> Result<String, Diagnostic> {
+    pub(crate) fn expand_text(
+        &mut self,
+        text: &str,
+        span: Span,
+        env: &Variables,
+    ) -> Result<String, Diagnostic> {
         if is_plain(text, self.escape) {
             return Ok(text.to_owned());
         }
@@ -51,18 +56,23 @@ impl Words {
     pub(crate) fn expand_words(
         &mut self,
         word: &Spanned<String>,
-        env: &Env,
+        env: &Variables,
     ) -> Result<Vec<String>, Diagnostic> {
         self.run(&word.value, word.span, env).map(|expanded| expanded.words)
     }
 
     /// Expands the body of a heredoc.
-    pub(crate) fn expand_heredoc(&mut self, body: &str, span: Span, env: &Env) -> Result<String, Diagnostic> {
+    pub(crate) fn expand_heredoc(
+        &mut self,
+        body: &str,
+        span: Span,
+        env: &Variables,
+    ) -> Result<String, Diagnostic> {
         expand::heredoc(body, &|name| env.get(name).map(str::to_owned)).map_err(|e| describe(&e, body, span))
     }
 
     /// Expands an instruction's text for its title; text that cannot be expanded stands for itself.
-    pub(crate) fn title(&self, text: &str, env: &Env) -> String {
+    pub(crate) fn title(&self, text: &str, env: &Variables) -> String {
         if is_plain(text, self.escape) {
             return text.to_owned();
         }
@@ -70,7 +80,7 @@ impl Words {
             .map_or_else(|_| text.to_owned(), |expanded| expanded.text)
     }
 
-    fn run(&mut self, text: &str, span: Span, env: &Env) -> Result<Expanded, Diagnostic> {
+    fn run(&mut self, text: &str, span: Span, env: &Variables) -> Result<Expanded, Diagnostic> {
         let expanded = expand::word(text, self.escape, &|name| env.get(name).map(str::to_owned))
             .map_err(|error| describe(&error, text, span))?;
         for name in &expanded.missing {

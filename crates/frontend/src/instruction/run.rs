@@ -27,7 +27,7 @@ pub(super) fn run(
     let op = Op::Run(RunOp {
         root: state.rootfs,
         args,
-        env: state.env.entries().to_vec(),
+        env: state.env.env().clone(),
         cwd: state.cwd().to_owned(),
         user: state.config.config.user.clone(),
         network: network(run.network.as_ref())?,
@@ -86,10 +86,17 @@ fn title(run: &Run, text: &str) -> String {
 
 /// `|2 A=1 B= `: declared arguments with the values that RUN sees.
 fn arguments_in_effect(state: &StageState) -> String {
-    let args = state.args.entries();
-    let one = |(name, value): &(String, String)| format!("{name}={} ", state.env.get(name).unwrap_or(value));
-    let all: String = args.iter().map(one).collect();
-    if all.is_empty() { all } else { format!("|{} {all}", args.len()) }
+    let args = state.args.env();
+    if args.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("|{} ", args.len());
+    for (name, value) in args {
+        for part in [name, "=", state.env.get(name).unwrap_or(value), " "] {
+            out.push_str(part);
+        }
+    }
+    out
 }
 
 fn network(flag: Option<&Spanned<String>>) -> Result<Network, Diagnostic> {

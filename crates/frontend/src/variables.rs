@@ -2,52 +2,55 @@
 
 use std::collections::HashMap;
 
-/// An ordered set of `name=value`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Env {
-    entries: Vec<(String, String)>,
-    index: HashMap<String, usize>,
+use kiln_core::Env;
+
+/// An environment that is looked into by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Variables {
+    env: Env,
+    places: HashMap<String, usize>,
 }
 
-impl Env {
+impl Variables {
     /// Reads an image configuration's `Env`; an entry without `=` has an empty value.
     pub(crate) fn of_config(lines: &[String]) -> Self {
-        let mut env = Self::default();
+        let mut variables = Self::default();
         for line in lines {
             let (name, value) = line.split_once('=').unwrap_or((line, ""));
-            env.set(name, value);
+            variables.set(name, value);
         }
-        env
+        variables
     }
 
     /// Returns a variable's value.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.index.get(name).map(|&at| self.entries[at].1.as_str())
+        let (_, value) = self.env.at(*self.places.get(name)?)?;
+        Some(value)
     }
 
     /// Sets a variable; one that is there keeps its place, as in the image configuration that BuildKit writes.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        match self.index.get(name) {
-            Some(&at) => value.clone_into(&mut self.entries[at].1),
+        match self.places.get(name) {
+            Some(&place) => self.env.set_at(place, value),
             None => {
-                self.index.insert(name.to_owned(), self.entries.len());
-                self.entries.push((name.to_owned(), value.to_owned()));
+                let place = self.env.push(name, value);
+                self.places.insert(name.to_owned(), place);
             }
         }
     }
 
     /// Goes through all names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(name, _)| name.as_str())
+        self.env.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Returns all pairs in order.
-    pub(crate) fn entries(&self) -> &[(String, String)] {
-        &self.entries
+    /// Returns the environment as a step has it.
+    pub(crate) const fn env(&self) -> &Env {
+        &self.env
     }
 
     /// Returns `name=value` lines, as an image configuration has them.
     pub(crate) fn to_config(&self) -> Vec<String> {
-        self.entries.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.env.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
