@@ -4,7 +4,23 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::Node;
+use crate::{Diagnostic, Node, parse_nodes};
+
+/// A file as s-expressions, see [`sexps`].
+///
+/// # Errors
+/// What BuildKit's parser refuses too.
+pub fn lines(text: &str) -> Result<String, Diagnostic> {
+    parse_nodes(text).map(|nodes| sexps(&nodes))
+}
+
+/// A file as JSON lines, see [`json_lines`].
+///
+/// # Errors
+/// What BuildKit's parser refuses too.
+pub fn json(text: &str) -> Result<String, Diagnostic> {
+    parse_nodes(text).map(|nodes| json_lines(&nodes))
+}
 
 /// One line an instruction: `(copy ["--from=a"] "x" "/y/")`.
 pub fn sexps(nodes: &[Node]) -> String {

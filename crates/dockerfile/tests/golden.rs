@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kiln_dockerfile::{Position, parse_nodes, print};
+use kiln_dockerfile::{Position, print};
 
 #[test]
 fn every_case_prints_its_result() {
@@ -13,8 +13,8 @@ fn every_case_prints_its_result() {
     assert!(cases.len() > 20, "only {} cases in {}", cases.len(), root.display());
     for case in cases {
         let text = std::fs::read_to_string(case.join("Dockerfile")).unwrap();
-        let printed = match parse_nodes(&text) {
-            Ok(nodes) => format!("{}---\n{}", print::sexps(&nodes), print::json_lines(&nodes)),
+        let printed = match print::lines(&text) {
+            Ok(lines) => format!("{lines}---\n{}", print::json(&text).unwrap()),
             Err(error) => {
                 let Position { line, column } = Position::of(&text, error.span.start);
                 format!("{line}:{column}: {}\n", error.message)
