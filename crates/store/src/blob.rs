@@ -123,6 +123,13 @@ impl BlobWriter {
         Ok(actual)
     }
 
+    /// One on a device that is always full.
+    #[cfg(test)]
+    pub(crate) fn full(store: &Store) -> Self {
+        let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Self { store: store.clone(), file, path: None, hasher: DigestHasher::new(), size: 0 }
+    }
+
     fn count(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;

@@ -184,6 +184,9 @@ pub enum EntryProblem {
     /// The root of the tree as something else than a directory.
     #[error("the root of the layer is not a directory")]
     Root,
+    /// All of the layers below deleted at once: overlay knows no opaque root.
+    #[error("deleting everything below with an opaque root directory is not supported yet")]
+    OpaqueRoot,
 }
 
 impl StoreError {

@@ -14,7 +14,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt as _};
-use rustix::fs::{FileType, Stat, XattrFlags, fgetxattr, fremovexattr, fsetxattr, lgetxattr};
+use rustix::fs::{
+    FileType, Stat, XattrFlags, fgetxattr, fgetxattr_query, flistxattr, fremovexattr, fsetxattr, lgetxattr,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +136,70 @@ pub fn record(file: impl AsFd, owner: &Owner, stat: &Stat) -> io::Result<()> {
         };
     }
     Ok(fsetxattr(file, STAT_XATTR, owner.to_record().as_bytes(), XattrFlags::empty())?)
+}
+
+/// Xattrs that cannot be set, or must not take effect, are kept under this prefix.
+const KEPT: &[u8] = b"user.kiln.xattr.";
+
+/// Gives an open file an xattr that a layer says it has. Where the kernel forbids it, and where it would mean something
+/// to overlay or to kiln, it is kept under another name, which [`xattrs`] undoes.
+///
+/// # Errors
+/// The xattr cannot be written.
+pub fn set_xattr(file: impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
+    let direct = is_carried(name) && !is_private(name);
+    if direct {
+        match fsetxattr(&file, name, value, XattrFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(fsetxattr(file, [KEPT, name].concat(), value, XattrFlags::empty())?)
+}
+
+/// Returns the xattrs of an open file as a layer has them: `user.*`, `trusted.*`, `security.capability` and those that
+/// were kept; without kiln's and overlay's own, and without what belongs to this machine (labels, ACLs).
+///
+/// # Errors
+/// They cannot be read.
+pub fn xattrs(file: impl AsFd) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut small = [0_u8; 512];
+    let large;
+    let names: &[u8] = match flistxattr(&file, &mut small) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(found),
+        Ok(length) => &small[..length],
+        // 64 KiB is the kernel's limit: xattr(7).
+        Err(Errno::RANGE) => {
+            let mut list = vec![0; 64 << 10];
+            let length = flistxattr(&file, &mut list[..])?;
+            list.truncate(length);
+            large = list;
+            &large
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let shown = match name.strip_prefix(KEPT) {
+            Some(kept) => kept,
+            None if is_carried(name) && !is_private(name) => name,
+            None => continue,
+        };
+        let mut value = vec![0; fgetxattr_query(&file, name)?];
+        let length = fgetxattr(&file, name, &mut value[..])?;
+        value.truncate(length);
+        found.insert(shown.to_vec(), value);
+    }
+    Ok(found)
+}
+
+fn is_carried(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == b"security.capability"
+}
+
+fn is_private(name: &[u8]) -> bool {
+    [&b"user.kiln."[..], b"user.overlay.", b"trusted.overlay."].iter().any(|own| name.starts_with(own))
 }
 
 /// Owners of the symbolic links (and fifos and devices) of one layer, which can carry no `user.*` xattr: by path

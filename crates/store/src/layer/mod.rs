@@ -5,7 +5,10 @@
 //! (<https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories>).
 
 pub(crate) mod active;
+mod archive;
+mod header;
 mod opaque;
+pub(crate) mod pack;
 
 use std::os::fd::AsFd;
 use std::path::Path;

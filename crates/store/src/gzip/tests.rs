@@ -1,0 +1,80 @@
+use std::io::Read as _;
+
+use super::*;
+use crate::layout::Ids;
+use crate::store::Store;
+
+/// Text-like bytes that deflate can do something with, the same ones every time.
+fn sample(length: usize) -> Vec<u8> {
+    const WORDS: [&str; 8] =
+        ["import ", "self.", "return ", "def __init__(", "None\n", "    ", "x = ", "kiln"];
+    let (mut out, mut state) = (Vec::with_capacity(length + 16), 88_172_645_463_325_252_u64);
+    while out.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(WORDS[(state % 8) as usize].as_bytes());
+        out.push((state >> 32) as u8);
+    }
+    out.truncate(length);
+    out
+}
+
+fn pack_with(store: &Store, bytes: &[u8], level: u32, threads: usize, step: usize) -> (Vec<u8>, Digest) {
+    let packed = std::thread::scope(|scope| {
+        let mut packer = Packer::new(scope, store.blob_writer().unwrap(), Some(level), threads).unwrap();
+        bytes.chunks(step).for_each(|chunk| packer.put(chunk).unwrap());
+        packer.finish().unwrap()
+    });
+    let digest = packed.blob.finish(None).unwrap();
+    (std::fs::read(store.blob_path(&digest)).unwrap(), packed.diff_id)
+}
+
+#[test]
+fn bytes_depend_on_nothing_but_input_and_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Full).unwrap();
+    for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 12_345] {
+        let bytes = sample(length);
+        for level in [1, 6, 9] {
+            let (first, diff_id) = pack_with(&store, &bytes, level, 1, usize::MAX);
+            assert_eq!(diff_id, Digest::of(&bytes));
+            let mut decoded = Vec::new();
+            flate2::read::GzDecoder::new(&first[..]).read_to_end(&mut decoded).unwrap();
+            assert!(decoded == bytes, "length {length}, level {level}");
+            for (threads, step) in [(2, 4096), (3, 7777), (8, BLOCK)] {
+                let (other, _) = pack_with(&store, &bytes, level, threads, step);
+                assert!(first == other, "length {length}, level {level}, {threads} threads");
+            }
+        }
+    }
+}
+
+/// If this fails after an update of zlib-rs, its version in `layer::pack::PACKER` must change too: layers packed anew
+/// get other digests.
+#[test]
+fn bytes_are_those_of_this_compressor() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Full).unwrap();
+    let digests: Vec<String> = [1, 2, 3, 4, 5, 6, 9]
+        .map(|level| Digest::of(&pack_with(&store, &sample(3 * BLOCK + 999), level, 2, 65_536).0).short())
+        .into();
+    let expected =
+        "6a34fbad67f3 d08530ac6f0c ccf9d599ea13 fc7afec07527 cebb8c0b2e88 d70235d60a16 53ec556c41ee";
+    assert_eq!(digests.join(" "), expected);
+}
+
+#[test]
+fn a_writer_that_fails_ends_the_crew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Full).unwrap();
+    let bytes = sample(BLOCK);
+    let result = std::thread::scope(|scope| {
+        let mut packer = Packer::new(scope, BlobWriter::full(&store), Some(1), 3)?;
+        for _ in 0..100 {
+            packer.put(&bytes)?;
+        }
+        packer.finish().map(|_| ())
+    });
+    assert!(result.unwrap_err().is_full());
+}

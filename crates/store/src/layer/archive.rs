@@ -1,0 +1,243 @@
+//! A layer's tree becomes a tar: sorted, in one pass, read straight into the compressor's blocks.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use kiln_core::{IoError, IoResultExt as _};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::io::Errno;
+
+use super::header::{self, Item};
+use super::{is_opaque, is_whiteout};
+use crate::error::StoreError;
+use crate::gzip::Packer;
+use crate::owner::{self, LinkOwners, Owner};
+
+/// What is written besides the tree itself.
+pub(crate) struct Plan<'a> {
+    /// The tree.
+    pub(crate) tree: &'a Path,
+    /// Whether the layer says something about the root directory.
+    pub(crate) root: bool,
+    pub(crate) links: LinkOwners,
+    /// Latest time that may appear.
+    pub(crate) epoch: Option<u64>,
+}
+
+/// Writes the tar, without its end. Returns the sockets, which a tar cannot hold.
+pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<PathBuf>, StoreError> {
+    let root = openat(CWD, plan.tree, DIRECTORY, Mode::empty()).at("open", plan.tree)?;
+    let mut writer = Writer { plan, out, path: Vec::new(), inodes: HashMap::new(), sockets: Vec::new() };
+    if plan.root {
+        let stat = fstat(&root).at("stat", plan.tree)?;
+        writer.directory(&root, &stat, b"./")?;
+    }
+    writer.children(&root)?;
+    let sockets = std::mem::take(&mut writer.sockets);
+    out.put(&[0; 2 * header::BLOCK])?;
+    Ok(sockets)
+}
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+struct Writer<'a, 'p, 'scope, 'env> {
+    plan: &'a Plan<'a>,
+    out: &'p mut Packer<'scope, 'env>,
+    /// Where we are, without leading slash.
+    path: Vec<u8>,
+    /// First names of files with several. Layers share files by hard links, so a link count says only that there
+    /// may be another name here.
+    inodes: HashMap<(u64, u64), Vec<u8>>,
+    sockets: Vec<PathBuf>,
+}
+
+impl Writer<'_, '_, '_, '_> {
+    fn children(&mut self, dir: &OwnedFd) -> Result<(), StoreError> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(dir).map_err(|error| self.io("read", error))? {
+            let entry = entry.map_err(|error| self.io("read", error))?;
+            if entry.file_name() != c"." && entry.file_name() != c".." {
+                names.push((entry.file_name().to_owned(), entry.file_type()));
+            }
+        }
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let above = self.path.len();
+        for (name, kind) in names {
+            if above > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(name.to_bytes());
+            self.child(dir, &name, kind)?;
+            self.path.truncate(above);
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, dir: &OwnedFd, name: &CString, kind: FileType) -> Result<(), StoreError> {
+        let mut kind = kind;
+        let mut stat = None;
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+            let found =
+                statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| self.io("stat", error))?;
+            kind = FileType::from_raw_mode(found.st_mode);
+            stat = Some(found);
+        }
+        match (kind, stat) {
+            (FileType::Directory, _) => {
+                let child = self.open(dir, name, DIRECTORY)?;
+                let stat = fstat(&child).map_err(|error| self.io("stat", error))?;
+                let shown = [&self.path[..], b"/"].concat();
+                self.directory(&child, &stat, &shown)?;
+                self.children(&child)
+            }
+            (FileType::RegularFile, _) => {
+                let file = self.open(dir, name, FILE)?;
+                let stat = fstat(&file).map_err(|error| self.io("stat", error))?;
+                self.file(&file, &stat)
+            }
+            (_, Some(stat)) => self.special(dir, name, &stat),
+            (_, None) => unreachable!("looked up above"),
+        }
+    }
+
+    fn directory(&mut self, dir: &OwnedFd, stat: &Stat, shown: &[u8]) -> Result<(), StoreError> {
+        let owner = owner::of(dir, stat).map_err(|error| self.fail("read owner of", &error))?;
+        let xattrs = owner::xattrs(dir).map_err(|error| self.fail("read xattrs of", &error))?;
+        let mut item = self.item(&owner, stat.st_mtime, b'5');
+        (item.name, item.xattrs) = (shown, xattrs);
+        let head = header::encode(&item);
+        self.out.put(&head)?;
+        if is_opaque(dir).map_err(|error| self.fail("read xattrs of", &error))? {
+            let marker = [shown, b".wh..wh..opq"].concat();
+            self.marker(&marker)?;
+        }
+        Ok(())
+    }
+
+    /// A regular file, or a device that is recorded as one.
+    fn file(&mut self, file: &OwnedFd, stat: &Stat) -> Result<(), StoreError> {
+        if self.linked(stat)? {
+            return Ok(());
+        }
+        let owner = owner::of(file, stat).map_err(|error| self.fail("read owner of", &error))?;
+        let xattrs = owner::xattrs(file).map_err(|error| self.fail("read xattrs of", &error))?;
+        let (flag, size) = match owner.file_type() {
+            FileType::CharacterDevice => (b'3', 0),
+            FileType::BlockDevice => (b'4', 0),
+            _ => (b'0', stat.st_size.cast_unsigned()),
+        };
+        let path = std::mem::take(&mut self.path);
+        let mut item = self.item(&owner, stat.st_mtime, flag);
+        (item.name, item.size, item.xattrs) = (&path, size, xattrs);
+        let head = header::encode(&item);
+        self.path = path;
+        self.out.put(&head)?;
+        self.content(file, size)
+    }
+
+    fn content(&mut self, file: &OwnedFd, size: u64) -> Result<(), StoreError> {
+        let mut rest = size;
+        while rest > 0 {
+            let space = self.out.space()?;
+            let wanted = usize::try_from(rest).unwrap_or(usize::MAX).min(space.len());
+            let length = match rustix::io::read(file, &mut space[..wanted]) {
+                // The header has said how long it is.
+                Ok(0) => {
+                    let error = std::io::Error::other("it became shorter while it was read");
+                    return Err(self.fail("read", &error));
+                }
+                Ok(length) => length,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(self.io("read", error)),
+            };
+            self.out.filled(length);
+            rest -= length as u64;
+        }
+        let padding = size.wrapping_neg() as usize % header::BLOCK;
+        self.out.put(&[0; header::BLOCK][..padding])
+    }
+
+    /// What cannot be opened: links, fifos, devices, deletions, sockets.
+    fn special(&mut self, dir: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(), StoreError> {
+        if is_whiteout(stat) {
+            let above = self.path.len() - name.to_bytes().len();
+            let marker = [&self.path[..above], b".wh.", name.to_bytes()].concat();
+            return self.marker(&marker);
+        }
+        let mut owner = Owner::of_stat(stat);
+        if owner.file_type() == FileType::Socket {
+            self.sockets.push(self.shown());
+            return Ok(());
+        }
+        if self.linked(stat)? {
+            return Ok(());
+        }
+        if let Some((uid, gid)) = self.plan.links.0.get(&self.shown()) {
+            (owner.uid, owner.gid) = (*uid, *gid);
+        }
+        let target = match owner.file_type() {
+            FileType::Symlink => readlinkat(dir, name, Vec::new()).map_err(|error| self.io("read", error))?,
+            _ => CString::default(),
+        };
+        let flag = match owner.file_type() {
+            FileType::Symlink => b'2',
+            FileType::CharacterDevice => b'3',
+            FileType::BlockDevice => b'4',
+            _ => b'6',
+        };
+        let mut item = self.item(&owner, stat.st_mtime, flag);
+        (item.name, item.link) = (&self.path, target.to_bytes());
+        let head = header::encode(&item);
+        self.out.put(&head)
+    }
+
+    /// Writes a hard link if the file was written under another name.
+    fn linked(&mut self, stat: &Stat) -> Result<bool, StoreError> {
+        if stat.st_nlink < 2 {
+            return Ok(false);
+        }
+        let inode = (stat.st_dev, stat.st_ino);
+        let Some(first) = self.inodes.get(&inode) else {
+            self.inodes.insert(inode, self.path.clone());
+            return Ok(false);
+        };
+        let mut item = self.item(&Owner::of_stat(stat), stat.st_mtime, b'1');
+        (item.name, item.link) = (&self.path, first);
+        let head = header::encode(&item);
+        self.out.put(&head)?;
+        Ok(true)
+    }
+
+    /// Writes an empty file whose name means something. Nothing else about it does.
+    fn marker(&mut self, name: &[u8]) -> Result<(), StoreError> {
+        let mtime = self.plan.epoch.unwrap_or(0).cast_signed();
+        self.out.put(&header::encode(&Item { name, flag: b'0', mtime, ..Item::default() }))
+    }
+
+    fn item<'i>(&self, owner: &Owner, mtime: i64, flag: u8) -> Item<'i> {
+        let mtime = self.plan.epoch.map_or(mtime, |epoch| mtime.min(epoch.cast_signed()));
+        let Owner { uid, gid, mode, device } = *owner;
+        Item { flag, uid, gid, mode: mode & 0o7777, mtime, device, ..Item::default() }
+    }
+
+    fn open(&self, dir: &OwnedFd, name: &CStr, flags: OFlags) -> Result<OwnedFd, StoreError> {
+        openat(dir, name, flags, Mode::empty()).map_err(|error| self.io("open", error))
+    }
+
+    fn shown(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.path))
+    }
+
+    fn io(&self, op: &str, error: Errno) -> StoreError {
+        self.fail(op, &error.into())
+    }
+
+    fn fail(&self, op: &str, error: &std::io::Error) -> StoreError {
+        StoreError::Io(IoError::new(op, self.plan.tree.join(self.shown()), error))
+    }
+}

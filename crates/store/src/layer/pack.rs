@@ -1,0 +1,164 @@
+//! A layer as a blob: packed once for each way to pack it.
+
+use std::path::PathBuf;
+
+use kiln_core::{Digest, Layer, LayerId};
+use serde::{Deserialize, Serialize};
+
+use super::archive;
+use crate::error::StoreError;
+use crate::gzip::{Packed, Packer};
+use crate::layout::{self, TREE};
+use crate::lock::{FileLock, Hold};
+use crate::owner::LinkOwners;
+use crate::record::RecordKind;
+use crate::store::Store;
+
+/// How a layer is packed. Together with the layer's files it decides every byte of the blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerOptions {
+    /// How the tar is compressed.
+    pub compression: Compression,
+    /// Latest file time that may appear, in seconds since 1970; later ones become this one.
+    pub epoch: Option<u64>,
+}
+
+/// How a tar is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip {
+        /// 1 is fast, 9 is small.
+        level: u32,
+    },
+    /// Not at all.
+    None,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Gzip { level: DEFAULT_LEVEL }
+    }
+}
+
+/// docs/decisions/ has the figures.
+const DEFAULT_LEVEL: u32 = 1;
+
+/// Changes whenever the bytes that come out may change: with the tar's form, the block size, or the compressor's version.
+const PACKER: &str = "1 zlib-rs-0.6.8";
+
+/// A packed layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedLayer {
+    /// The blob.
+    pub layer: Layer,
+    /// Paths of sockets, which were left out: a tar cannot hold them.
+    pub sockets: Vec<PathBuf>,
+    /// Which of the store's layers it was made of.
+    pub from: LayerId,
+}
+
+impl Store {
+    /// Returns the blob of a layer, making it if it is not there. Who asks for one that is being made waits for it.
+    ///
+    /// # Errors
+    /// The layer is not there or cannot be read, or the blob cannot be written.
+    pub fn layer_blob(&self, layer: &LayerId, options: &LayerOptions) -> Result<Layer, StoreError> {
+        Ok(self.pack_layer(layer, options)?.layer)
+    }
+
+    /// [`layer_blob`](Self::layer_blob), with what was left out.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pack_layer(&self, layer: &LayerId, options: &LayerOptions) -> Result<PackedLayer, StoreError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        self.pack_on(layer, options, threads)
+    }
+
+    pub(crate) fn pack_on(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        threads: usize,
+    ) -> Result<PackedLayer, StoreError> {
+        let key = options.key(layer);
+        if let Some(packed) = self.packed(&key)? {
+            return Ok(packed);
+        }
+        let name = format!("pack-{}-{}", self.ids().dir(), Digest::of(key.as_bytes()).hex());
+        let lock = FileLock::wait(&self.0.layout.at(layout::LOCKS).join(name), Hold::Exclusive)?;
+        let made = match self.packed(&key)? {
+            Some(packed) => Ok(packed),
+            None => self.make(layer, options, threads),
+        };
+        if let Ok(packed) = &made {
+            self.put_record(RecordKind::LayerBlob, &key, packed)?;
+        }
+        lock.remove();
+        made
+    }
+
+    /// What is recorded, if its blob is there.
+    fn packed(&self, key: &str) -> Result<Option<PackedLayer>, StoreError> {
+        let found: Option<PackedLayer> = self.get_record(RecordKind::LayerBlob, key)?;
+        Ok(found.filter(|packed| self.has_blob(&packed.layer.digest)))
+    }
+
+    fn make(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        threads: usize,
+    ) -> Result<PackedLayer, StoreError> {
+        if !self.has_layer(layer) {
+            return Err(StoreError::NoLayer { layer: layer.clone() });
+        }
+        let dir = self.0.layout.layer(layer);
+        let plan = archive::Plan {
+            tree: &dir.join(TREE),
+            root: self.layer_info(layer)?.root,
+            links: LinkOwners::read(&dir)?,
+            epoch: options.epoch,
+        };
+        let blob = self.blob_writer()?;
+        let level = options.compression.level();
+        let (Packed { blob, diff_id }, sockets) = std::thread::scope(|scope| {
+            let mut packer = Packer::new(scope, blob, level, threads)?;
+            let sockets = archive::write(&plan, &mut packer)?;
+            Ok::<_, StoreError>((packer.finish()?, sockets))
+        })?;
+        let size = blob.size();
+        let digest = blob.finish(None)?;
+        let media_type = options.compression.media_type().to_owned();
+        Ok(PackedLayer { layer: Layer { media_type, digest, size, diff_id }, sockets, from: layer.clone() })
+    }
+}
+
+impl LayerOptions {
+    fn key(&self, layer: &LayerId) -> String {
+        let compression = match self.compression {
+            Compression::Gzip { level } => format!("gzip {level}"),
+            Compression::None => "none".to_owned(),
+        };
+        let epoch = self.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+        format!("layer {layer}, packer {PACKER}, compression {compression}, epoch {epoch}")
+    }
+}
+
+impl Compression {
+    fn level(self) -> Option<u32> {
+        match self {
+            Self::Gzip { level } => Some(level.min(9)),
+            Self::None => None,
+        }
+    }
+
+    /// Returns the type of the blobs it makes.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+        }
+    }
+}
