@@ -7,26 +7,6 @@ use kiln_dockerfile::{Diagnostic, MountFlag, Span};
 use super::value;
 use crate::diagnose::{did_you_mean, error, unsupported, with_help};
 
-const KEYS: [&str; 18] = [
-    "type",
-    "target",
-    "dst",
-    "destination",
-    "source",
-    "src",
-    "from",
-    "id",
-    "sharing",
-    "mode",
-    "uid",
-    "gid",
-    "ro",
-    "readonly",
-    "rw",
-    "readwrite",
-    "size",
-    "required",
-];
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARINGS: [&str; 3] = ["shared", "locked", "private"];
 
@@ -116,8 +96,7 @@ impl Options {
                 let size = value::bytes(&value);
                 self.size = Some(size.ok_or_else(|| bad("write a size, such as 512m or 1g"))?);
             }
-            "required" => return Err(self.only_for_secrets()),
-            _ => return Err(unknown(key, span)),
+            _ => return Err(self.misplaced(key)),
         }
         Ok(())
     }
@@ -126,11 +105,7 @@ impl Options {
         match key {
             "ro" | "readonly" => self.read_only = Some(true),
             "rw" | "readwrite" => self.read_only = Some(false),
-            "required" => return Err(self.only_for_secrets()),
-            key if KEYS.contains(&key) => {
-                return Err(error(self.span, format!("`{key}` needs a value: write `{key}=...`")));
-            }
-            _ => return Err(unknown(key, self.span)),
+            _ => return Err(self.misplaced(key)),
         }
         Ok(())
     }
@@ -161,8 +136,14 @@ impl Options {
         error(self.span, format!("`{key}` is not allowed on a mount of type {}", self.kind().name()))
     }
 
-    fn only_for_secrets(&self) -> Diagnostic {
-        error(self.span, "`required` is only for mounts of type secret and ssh")
+    /// The parser knows all keys, and which of them need a value.
+    fn misplaced(&self, key: &str) -> Diagnostic {
+        let message = match key {
+            "required" => "`required` is only for mounts of type secret and ssh".to_owned(),
+            "env" => "`env` is only for mounts of type secret".to_owned(),
+            _ => format!("`{key}` is no option of a mount, or not without a value"),
+        };
+        error(self.span, message)
     }
 }
 
@@ -190,8 +171,4 @@ fn sharing(text: &str, span: Span) -> Result<Sharing, Diagnostic> {
             Err(with_help(problem, did_you_mean(other, SHARINGS)))
         }
     }
-}
-
-fn unknown(key: &str, span: Span) -> Diagnostic {
-    with_help(error(span, format!("unknown mount option `{key}`")), did_you_mean(key, KEYS))
 }
