@@ -35,14 +35,15 @@ impl LoadedImage {
     }
 }
 
-/// Follows `root` down to the manifest for `platform` and its configuration. `fetch` gets what is still to be had, from
+/// Follows `root` down to the manifest for `platform` and its configuration. The root's media type may be empty if it is
+/// not known; in the result it is what the document is. `fetch` gets what is still to be had, from
 /// wherever it is; what it brings is verified here.
 ///
 /// # Errors
 /// What `fetch` fails with; no manifest for the platform; a document that is malformed, too large or not of the
 /// promised bytes; a layer that kiln cannot read.
 pub fn load<E: From<OciError>>(
-    root: Document,
+    mut root: Document,
     platform: &Platform,
     fetch: &mut dyn FnMut(&BlobInfo) -> Result<Vec<u8>, E>,
 ) -> Result<LoadedImage, E> {
@@ -53,6 +54,7 @@ pub fn load<E: From<OciError>>(
         }
         Ok(Document::verified(info, fetch(info)?)?)
     };
+    root.media_type = parse(&root.bytes, &root.media_type)?.media_type();
     let mut document = root.clone();
     let mut depth = 0;
     let manifest = loop {

@@ -13,6 +13,17 @@ pub(crate) enum Parsed {
     Index(Box<ImageIndex>),
 }
 
+impl Parsed {
+    /// What the document says it is; one that says nothing is OCI's.
+    pub(crate) fn media_type(&self) -> String {
+        let (own, usual) = match self {
+            Self::Manifest(manifest) => (manifest.media_type(), media::OCI_MANIFEST),
+            Self::Index(index) => (index.media_type(), media::OCI_INDEX),
+        };
+        own.as_ref().map_or_else(|| usual.to_owned(), ToString::to_string)
+    }
+}
+
 /// What a manifest or index points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Children {

@@ -1,4 +1,5 @@
 //! Strict fakes, fixtures as text and conformance suites; for tests only.
 
 pub mod image;
+pub mod registry;
 pub mod tools;

@@ -1,0 +1,213 @@
+//! What can go wrong with a registry. No variant holds a credential or a whole URL: redirects lead to signed ones.
+
+use std::path::PathBuf;
+
+use kiln_core::Digest;
+use kiln_oci::OciError;
+use serde::{Deserialize, Serialize};
+
+/// Why something could not be had from a registry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum RegistryError {
+    /// It answered that there is no such thing.
+    #[error("{host} has no {repository}{}{}", separated(reference), said(detail))]
+    NotFound {
+        /// Who answered.
+        host: String,
+        /// Asked for.
+        repository: String,
+        /// Tag or digest.
+        reference: String,
+        /// The registry's own words.
+        detail: Option<String>,
+    },
+    /// It wants other credentials than it got, or has no such repository and does not say so.
+    #[error(
+        "{host} denies access to {repository}: it does not exist, or needs other credentials{}",
+        said(detail)
+    )]
+    Unauthorized {
+        /// Who answered.
+        host: String,
+        /// Asked for.
+        repository: String,
+        /// The registry's own words, or why no credentials could be sent.
+        detail: Option<String>,
+    },
+    /// Too many requests, for longer than is worth waiting.
+    #[error("{host} limits the rate of requests{}", again(retry_after))]
+    RateLimited {
+        /// Who answered.
+        host: String,
+        /// When it will answer again, seconds from then.
+        retry_after: Option<u64>,
+    },
+    /// Another failure that it reports.
+    #[error("{host} answers {status}{}", said(detail))]
+    Status {
+        /// Who answered.
+        host: String,
+        /// HTTP status.
+        status: u16,
+        /// The registry's own words.
+        detail: Option<String>,
+    },
+    /// No connection, or one that broke each time.
+    #[error("{host} cannot be reached: {cause}")]
+    Unreachable {
+        /// Whom.
+        host: String,
+        /// The system's words.
+        cause: String,
+    },
+    /// It said nothing, or next to nothing, for too long.
+    #[error("{host} sent nothing for {seconds} s")]
+    Stalled {
+        /// Who.
+        host: String,
+        /// How long one waited.
+        seconds: u64,
+    },
+    /// The connection was made, but not trusted.
+    #[error("no secure connection to {host}: {cause}")]
+    Tls {
+        /// To whom.
+        host: String,
+        /// Why.
+        cause: String,
+    },
+    /// An answer that the protocol does not have.
+    #[error("{host} answers wrongly: {reason}")]
+    Protocol {
+        /// Who.
+        host: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A transfer that broke off more often than is worth trying.
+    #[error("{host} broke off {digest} after {received} of {size} bytes: {cause}")]
+    Interrupted {
+        /// Who.
+        host: String,
+        /// What.
+        digest: Digest,
+        /// Bytes that came.
+        received: u64,
+        /// Bytes in all.
+        size: u64,
+        /// The system's words.
+        cause: String,
+    },
+    /// Other bytes than asked for. Never used, never kept.
+    #[error("{host} sends wrong bytes for {wanted}: their digest is {actual}")]
+    DigestMismatch {
+        /// Who.
+        host: String,
+        /// Asked for.
+        wanted: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// More or fewer bytes than its descriptor says.
+    #[error("{host} sends {actual} bytes for {digest}, which has {wanted}")]
+    SizeMismatch {
+        /// Who.
+        host: String,
+        /// Asked for.
+        digest: Digest,
+        /// What the descriptor says, bytes.
+        wanted: u64,
+        /// What came or was announced, bytes.
+        actual: u64,
+    },
+    /// A manifest or configuration that is too large to be one.
+    #[error("{host} sends more than {limit} bytes for {what}")]
+    TooLarge {
+        /// Who.
+        host: String,
+        /// For what.
+        what: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// It came, but kiln cannot use it.
+    #[error("{image}: {error}")]
+    Image {
+        /// Which image.
+        image: String,
+        /// Why.
+        error: OciError,
+    },
+    /// Mirrors were tried, and the registry itself last.
+    #[error("{name} cannot be had{}", tried.iter().map(|Attempt { error, .. }| format!("; {error}")).collect::<String>())]
+    Mirrors {
+        /// Registry and repository.
+        name: String,
+        /// Everybody who was asked, in order.
+        tried: Vec<Attempt>,
+    },
+    /// A mirror that is no http or https address.
+    #[error("mirror {mirror:?} of {registry} is not usable: {reason}")]
+    Mirror {
+        /// For which registry.
+        registry: String,
+        /// As configured, without any password.
+        mirror: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file with credentials that cannot be read.
+    #[error("credentials in {} cannot be read: {reason}", path.display())]
+    AuthFile {
+        /// Which.
+        path: PathBuf,
+        /// Why; never its content.
+        reason: String,
+    },
+    /// The machine gives no thread, or no HTTP client can be made.
+    #[error("the registry client cannot run: {cause}")]
+    Client {
+        /// Why.
+        cause: String,
+    },
+    /// The build was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// One of several that were asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Who.
+    pub host: String,
+    /// How it failed.
+    pub error: RegistryError,
+}
+
+impl RegistryError {
+    /// Returns the failure that matters: of mirrors, that of the registry itself.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Mirrors { tried, .. } => tried.last().map_or(self, |attempt| attempt.error.root()),
+            other => other,
+        }
+    }
+
+    /// Finds the failure inside what [`BlobReader`](crate::BlobReader) gave to its reader.
+    pub fn of(error: &std::io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+fn said(detail: &Option<String>) -> String {
+    detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default()
+}
+
+fn separated(reference: &str) -> String {
+    let separator = if reference.contains(':') { '@' } else { ':' };
+    format!("{separator}{reference}")
+}
+
+fn again(seconds: &Option<u64>) -> String {
+    seconds.map(|seconds| format!("; it answers again in {seconds} s")).unwrap_or_default()
+}

@@ -1,0 +1,92 @@
+//! Making sense of answers, and of their absence.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::Response;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use crate::RegistryError;
+
+/// Says what a failed exchange was.
+pub(crate) fn transport(host: &str, stall: Duration, error: &reqwest::Error) -> RegistryError {
+    let host = host.to_owned();
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    let mut cause = None;
+    while let Some(inner) = source {
+        let io = inner.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        // An I/O error passes over what it wraps when it is asked for its source.
+        let wrapped = io.map(|error| error as &(dyn Error + 'static));
+        for candidate in [Some(inner), wrapped].into_iter().flatten() {
+            if let Some(tls) = candidate.downcast_ref::<rustls::Error>() {
+                return RegistryError::Tls { host, cause: plain(&tls.to_string()) };
+            }
+        }
+        cause = Some(inner.to_string());
+        source = inner.source();
+    }
+    if error.is_timeout() && !error.is_connect() {
+        return RegistryError::Stalled { host, seconds: stall.as_secs() };
+    }
+    if error.is_redirect() {
+        let reason = cause.unwrap_or_else(|| "a redirect that leads nowhere".to_owned());
+        return RegistryError::Protocol { host, reason };
+    }
+    let cause = match cause {
+        Some(cause) => plain(&cause),
+        None if error.is_timeout() => "the connection took too long".to_owned(),
+        None => "the connection broke".to_owned(),
+    };
+    RegistryError::Unreachable { host, cause }
+}
+
+/// Reads a small body, no more than `limit` bytes of it.
+pub(crate) async fn body(
+    host: &str,
+    stall: Duration,
+    what: &str,
+    limit: u64,
+    mut response: Response,
+) -> Result<Vec<u8>, RegistryError> {
+    let too_large = || RegistryError::TooLarge { host: host.to_owned(), what: what.to_owned(), limit };
+    if response.content_length().is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport(host, stall, &error))? {
+        if bytes.len() as u64 + chunk.len() as u64 > limit {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Returns what the registry says of a failure: code and message of the first error in its JSON.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>
+pub(crate) async fn detail(stall: Duration, response: Response) -> Option<String> {
+    let bytes = body("", stall, "", 64 << 10, response).await.ok()?;
+    let value: Value = serde_json::from_slice(&bytes).ok()?;
+    let error = value.get("errors")?.get(0)?;
+    let field = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = match (field("code"), field("message")) {
+        ("", message) => message.to_owned(),
+        (code, "") => code.to_owned(),
+        (code, message) => format!("{code}: {message}"),
+    };
+    Some(plain(&text)).filter(|text| !text.is_empty())
+}
+
+/// Returns how long the registry asks to be left alone. Only seconds: the form with a date is not seen from registries, and
+/// would need a clock to be trusted.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Other people's words, fit for a terminal: one line, no control characters, not endless, no errno.
+fn plain(text: &str) -> String {
+    let text = text.split(" (os error").next().unwrap_or(text);
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>();
+    clean.trim().to_owned()
+}

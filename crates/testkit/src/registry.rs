@@ -1,0 +1,195 @@
+//! A registry in this process, on 127.0.0.1: strict about what it is asked, and as faulty as a test wants it.
+
+mod answer;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use kiln_core::Digest;
+use kiln_oci::Document;
+
+use crate::image::TestImage;
+
+/// A running registry. When it is dropped it panics if a client did what the protocol does not allow.
+#[derive(Debug)]
+pub struct FakeRegistry {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Another answer.
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// Header lines, such as `Retry-After: 0`.
+        headers: Vec<String>,
+        /// What it says.
+        body: String,
+    },
+    /// The connection closes after so many bytes of the body.
+    Cut(usize),
+    /// Only so many bytes are announced and sent.
+    Shorten(usize),
+    /// The last byte is another one.
+    Corrupt,
+    /// The body is not sent, and the connection stays open.
+    Stall,
+    /// The range is ignored: everything is sent.
+    IgnoreRange,
+    /// No Docker-Content-Digest.
+    NoDigest,
+    /// The body grows without end.
+    Endless,
+}
+
+/// Who may pull.
+#[derive(Debug, Clone, Default)]
+pub enum Access {
+    /// Everybody; whoever sends credentials anyway is wrong here.
+    #[default]
+    Open,
+    /// Whoever shows a token from `/token`, which asks for name and password if given.
+    Token(Option<(String, String)>),
+    /// Name and password.
+    Basic(String, String),
+}
+
+/// A request as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// `GET /v2/a/blobs/sha256:...`
+    pub line: String,
+    /// `Range`, if any.
+    pub range: Option<String>,
+    /// Whether there was an `Authorization`.
+    pub authorized: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    stopped: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By repository and digest.
+    blobs: BTreeMap<(String, Digest), Vec<u8>>,
+    /// By repository and tag or digest: media type, bytes.
+    manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
+    /// Text that must be in the request line, how often still, what.
+    faults: Vec<(String, usize, Fault)>,
+    access: Access,
+    tokens: BTreeSet<String>,
+    issued: usize,
+    seen: Vec<Seen>,
+    violations: Vec<String>,
+}
+
+impl FakeRegistry {
+    /// Starts one, empty, on a free port.
+    ///
+    /// # Panics
+    /// There is no port or thread.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared::default());
+        let serving = shared.clone();
+        thread::spawn(move || serve(&listener, address, &serving));
+        Self { address, shared }
+    }
+
+    /// Returns `127.0.0.1:port`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Stores an image under a tag and its digest.
+    pub fn put(&self, repository: &str, tag: &str, image: &TestImage) {
+        self.put_manifest(repository, &[tag], &image.image.manifest);
+        for bytes in image.blobs.values() {
+            self.put_blob(repository, bytes);
+        }
+    }
+
+    /// Stores a manifest or index under tags and its digest.
+    pub fn put_manifest(&self, repository: &str, tags: &[&str], document: &Document) {
+        let mut state = self.shared.state();
+        let digest = document.digest.to_string();
+        for reference in tags.iter().copied().chain([digest.as_str()]) {
+            let key = (repository.to_owned(), reference.to_owned());
+            state.manifests.insert(key, (document.media_type.clone(), document.bytes.clone()));
+        }
+    }
+
+    /// Stores a blob.
+    pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.shared.state().blobs.insert((repository.to_owned(), digest), bytes.to_vec());
+        digest
+    }
+
+    /// Makes the next `times` requests whose first line (`GET /v2/...`) contains `on` go wrong. Faults are taken in the
+    /// order they were given.
+    pub fn fault(&self, on: impl Into<String>, times: usize, fault: Fault) {
+        self.shared.state().faults.push((on.into(), times, fault));
+    }
+
+    /// Says who may pull.
+    pub fn access(&self, access: Access) {
+        self.shared.state().access = access;
+    }
+
+    /// Makes all tokens void.
+    pub fn forget_tokens(&self) {
+        self.shared.state().tokens.clear();
+    }
+
+    /// Returns what was asked since the last time.
+    pub fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.shared.state().seen)
+    }
+
+    /// Returns the first lines of what was asked since the last time.
+    pub fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
+    }
+}
+
+impl Drop for FakeRegistry {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        // Wakes the accepting thread; if that fails it is gone already.
+        let _ = TcpStream::connect(self.address);
+        let violations = self.shared.state().violations.clone();
+        if !thread::panicking() {
+            assert!(violations.is_empty(), "the client broke the protocol: {violations:#?}");
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn serve(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shared>) {
+    for connection in listener.incoming() {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(connection) = connection else { continue };
+        let shared = shared.clone();
+        // A client that goes away in the middle is no failure of the registry.
+        thread::spawn(move || drop(wire::connection(connection, address, &shared)));
+    }
+}

@@ -1,0 +1,135 @@
+//! HTTP/1.1 by hand: requests in, answers out, faults on the way.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use super::answer::answer;
+use super::{Fault, Seen, Shared};
+
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    /// Names in lower case.
+    pub(super) headers: BTreeMap<String, String>,
+}
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    pub(super) fn header(mut self, line: impl Into<String>) -> Self {
+        self.headers.push(line.into());
+        self
+    }
+}
+
+/// Serves one connection until it closes.
+pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    while let Some(request) = read(&mut reader)? {
+        let fault = note(&request, address, shared);
+        let mut answer = match &fault {
+            Some(Fault::Status { status, headers, body }) => {
+                Answer { status: *status, headers: headers.clone(), body: body.clone().into() }
+            }
+            fault => answer(&request, address, shared, matches!(fault, Some(Fault::IgnoreRange))),
+        };
+        match fault {
+            Some(Fault::NoDigest) => {
+                answer.headers.retain(|line| !line.to_ascii_lowercase().starts_with("docker-content-digest"));
+            }
+            Some(Fault::Corrupt) => {
+                if let Some(last) = answer.body.last_mut() {
+                    *last ^= 1;
+                }
+            }
+            Some(Fault::Shorten(length)) => answer.body.truncate(length),
+            _ => {}
+        }
+        let endless = matches!(fault, Some(Fault::Endless));
+        let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
+        for line in &answer.headers {
+            head.push_str(line);
+            head.push_str("\r\n");
+        }
+        if endless {
+            head.push_str("Transfer-Encoding: chunked\r\n\r\n");
+        } else {
+            head.push_str(&format!("Content-Length: {}\r\n\r\n", answer.body.len()));
+        }
+        writer.write_all(head.as_bytes())?;
+        if request.method == "HEAD" {
+            continue;
+        }
+        match fault {
+            Some(Fault::Cut(length)) => {
+                writer.write_all(&answer.body[..length.min(answer.body.len())])?;
+                return Ok(());
+            }
+            Some(Fault::Stall) => {
+                // Until the client has enough of it.
+                return io::copy(&mut reader, &mut io::sink()).map(drop);
+            }
+            Some(Fault::Endless) => loop {
+                writer.write_all(b"10000\r\n")?;
+                writer.write_all(&[b' '; 0x10000])?;
+                writer.write_all(b"\r\n")?;
+            },
+            _ => writer.write_all(&answer.body)?,
+        }
+    }
+    Ok(())
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.by_ref().take(64 << 10).read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    let mut words = lines.first().map_or("", String::as_str).split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let headers = lines.iter().skip(1).filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    });
+    Ok(Some(Request { method: method.to_owned(), path: path.to_owned(), headers: headers.collect() }))
+}
+
+/// Writes down what came and finds out whether it is to go wrong.
+fn note(request: &Request, address: SocketAddr, shared: &Shared) -> Option<Fault> {
+    let mut state = shared.state();
+    let line = format!("{} {}", request.method, request.path);
+    if request.headers.get("host") != Some(&address.to_string()) {
+        state.violations.push(format!("{line}: Host is {:?}", request.headers.get("host")));
+    }
+    if !request.headers.contains_key("user-agent") {
+        state.violations.push(format!("{line}: no User-Agent"));
+    }
+    state.seen.push(Seen {
+        line: line.clone(),
+        range: request.headers.get("range").cloned(),
+        authorized: request.headers.contains_key("authorization"),
+    });
+    let (_, times, fault) =
+        state.faults.iter_mut().find(|(on, times, _)| *times > 0 && line.contains(on.as_str()))?;
+    *times -= 1;
+    Some(fault.clone())
+}
