@@ -74,7 +74,7 @@ impl Store {
         Ok(found)
     }
 
-    fn tag_path(&self, name: &ImageRef) -> Result<PathBuf, StoreError> {
+    pub(crate) fn tag_path(&self, name: &ImageRef) -> Result<PathBuf, StoreError> {
         let Some(tag) = &name.tag else { return Err(StoreError::NoTag { name: name.to_string() }) };
         let repository = self.0.layout.at(layout::IMAGES).join(&name.registry).join(&name.repository);
         Ok(repository.join(TAGS).join(format!("{tag}.json")))

@@ -5,9 +5,11 @@
 //! removed again if the machine went down before that.
 
 mod blob;
+mod collect;
 pub mod copy;
 mod durable;
 mod error;
+mod fsck;
 mod gzip;
 mod image;
 mod last_use;
@@ -15,6 +17,7 @@ mod layer;
 mod layout;
 mod lock;
 pub mod owner;
+mod pin;
 mod record;
 mod scratch;
 mod store;
@@ -22,11 +25,15 @@ pub mod tree;
 mod unpack;
 
 pub use blob::BlobWriter;
+pub use collect::usage::Usage;
+pub use collect::{PruneOptions, PruneReport, Removed, ThingKind};
 pub use error::{EntryProblem, StoreError};
+pub use fsck::Problem;
 pub use image::TaggedImage;
 pub use layer::active::ActiveLayer;
 pub use layer::pack::{Compression, LayerOptions, PackedLayer};
 pub use layout::Ids;
+pub use pin::Pin;
 pub use record::{RecordInfo, RecordKind};
 pub use store::Store;
 pub use unpack::UnpackOptions;

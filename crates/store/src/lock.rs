@@ -18,7 +18,7 @@ pub(crate) enum Hold {
 /// A held flock(2) lock. Each one has its own open file description, so threads exclude each other too.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    file: File,
+    _file: File,
     path: PathBuf,
 }
 
@@ -37,27 +37,27 @@ impl FileLock {
                 Err(error) => return Err(error).at("lock", path),
             }
             if is_at(&file, path)? {
-                return Ok(Self { file, path: path.to_owned() });
+                return Ok(Self { _file: file, path: path.to_owned() });
             }
         }
     }
 
-    /// Takes the lock if nobody else holds it, making the file if needed.
-    pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>, IoError> {
-        Self::attempt(path, open_lock)
+    /// Takes the lock of a file that is there; none if it is held or gone.
+    pub(crate) fn try_existing(path: &Path) -> Result<Option<Self>, IoError> {
+        Self::attempt(path, |path| File::open(path).at("open", path))
     }
 
     /// Takes the lock of a directory that is there; none if it is held or gone.
     pub(crate) fn try_exclusive_dir(path: &Path) -> Result<Option<Self>, IoError> {
-        match Self::attempt(path, open_dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            other => other,
-        }
+        Self::attempt(path, open_dir)
     }
 
     fn attempt(path: &Path, open: fn(&Path) -> Result<File, IoError>) -> Result<Option<Self>, IoError> {
         loop {
-            let file = open(path)?;
+            let file = match open(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -65,7 +65,7 @@ impl FileLock {
                 Err(error) => return Err(error).at("lock", path),
             }
             if is_at(&file, path)? {
-                return Ok(Some(Self { file, path: path.to_owned() }));
+                return Ok(Some(Self { _file: file, path: path.to_owned() }));
             }
         }
     }
@@ -74,11 +74,6 @@ impl FileLock {
     pub(crate) fn remove(self) {
         // Nothing depends on the removal: a file that stays is a lock nobody holds.
         let _ = std::fs::remove_file(&self.path);
-    }
-
-    /// The locked file.
-    pub(crate) fn file(&self) -> &File {
-        &self.file
     }
 }
 

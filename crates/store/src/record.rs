@@ -78,7 +78,7 @@ impl RecordKind {
     }
 
     /// Whether it names layers, which depend on the ids.
-    const fn is_owned(self) -> bool {
+    pub(crate) const fn is_owned(self) -> bool {
         matches!(self, Self::Step | Self::Base | Self::LastCopy | Self::LayerBlob)
     }
 
