@@ -52,6 +52,16 @@ impl History {
     }
 }
 
+impl Drop for History {
+    /// One after the other: a file may have more stages upon stages than the thread's stack has room for.
+    fn drop(&mut self) {
+        let mut next = self.inherited.take();
+        while let Some(mut history) = next.and_then(Arc::into_inner) {
+            next = history.inherited.take();
+        }
+    }
+}
+
 impl StageState {
     /// Starts from a configuration and its files.
     pub(crate) fn new(

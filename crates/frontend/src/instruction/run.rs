@@ -70,9 +70,8 @@ fn process(state: &StageState, run: &Run) -> Process {
 fn script(run: &Run) -> Option<&Heredoc> {
     let ([heredoc], Command::Shell(text)) = (&run.heredocs[..], &run.command) else { return None };
     let word = text.trim().trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
-    let name: String =
-        word.strip_prefix('-').unwrap_or(word).chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
-    (name == heredoc.name).then_some(heredoc)
+    let name: String = word.strip_prefix('-').unwrap_or(word).replace(['"', '\'', '\\'], "");
+    (name.trim() == heredoc.name).then_some(heredoc)
 }
 
 /// The instruction as written; a script's first line says more than its `<<EOF`.
