@@ -24,7 +24,11 @@ pub(crate) struct Node<'g> {
     /// Whether the steps above can go on: its key is known, and whether there is a record. A step that ignores
     /// records is resolved when it ran.
     pub(crate) resolved: bool,
-    /// Whether it ran in this build, or must if it is needed: what was recorded over its old snapshot is outdated.
+    /// How many of its inputs have a key that waits for some step to run.
+    pub(crate) stuck_inputs: usize,
+    /// Whether its own key waits for a step to run, so that the steps above are stuck.
+    pub(crate) stuck: bool,
+    /// Whether it runs in this build, or must if it is needed: what was recorded over its old snapshot is outdated.
     pub(crate) moved: bool,
     pub(crate) key: Option<Digest>,
     pub(crate) finished: Option<Arc<Finished>>,
@@ -77,6 +81,11 @@ pub(crate) struct Content {
 }
 
 impl Node<'_> {
+    /// Returns its root and its sources, contexts among them.
+    pub(crate) fn inputs(&self) -> Vec<usize> {
+        self.root.into_iter().chain(self.sources.iter().map(|source| source.node)).collect()
+    }
+
     pub(crate) const fn is_image(&self) -> bool {
         matches!(self.step.op, Op::Image(_))
     }
@@ -123,6 +132,8 @@ pub(crate) fn nodes<'g>(
             pending: 0,
             files_wanted: false,
             resolved: false,
+            stuck_inputs: 0,
+            stuck: false,
             moved: false,
             key: None,
             finished: None,

@@ -3,6 +3,10 @@
 //! A step is asked for in two ways. Who needs its key activates it: its inputs' keys are found out, then it is
 //! looked up. Who needs its files wants them: if there is no record, its inputs' files are wanted in turn, and it
 //! runs. Both ways go down the graph through an agenda rather than by recursion, since chains can be long.
+//!
+//! Alone, that would be too lazy: a copy from a stage whose key waits for the stage to run would leave its own root
+//! untouched until then, though in all likelihood both must run. So while a step is stuck in this way, the files of
+//! all its inputs that have no record are wanted too, and the same goes for the steps above that wait for its key.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -35,6 +39,8 @@ enum Act {
     Want(usize),
     /// What it waited for is there.
     Advance(usize),
+    /// Its key waits for a step to run: get what else it needs.
+    Stick(usize),
 }
 
 impl<'g> Schedule<'g> {
@@ -153,6 +159,7 @@ impl<'g> Schedule<'g> {
             Looked::Hit(finished) => self.finish(position, Arc::new(finished)),
             Looked::NeedsContents => {
                 self.nodes[position].phase = Phase::Hashing;
+                self.stick(position);
                 self.wait_for_contents(position, false);
             }
             Looked::Missed { key, outdated } => {
@@ -163,6 +170,7 @@ impl<'g> Schedule<'g> {
                 node.moved = outdated || root_moved || node.step.info.no_cache;
                 if node.step.info.no_cache {
                     node.files_wanted = true;
+                    self.hold_up(position);
                 } else {
                     self.resolve(position);
                 }
@@ -176,8 +184,6 @@ impl<'g> Schedule<'g> {
 
     /// Takes what a step made.
     pub(crate) fn ran(&mut self, position: usize, finished: Finished) {
-        // An image is its content: making it present again changes nothing.
-        self.nodes[position].moved = !self.nodes[position].is_image();
         self.finish(position, Arc::new(finished));
         self.follow_agenda();
     }
@@ -188,6 +194,7 @@ impl<'g> Schedule<'g> {
                 Act::Activate(position) => self.activate(position),
                 Act::Want(position) => self.want(position),
                 Act::Advance(position) => self.advance(position),
+                Act::Stick(position) => self.stick(position),
             }
         }
     }
@@ -206,12 +213,15 @@ impl<'g> Schedule<'g> {
             Op::Context(_) => panic!("context {} is used as a file system of its own", node.id),
             Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => node.phase = Phase::Keying,
         }
-        let inputs: Vec<usize> = node.root.into_iter().chain(node.sources.iter().map(|s| s.node)).collect();
-        for input in inputs {
+        for input in node.inputs() {
             if !self.nodes[input].is_context() && !self.nodes[input].resolved {
                 self.nodes[position].pending += 1;
                 self.nodes[input].on_resolved.push(position);
                 self.agenda.push_back(Act::Activate(input));
+                if self.nodes[input].stuck {
+                    self.nodes[position].stuck_inputs += 1;
+                    self.agenda.push_back(Act::Stick(position));
+                }
             }
         }
         self.wait_for_contents(position, true);
@@ -225,6 +235,28 @@ impl<'g> Schedule<'g> {
         }
         if self.nodes[position].phase == Phase::Missed {
             self.gather(position);
+        }
+    }
+
+    /// Gets what a step needs besides that which its key waits for.
+    fn stick(&mut self, position: usize) {
+        for input in self.nodes[position].inputs() {
+            if self.nodes[input].phase == Phase::Missed {
+                self.agenda.push_back(Act::Want(input));
+            }
+        }
+        self.hold_up(position);
+    }
+
+    /// Tells the steps above that this one's key waits for a step to run.
+    fn hold_up(&mut self, position: usize) {
+        let node = &mut self.nodes[position];
+        if node.resolved || std::mem::replace(&mut node.stuck, true) {
+            return;
+        }
+        for waiter in node.on_resolved.clone() {
+            self.nodes[waiter].stuck_inputs += 1;
+            self.agenda.push_back(Act::Stick(waiter));
         }
     }
 
@@ -270,10 +302,9 @@ impl<'g> Schedule<'g> {
     fn gather(&mut self, position: usize) {
         let node = &mut self.nodes[position];
         node.phase = Phase::Gathering;
-        let sources = node.sources.iter().map(|source| source.node);
-        let inputs: Vec<usize> =
-            node.root.into_iter().chain(sources).chain(node.seeds.iter().copied()).collect();
-        for input in inputs {
+        // An image is its content: making it present again changes nothing.
+        node.moved = !node.is_image();
+        for input in node.inputs().into_iter().chain(node.seeds.clone()) {
             if !self.nodes[input].is_context() && self.nodes[input].finished.is_none() {
                 self.nodes[position].pending += 1;
                 self.nodes[input].on_finished.push(Waiter::Node(position));
@@ -301,7 +332,6 @@ impl<'g> Schedule<'g> {
                     Some(same) => {
                         let root = node.root.map(|root| &self.finished(root).snapshot);
                         if root.is_none_or(|root| grows_from(&same.snapshot, root)) {
-                            self.nodes[position].moved = true;
                             let finished = Finished { verdict: Verdict::Hit, ..Finished::clone(&same) };
                             return self.finish(position, Arc::new(finished));
                         }
@@ -333,6 +363,12 @@ impl<'g> Schedule<'g> {
     fn resolve(&mut self, position: usize) {
         self.nodes[position].resolved = true;
         for waiter in std::mem::take(&mut self.nodes[position].on_resolved) {
+            if self.nodes[position].stuck {
+                self.nodes[waiter].stuck_inputs -= 1;
+            }
+            if self.nodes[waiter].stuck_inputs > 0 && self.nodes[position].phase == Phase::Missed {
+                self.agenda.push_back(Act::Want(position));
+            }
             self.release(waiter);
         }
     }

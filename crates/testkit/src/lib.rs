@@ -3,3 +3,15 @@
 pub mod image;
 pub mod registry;
 pub mod tools;
+
+mod cache_index;
+mod graph;
+mod memory_index;
+mod progress;
+mod worker;
+
+pub use cache_index::{SnapshotMaker, cache_index_conformance};
+pub use graph::{TestGraph, graph};
+pub use memory_index::{IndexCall, MemoryIndex};
+pub use progress::ProgressLog;
+pub use worker::{FakeError, FakeWorker, Gate, WorkerCall};

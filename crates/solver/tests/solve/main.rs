@@ -1,0 +1,9 @@
+//! Solving graphs with a fake worker and an index in memory.
+
+mod bench;
+mod failures;
+mod hits;
+mod long;
+mod outdated;
+mod parallel;
+mod random;
