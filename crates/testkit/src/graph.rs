@@ -17,8 +17,8 @@
 use std::collections::HashMap;
 
 use kiln_core::{
-    Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, ImageOp, Mount, MountKind,
-    Network, Op, Platform, RunOp, Selection, Sharing, StepGraph, StepId, StepInfo, WorkdirOp,
+    Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, ImageOp, Mount,
+    MountKind, Network, Op, Platform, RunOp, Selection, Sharing, StepGraph, StepId, StepInfo, WorkdirOp,
 };
 
 /// A graph whose steps have names.
@@ -125,7 +125,7 @@ impl TestGraph {
         RunOp {
             root,
             args,
-            env: Vec::new(),
+            env: Env::new(),
             cwd: "/".to_owned(),
             user: String::new(),
             network: Network::Default,
