@@ -12,19 +12,19 @@ use crate::RegistryError;
 /// Says what a failed exchange was.
 pub(crate) fn transport(host: &str, stall: Duration, error: &reqwest::Error) -> RegistryError {
     let host = host.to_owned();
-    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    let mut inner: Option<&(dyn Error + 'static)> = error.source();
     let mut cause = None;
-    while let Some(inner) = source {
-        let io = inner.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        // An I/O error passes over what it wraps when it is asked for its source.
-        let wrapped = io.map(|error| error as &(dyn Error + 'static));
-        for candidate in [Some(inner), wrapped].into_iter().flatten() {
-            if let Some(tls) = candidate.downcast_ref::<rustls::Error>() {
-                return RegistryError::Tls { host, cause: plain(&tls.to_string()) };
-            }
+    while let Some(error) = inner {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return RegistryError::Tls { host, cause: plain(&tls.to_string()) };
         }
-        cause = Some(inner.to_string());
-        source = inner.source();
+        cause = Some(error.to_string());
+        // An I/O error passes over what it wraps when it is asked for its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        inner = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     if error.is_timeout() && !error.is_connect() {
         return RegistryError::Stalled { host, seconds: stall.as_secs() };
@@ -84,9 +84,17 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Other people's words, fit for a terminal: one line, no control characters, not endless, no errno.
+/// Other people's words, fit for a terminal: one line, no control characters, not endless, no errno, lower case.
 fn plain(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or(text);
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>();
-    clean.trim().to_owned()
+    let clean = clean.trim();
+    // "Connection refused", but not "NAME_UNKNOWN".
+    let mut chars = clean.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain([second]).chain(chars).collect()
+        }
+        _ => clean.to_owned(),
+    }
 }

@@ -334,7 +334,7 @@ fn mirrors_are_tried_in_order_and_named() {
     let text = error.to_string();
     let expected = [
         format!("{}/none cannot be had", registry.host()),
-        format!("; {dead} cannot be reached: Connection refused"),
+        format!("; {dead} cannot be reached: connection refused"),
         format!("; {} has no none:1", first.host()),
         format!("; {} has no none:1", registry.host()),
     ];

@@ -1,5 +1,6 @@
 //! Strict fakes, fixtures as text and conformance suites; for tests only.
 
+pub mod debian_registry;
 pub mod image;
 pub mod registry;
 pub mod tools;

@@ -1,0 +1,73 @@
+//! Debian's `docker-registry`, the real peer.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+
+use crate::tools::tool;
+
+/// A running registry with an empty store of its own; it ends when this is dropped.
+#[derive(Debug)]
+pub struct DebianRegistry {
+    child: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl DebianRegistry {
+    /// Starts one on a free port of 127.0.0.1, with TLS if a certificate and its key are given. None without the program,
+    /// as [`tool`] has it.
+    ///
+    /// # Panics
+    /// It does not start; the message has what it wrote.
+    pub fn start(tls: Option<(&Path, &Path)>) -> Option<Self> {
+        let mut command = tool("docker-registry")?;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let storage = directory.path().join("storage");
+        let tls = tls.map_or_else(String::new, |(certificate, key)| {
+            format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display())
+        });
+        let config = format!(
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n{tls}",
+            storage.display()
+        );
+        let file = directory.path().join("config.yml");
+        fs::write(&file, config).expect("writing its configuration");
+        command.arg("serve").arg(&file).env_remove("OTEL_TRACES_EXPORTER").stdin(Stdio::null());
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the registry starts");
+        // It logs the port that it got, then nothing that is worth keeping.
+        let mut lines =
+            BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+        let mut log = String::new();
+        let port = lines.find_map(|line| {
+            log.push_str(&line);
+            log.push('\n');
+            let after = line.split("listening on 127.0.0.1:").nth(1)?;
+            after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        });
+        let Some(port) = port else { panic!("docker-registry did not start:\n{log}") };
+        thread::spawn(move || lines.for_each(drop));
+        Some(Self { child, port, _directory: directory })
+    }
+
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns its process id, to measure it by.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for DebianRegistry {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
