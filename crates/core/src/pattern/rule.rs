@@ -98,7 +98,9 @@ impl Kind {
             [head @ .., Token::Rest] if plain(head) && !special => {
                 Self::Prefix(head.iter().filter_map(Token::char).collect())
             }
-            [Token::Directories, tail @ ..] if plain(tail) && !special => {
+            [Token::Directories, tail @ ..]
+                if plain(tail) && !special && pattern.matches("**").count() == 1 =>
+            {
                 Self::Suffix(pattern["**".len()..].to_owned())
             }
             all => {
