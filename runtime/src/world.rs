@@ -5,11 +5,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
 use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use crate::error::{InitFailure, Stage, StageExt};
@@ -35,7 +36,7 @@ pub(crate) fn entries(data: &str) -> impl Iterator<Item = &str> {
 /// Makes the world of `spec` and moves the process into it. What was made in the root file system to mount something on
 /// comes back.
 pub(crate) fn enter(spec: &RunSpec) -> Result<Stubs, InitFailure> {
-    let mut world = World::new(&spec.rootfs)?;
+    let mut world = World::new(spec)?;
     world.system(spec)?;
     for mount in &spec.mounts {
         world.mount(mount)?;
@@ -56,8 +57,10 @@ struct World {
 
 impl World {
     /// Mounts the root file system and its /dev.
-    fn new(rootfs: &Rootfs) -> Result<Self, InitFailure> {
-        let root = mount_root(rootfs).stage(Stage::MountRoot, &rootfs.upper)?;
+    fn new(spec: &RunSpec) -> Result<Self, InitFailure> {
+        let rootfs = &spec.rootfs;
+        let mount_points = mount_points(spec).stage(Stage::MountPoint, "/")?;
+        let root = mount_root(rootfs, &mount_points).stage(Stage::MountRoot, &rootfs.upper)?;
         // Over the host's root, where nothing sees it until the process moves in.
         attach_at(&root, Path::new("/")).stage(Stage::MountRoot, &rootfs.upper)?;
         let mut places = Places::new(root).stage(Stage::MountRoot, &rootfs.upper)?;
@@ -151,9 +154,8 @@ impl World {
             lower.last().map_or_else(|| PathBuf::from(path), |top| top.join(path.trim_start_matches('/')));
         let attributes = if scratch.is_some() { NODEV } else { NODEV | RDONLY };
         let whole = match (lower, scratch) {
-            (_, Some((upper, work))) => {
-                mount_root(&Rootfs { lower: lower.to_vec(), upper: upper.clone(), work: work.clone() })
-            }
+            ([], Some((upper, _))) => mounts::bind(upper, attributes),
+            (_, Some((upper, work))) => mounts::overlay(lower, Some((upper, work)), attributes),
             ([], None) => mounts::tmpfs(&[("mode", "0755")], attributes),
             ([only], None) => mounts::bind(only, attributes),
             (_, None) => mounts::overlay(lower, None, attributes),
@@ -267,13 +269,88 @@ impl World {
     }
 }
 
-/// The merged root file system. Without layers there is nothing to merge (and overlay would refuse): the upper
-/// directory itself.
-fn mount_root(rootfs: &Rootfs) -> io::Result<OwnedFd> {
-    if rootfs.lower.is_empty() {
-        return mounts::bind(&rootfs.upper, NODEV);
+/// The merged root file system, with `lowest` below its layers.
+fn mount_root(rootfs: &Rootfs, lowest: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut lower = vec![PathBuf::from(format!("/proc/self/fd/{}", lowest.as_raw_fd()))];
+    lower.extend_from_slice(&rootfs.lower);
+    let merge = || mounts::overlay(&lower, Some((&rootfs.upper, &rootfs.work)), NODEV);
+    if merges_detached() {
+        return merge();
     }
-    mounts::overlay(&rootfs.lower, Some((&rootfs.upper, &rootfs.work)), NODEV)
+    // Taken off again at once: what is left there would stay between the step and the host's root.
+    attach_at(lowest, Path::new("/"))?;
+    let merged = merge();
+    rustix::process::fchdir(lowest)?;
+    unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    merged
+}
+
+/// Whether overlay takes layers that are attached nowhere: Linux 6.15. It cannot be tried, as a mount that fails leaves
+/// its mark in the work directory.
+fn merges_detached() -> bool {
+    let uname = rustix::system::uname();
+    let mut numbers =
+        uname.release().to_str().unwrap_or("").split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (6, 15)
+}
+
+/// A file system that holds nothing but the places where something will be mounted. As the lowest layer it spares the
+/// upper directory the stubs, which would have to be written to disk and removed again. Where an image has something
+/// else in the way (a link, a directory that hides what is below), `Places` makes the stub after all.
+fn mount_points(spec: &RunSpec) -> io::Result<OwnedFd> {
+    const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
+    let points = mounts::tmpfs(&[("mode", "0755")], NOSUID | NODEV | NOEXEC)?;
+    for name in DIRECTORIES {
+        mkdirat(&points, name, Mode::from_raw_mode(0o755))?;
+    }
+    for name in ["etc/hosts", "etc/resolv.conf"] {
+        make_file(&points, name)?;
+    }
+    for mount in &spec.mounts {
+        let is_file = match &mount.kind {
+            MountSpecKind::Bind { source, .. } => !source.is_dir(),
+            MountSpecKind::File { .. } => true,
+            MountSpecKind::Tmpfs { .. } | MountSpecKind::Scratch { .. } => false,
+            MountSpecKind::Layers { path, .. } if path == "/" => false,
+            // Not known before the layers are merged.
+            MountSpecKind::Layers { .. } => continue,
+        };
+        make_point(&points, &mount.target, is_file)?;
+    }
+    Ok(points)
+}
+
+/// Makes one place and the directories above it. A path with `..` is left to `Places`, which knows about links.
+fn make_point(points: &OwnedFd, target: &str, is_file: bool) -> io::Result<()> {
+    let target = Path::new(target.trim_start_matches('/'));
+    if !target.components().all(|component| matches!(component, Component::Normal(_))) {
+        return Ok(());
+    }
+    let mut above: Vec<&Path> =
+        target.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+    above.reverse();
+    if !is_file {
+        above.push(target);
+    }
+    for directory in above {
+        match mkdirat(points, directory, Mode::from_raw_mode(0o755)) {
+            // The targets of two mounts, one below the other's file: refused where it is mounted.
+            Err(Errno::EXIST) => {}
+            Err(Errno::NOTDIR) => return Ok(()),
+            other => other?,
+        }
+    }
+    match if is_file { make_file(points, target) } else { Ok(()) } {
+        Err(Errno::EXIST | Errno::NOTDIR) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn make_file(dir: &OwnedFd, name: impl AsRef<Path>) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    openat(dir, name.as_ref(), flags, Mode::from_raw_mode(0o644)).map(drop)
 }
 
 /// /sys, read-only: a new one where the network namespace is ours, else the machine's.
