@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 
 use kiln_core::RunSpec;
 use rustix::fs::Mode;
@@ -46,7 +47,8 @@ impl Step {
             &read("/etc/group").unwrap_or_default(),
         )?;
         user::check(&user, &spec.user, ids)?;
-        std::fs::create_dir_all(&spec.cwd).stage(Stage::WorkingDirectory, &spec.cwd)?;
+        let mut make = std::fs::DirBuilder::new();
+        make.recursive(true).mode(0o755).create(&spec.cwd).stage(Stage::WorkingDirectory, &spec.cwd)?;
         let get =
             |name: &str| spec.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let program = spec.args.first().cloned().unwrap_or_default();

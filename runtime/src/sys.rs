@@ -122,9 +122,16 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
 
 /// Gives every signal its default disposition and unblocks all. For a child between vfork and exec.
 pub(crate) fn reset_signals() {
+    // An all-zero kernel sigaction says SIG_DFL. The C library's call would leave out the two signals that are its own,
+    // and those may come ignored from whoever started kiln.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is always valid; KILL, STOP and the two of the C library are refused, as they may be.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads `default`, which is as large as its structure; KILL and STOP are refused, as they
+        // may be.
+        unsafe {
+            let old = std::ptr::null_mut::<c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>());
+        }
     }
     // SAFETY: `none` is filled in before it is read.
     unsafe {

@@ -1,0 +1,196 @@
+//! Floods, kills and crowds.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use kiln_core::ExitStatus;
+use kiln_runtime::RunError;
+
+use crate::support::{Place, bind, rungs};
+
+/// Processes of this machine whose command line has `mark` in it.
+fn processes(mark: &str) -> Vec<String> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let line = String::from_utf8_lossy(&fs::read(path.join("cmdline")).ok()?).into_owned();
+            line.contains(mark).then_some(line)
+        })
+        .collect()
+}
+
+#[test]
+fn flood_is_not_lost() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let script = "dd if=/dev/zero bs=1M count=100 2>/dev/null & dd if=/dev/zero bs=1M count=20 >&2 2>/dev/null; wait";
+        let spec = place.write("spec.json", &place.spec(script));
+        let mut child =
+            place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let errors = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            err.read_to_end(&mut bytes).map(|_| bytes.iter().filter(|&&byte| byte == 0).count()).unwrap()
+        });
+        assert_eq!(std::io::copy(&mut out, &mut std::io::sink()).unwrap(), 100 << 20, "{rung:?}");
+        assert_eq!(errors.join().unwrap(), 20 << 20, "{rung:?}");
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn orphans_are_reaped_and_killed() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let mark = format!("2{}", std::process::id());
+        // An orphan that ends is reaped: no zombie is left. One that does not end, and holds the pipe, is killed.
+        let script = format!(
+            "(sh -c 'echo $$ > /pid' &); until test -s /pid; do :; done; n=0; \
+             while test -e /proc/$(cat /pid); do n=$((n+1)); test $n -gt 100000 && echo zombie && break; done; \
+             (setsid nohup sleep {mark} &); (trap '' TERM HUP; sleep {mark} &); echo done"
+        );
+        assert_eq!(place.run(&place.spec(&script)).ok(), "done\n", "{rung:?}");
+        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new(), "{rung:?}");
+    }
+}
+
+#[test]
+fn cancel_ends_everything() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let mark = format!("3{}", std::process::id());
+        let cache = place.dir_at("cache");
+        let mut spec = place.spec(&format!("trap '' TERM INT; sleep {mark} & echo started; sleep {mark}"));
+        spec.mounts = vec![bind("/cache", &cache, false)];
+        let ran = place.run_as("cancel", &spec);
+        assert_eq!(ran.result, Err(RunError::Cancelled), "{rung:?}");
+        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(place.path("").to_str().unwrap()), "{mounts}");
+    }
+}
+
+#[test]
+fn killed_kiln_takes_the_step_along() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let mark = format!("4{}", std::process::id());
+        let spec = place.write(
+            "spec.json",
+            &place.spec(&format!("trap '' TERM HUP; echo started; sleep {mark}; echo late")),
+        );
+        let mut child =
+            place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line, "started\n");
+        let witness = witness(&mark);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Readable when the process is gone; the test hangs if it never goes.
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&witness, rustix::event::PollFlags::IN)], None)
+            .unwrap();
+        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new(), "{rung:?}");
+    }
+}
+
+/// A descriptor for the step's sleeping process.
+fn witness(mark: &str) -> std::os::fd::OwnedFd {
+    loop {
+        for entry in fs::read_dir("/proc").unwrap() {
+            let path = entry.unwrap().path();
+            let is_it = fs::read(path.join("cmdline"))
+                .is_ok_and(|line| line == format!("sleep\0{mark}\0").as_bytes());
+            if let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()).filter(|_| is_it)
+            {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                return rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn init_killed_from_outside_is_an_error() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let spec = place.write("spec.json", &place.spec("echo started; sleep 1000"));
+        let mut child =
+            place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        // setpriv executes the runner, so the child's only child is init.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+        let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+        let ran = crate::support::Ran::of(rung, child.wait_with_output().unwrap());
+        assert_eq!(ran.result, Err(RunError::InitDied { status: ExitStatus::Signal(9) }), "{rung:?}");
+    }
+}
+
+#[test]
+fn signals_are_passed_on() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let spec = place.write(
+            "spec.json",
+            &place.spec("trap 'echo got; exit 5' TERM; echo started; while :; do sleep 1; done"),
+        );
+        let mut child =
+            place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+        let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(init, rustix::process::Signal::TERM).unwrap();
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        let ran = crate::support::Ran::of(rung, child.wait_with_output().unwrap());
+        assert_eq!((rest.as_str(), ran.result), ("got\n", Ok(ExitStatus::Code(5))), "{rung:?}");
+    }
+}
+
+#[test]
+fn twenty_at_once() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let specs: Vec<String> = (0..20)
+            .map(|number| {
+                let mut spec = place.spec(&format!("echo {number} > /own; cat /own; ps | wc -l"));
+                spec.rootfs.upper = place.dir_at(&format!("upper{number}"));
+                spec.rootfs.work = place.dir_at(&format!("work{number}"));
+                place.write(&format!("spec{number}.json"), &spec)
+            })
+            .collect();
+        let mut args = vec!["parallel"];
+        args.extend(specs.iter().map(String::as_str));
+        let output = place.runner(&args).output().unwrap();
+        let results = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(results, "{\"Code\":0}\n".repeat(20), "{rung:?}");
+        for number in 0..20 {
+            let own = fs::read_to_string(place.path(&format!("upper{number}/own"))).unwrap();
+            assert_eq!(own, format!("{number}\n"));
+        }
+    }
+}
+
+#[test]
+fn nothing_of_the_callers_leaks() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let secret = place.file_at("secret", "open and inheritable");
+        let spec = place.write("spec.json", &place.spec("ls /proc/self/fd | wc -l; env | grep -c LEAK"));
+        let inner = format!(
+            "exec 7<{}; LEAK=1 exec {} run {spec}",
+            secret.display(),
+            crate::support::runner().display()
+        );
+        let output = rung.command("sh").args(["-c", &inner]).output().unwrap();
+        let ran = crate::support::Ran::of(rung, output);
+        // Three, and the one that ls reads with.
+        assert_eq!((ran.stdout.as_str(), &ran.result), ("4\n0\n", &Ok(ExitStatus::Code(1))), "{ran:?}");
+    }
+}

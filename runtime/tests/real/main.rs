@@ -1,0 +1,9 @@
+//! Real namespaces: every case runs a real process, as root, as a user with subordinate ids, and as one without.
+//!
+//! The namespaces are entered by the example `runner`, for a test's own process has threads.
+
+mod hazards;
+mod ladder;
+mod mounts;
+mod steps;
+mod support;
