@@ -5,6 +5,7 @@
 //! removed again if the machine went down before that.
 
 mod blob;
+pub mod cache_mount;
 mod collect;
 pub mod copy;
 mod durable;

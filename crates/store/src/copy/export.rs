@@ -65,6 +65,7 @@ fn whole(tree: &SourceTree, into: &Path, purpose: Purpose, cancel: &Cancel) -> R
         chmod: None,
         epoch: None,
         which: if purpose == Purpose::Store { Which::Stored } else { Which::Portable },
+        live: purpose == Purpose::Store,
         best_effort: purpose != Purpose::Store,
         reuse: None,
         cancel,

@@ -49,6 +49,8 @@ pub(super) struct Common<'a> {
     pub(super) chmod: Option<Change>,
     pub(super) epoch: Option<u64>,
     pub(super) which: Which,
+    /// Whether others may change the source meanwhile: what vanishes is then left out.
+    pub(super) live: bool,
     /// Whether the target may lack what it cannot hold: devices and attributes in a user's directory.
     pub(super) best_effort: bool,
     pub(super) reuse: Option<&'a Reuse>,
@@ -114,7 +116,10 @@ impl Common<'_> {
     }
 
     fn one(&self, job: &Job<'_>, buffer: &mut [u8]) -> Result<(), CopyError> {
-        let source = job.from.open_dir(&job.source).at("open", job.from.full(&job.source))?;
+        let source = match job.from.open_dir(&job.source) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if self.live => return Ok(()),
+            opened => opened.at("open", job.from.full(&job.source))?,
+        };
         let dest = open_dir(self.layer.as_fd(), &job.dest).at("open", self.layer_path.join(&job.dest))?;
         let mut sum = State::default();
         for id in &job.files {
@@ -145,6 +150,13 @@ struct OneFile<'a> {
 impl OneFile<'_> {
     fn put(&self, sum: &mut State, buffer: &mut [u8]) -> Result<(), CopyError> {
         let entry = self.job.from.entry(self.id);
+        if self.common.live {
+            // Asked once more, right before: another type, or nothing, means that it is not there any more.
+            let now = FileStat::at(self.source, self.job.from.name(self.id));
+            if !now.is_ok_and(|now| now.kind() == entry.kind()) {
+                return Ok(());
+            }
+        }
         match entry.kind() {
             Kind::File => self.regular(entry, sum, buffer)?,
             Kind::Symlink => {
@@ -180,7 +192,12 @@ impl OneFile<'_> {
             sum.records.push(reuse::record(self.path, digest));
             return Ok(());
         }
-        let from = self.open_source()?;
+        let from = match self.open_source() {
+            Err(CopyError::Io(error)) if self.common.live && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            opened => opened?,
+        };
         let to = self.open_new()?;
         let before = FileStat::of(&from).map_err(|error| self.source_error("stat", error.into()))?;
         let bytes = self

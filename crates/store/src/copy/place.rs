@@ -34,6 +34,7 @@ pub fn copy(request: &CopyRequest<'_>) -> Result<CopyReport, CopyError> {
         chmod: rules.chmod.as_ref().map(Change::new).transpose()?,
         epoch: rules.epoch,
         which: Which::Portable,
+        live: false,
         best_effort: false,
         reuse: request.reuse,
         cancel: request.cancel,
@@ -259,6 +260,8 @@ impl<'a> Place<'a> {
             let root = &self.layer.root;
             let link = || rustix::fs::linkat(root, &first, root, &another, AtFlags::empty());
             match link() {
+                // What it would link to vanished before it was copied.
+                Err(rustix::io::Errno::NOENT) if self.common.live => continue,
                 Err(rustix::io::Errno::EXIST) => {
                     rustix::fs::unlinkat(root, &another, AtFlags::empty())
                         .at("replace", self.layer.full(&another))?;

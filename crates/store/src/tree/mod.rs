@@ -41,6 +41,7 @@ pub struct SourceTree {
     index: Option<Arc<StatIndex>>,
     modes: Modes,
     xattrs: Which,
+    live: bool,
     /// Each selection is walked once, so that the key and the copy of a step see the same files.
     seen: Mutex<HashMap<Selection, Slot>>,
 }
@@ -69,6 +70,7 @@ impl SourceTree {
             index: None,
             modes: Modes::AsIs,
             xattrs: Which::Portable,
+            live: false,
             seen: Mutex::default(),
         }
     }
@@ -79,9 +81,9 @@ impl SourceTree {
         Self { modes, ..self }
     }
 
-    /// A directory of this store, copied with all that the store keeps in it.
+    /// A directory of this store, copied with all that the store keeps in it; steps may be at work there.
     pub(crate) fn stored(root: OwnedFd, label: impl Into<PathBuf>) -> Self {
-        Self { xattrs: Which::Stored, ..Self::view(root, label) }
+        Self { xattrs: Which::Stored, live: true, ..Self::view(root, label) }
     }
 
     /// Returns the files that a selection means. Walks each selection once.

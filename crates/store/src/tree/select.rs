@@ -63,7 +63,8 @@ fn add_match(tree: &SourceTree, selected: &mut Selected, path: &Path, wanted: &s
         FileStat::at(&tree.root, &target.path)
     }
     .at("stat", &full)?;
-    let rules = Rules { ignore: tree.ignore.as_ref(), modes: tree.modes, xattrs: tree.xattrs };
+    let rules =
+        Rules { ignore: tree.ignore.as_ref(), modes: tree.modes, xattrs: tree.xattrs, live: tree.live };
     let only_parent = is_matched(tree, &target.path);
     match walk::add(selected, &target.path, stat, only_parent, rules)? {
         Some(entry) => {

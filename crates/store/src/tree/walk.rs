@@ -20,6 +20,8 @@ pub(super) struct Rules<'a> {
     pub(super) ignore: Option<&'a IgnoreList>,
     pub(super) modes: Modes,
     pub(super) xattrs: Which,
+    /// Whether others may change the tree meanwhile: what vanishes is then left out.
+    pub(super) live: bool,
 }
 
 /// How permission bits of a source count.
@@ -86,7 +88,13 @@ fn read_dir(
     rules: Rules<'_>,
     buffer: &mut [MaybeUninit<u8>],
 ) -> Result<std::ops::Range<u32>, IoError> {
-    let fd = selected.open_dir(path).at("open", selected.full(path))?;
+    let fd = match selected.open_dir(path) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if rules.live => {
+            selected.entries[id as usize].dropped = true;
+            return Ok(0..0);
+        }
+        opened => opened.at("open", selected.full(path))?,
+    };
     let start = selected.entries.len();
     list(&fd, buffer, &mut |name, file_type| {
         let Some(only_parent) = judge(rules.ignore, path, name, &fd, file_type) else {

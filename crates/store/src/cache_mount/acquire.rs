@@ -1,0 +1,273 @@
+//! Getting caches for a step, and giving them back.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kiln_core::{CacheScope, Cancel, IoError, IoResultExt, Sharing};
+use rustix::fs::{FlockOperation, flock};
+
+use super::home::{Half, Home, copy_error, open_dir};
+use super::list::who;
+use super::lock::{self, HolderNote};
+use super::{CacheError, CacheMounts, CacheRequest, count};
+use crate::copy::clone_tree;
+use crate::scratch::random_name;
+
+/// Up to so many entries a cache is counted when a step gives it back: some milliseconds.
+const COUNT_AT_ONCE: u64 = 2000;
+
+/// Gives the directory that a new cache starts with, if its mount names one (`from=`).
+pub type Seeds<'a> = dyn Fn(&CacheRequest) -> Result<Option<OwnedFd>, IoError> + 'a;
+
+/// The caches of one running step. Dropped, it gives them back as after a failure.
+#[derive(Debug)]
+pub struct Held {
+    caches: Vec<HeldCache>,
+    grips: Vec<Grip>,
+    step: String,
+}
+
+/// One cache, ready to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldCache {
+    /// The directory to mount.
+    pub path: PathBuf,
+    /// Whether it was made for this step.
+    pub new: bool,
+    /// How long the step waited for it.
+    pub waited: Duration,
+    /// Whether it is a copy that will not be kept: a private step beside one that holds the cache alone and had not
+    /// finished, so what was copied may be in the middle of a change.
+    pub thrown_away: bool,
+}
+
+/// What a step holds of one cache.
+#[derive(Debug)]
+struct Grip {
+    home: Home,
+    targets: Vec<String>,
+    read_only: bool,
+    kind: GripKind,
+    _note: HolderNote,
+}
+
+#[derive(Debug)]
+enum GripKind {
+    /// In place, under the cache's lock; the data directory shows whether the cache is still this one.
+    InPlace { lock: OwnedFd, data: OwnedFd },
+    /// On a copy, whose own lock says that it is in use.
+    Copy { path: PathBuf, lock: OwnedFd, publish: bool },
+}
+
+impl CacheMounts {
+    /// Gets all caches that a step wants, making those that are not there. Waits where the table of
+    /// docs/cache-mounts.md says so; `on_wait` is told for whom, at first and whenever that changes. Caches are
+    /// taken in one order by everyone, so that no two steps wait for each other. A cache that is wanted twice is
+    /// shared by the two mounts.
+    ///
+    /// # Errors
+    /// The build was interrupted; a seed cannot be had; the file system failed.
+    pub fn acquire(
+        &self,
+        requests: &[CacheRequest],
+        step: &str,
+        on_wait: &mut dyn FnMut(&CacheRequest, &str),
+        seed: &Seeds<'_>,
+        cancel: &Cancel,
+    ) -> Result<Held, CacheError> {
+        let mut wanted: BTreeMap<(&CacheScope, &str), Vec<usize>> = BTreeMap::new();
+        for (number, request) in requests.iter().enumerate() {
+            wanted.entry((&request.scope, &request.id)).or_default().push(number);
+        }
+        let mut caches: Vec<Option<HeldCache>> = vec![None; requests.len()];
+        let mut held = Held { caches: Vec::new(), grips: Vec::new(), step: step.to_owned() };
+        for numbers in wanted.values() {
+            let mounts: Vec<&CacheRequest> = numbers.iter().map(|number| &requests[*number]).collect();
+            let mut taking =
+                Taking { caches: self, mounts: &mounts, step, on_wait: &mut *on_wait, seed, cancel };
+            let (cache, grip) = taking.take()?;
+            held.grips.push(grip);
+            for number in numbers {
+                caches[*number] = Some(cache.clone());
+            }
+        }
+        held.caches = caches.into_iter().flatten().collect();
+        Ok(held)
+    }
+}
+
+impl Held {
+    /// Returns the caches in the order in which they were asked for.
+    pub fn caches(&self) -> &[HeldCache] {
+        &self.caches
+    }
+
+    /// Gives the caches back. If the step ended well, what private copies hold becomes the cache.
+    ///
+    /// # Errors
+    /// A copy cannot be put into place, or what is known of a cache not be written. The locks are gone all the same.
+    pub fn release(mut self, ok: bool) -> Result<(), IoError> {
+        self.let_go(ok)
+    }
+
+    fn let_go(&mut self, ok: bool) -> Result<(), IoError> {
+        let mut result = Ok(());
+        // In the other order than taken.
+        while let Some(grip) = self.grips.pop() {
+            let done = grip.let_go(ok, &self.step);
+            result = result.and(done);
+        }
+        result
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Who drops it has an error already that says more.
+        let _ = self.let_go(false);
+    }
+}
+
+/// Getting one cache.
+struct Taking<'a, 'b> {
+    caches: &'a CacheMounts,
+    /// All mounts of it; there is at least one.
+    mounts: &'a [&'a CacheRequest],
+    step: &'a str,
+    on_wait: &'b mut dyn FnMut(&CacheRequest, &str),
+    seed: &'a Seeds<'a>,
+    cancel: &'a Cancel,
+}
+
+impl Taking<'_, '_> {
+    fn take(&mut self) -> Result<(HeldCache, Grip), CacheError> {
+        let request = self.mounts[0];
+        let home = self.caches.home(&request.id, &request.scope);
+        let mut new = false;
+        let started = Instant::now();
+        // Two mounts of one step share the cache, by the strictest of what they want.
+        let alone = self.mounts.iter().any(|mount| mount.sharing == Sharing::Locked);
+        let private = self.mounts.iter().any(|mount| mount.sharing == Sharing::Private);
+        loop {
+            let mut seeds = || self.mounts.iter().find_map(|m| (self.seed)(m).transpose()).transpose();
+            new |= home.create(request, self.caches.ids, &mut seeds, self.cancel)?;
+            let taken = if private && !alone { self.copy(&home)? } else { self.in_place(&home, alone)? };
+            // None: it was removed in between. Then it is made again.
+            let Some((path, kind, thrown_away, note)) = taken else { continue };
+            let targets = self.mounts.iter().map(|mount| mount.target.clone()).collect();
+            let read_only = self.mounts.iter().all(|mount| mount.read_only);
+            let cache = HeldCache { path, new, waited: started.elapsed(), thrown_away };
+            return Ok((cache, Grip { home, targets, read_only, kind, _note: note }));
+        }
+    }
+
+    fn in_place(&mut self, home: &Home, alone: bool) -> Result<Option<Taken>, CacheError> {
+        home.adopt_pending()?;
+        let mut shown = String::new();
+        let mut blocked = |polls: u32| {
+            let alive = lock::holders(&home.holders()).in_place;
+            // One that has just taken the lock has not said yet who it is.
+            if alive.is_empty() && polls < 10 {
+                return;
+            }
+            let text = who(&alive);
+            if text != shown {
+                (self.on_wait)(self.mounts[0], &text);
+                shown = text;
+            }
+        };
+        let Some(lock) = lock::wait(&home.lock(), alone, self.cancel, &mut blocked)? else {
+            return Ok(None);
+        };
+        if alone {
+            // A private step may have ended while this one waited.
+            home.adopt_pending_alone()?;
+        }
+        let data = open_dir(&home.data())?;
+        let note = home.note(self.step, true)?;
+        Ok(Some((home.data(), GripKind::InPlace { lock, data }, false, note)))
+    }
+
+    fn copy(&mut self, home: &Home) -> Result<Option<Taken>, CacheError> {
+        let Some(guard) = lock::guard(&home.dir)? else { return Ok(None) };
+        home.sweep();
+        let note = home.note(self.step, false)?;
+        // The last finished generation: a copy that waits to be put into place, or else the cache itself, unless
+        // somebody has it alone and is changing it.
+        let pending = home.pending().is_dir();
+        let from = if pending { home.pending() } else { home.data() };
+        let unchanging = match pending {
+            true => None,
+            false => lock::attempt(&home.lock(), FlockOperation::NonBlockingLockShared)?,
+        };
+        let finished = pending || unchanging.is_some();
+        let source = open_dir(&from)?;
+        flock(&source, FlockOperation::LockShared).at("lock", &from)?;
+        let copy = Half(home.dir.join(format!("private-{}", random_name())));
+        std::fs::create_dir(&copy.0).at("create", &copy.0)?;
+        let own = open_dir(&copy.0)?;
+        flock(&own, FlockOperation::LockShared).at("lock", &copy.0)?;
+        drop(guard);
+        clone_tree(source, &from, &copy.0, self.cancel)
+            .map_err(|source| copy_error(self.mounts[0], &from, source))?;
+        let path = copy.0.clone();
+        copy.keep();
+        let kind = GripKind::Copy { path: path.clone(), lock: own, publish: finished };
+        Ok(Some((path, kind, !finished, note)))
+    }
+}
+
+type Taken = (PathBuf, GripKind, bool, HolderNote);
+
+impl Grip {
+    fn let_go(self, ok: bool, step: &str) -> Result<(), IoError> {
+        let Self { home, targets, read_only, kind, _note } = self;
+        match kind {
+            GripKind::InPlace { lock, data } => {
+                if !home.is_same(&data)? {
+                    return Ok(());
+                }
+                let counted = if read_only { None } else { count::count(&home.data(), COUNT_AT_ONCE) };
+                home.update(|meta| {
+                    meta.used(step, &targets);
+                    note_count(meta, read_only, counted);
+                })?;
+                if ok && !read_only {
+                    home.drop_pending()?;
+                }
+                drop(lock);
+                home.adopt_pending()
+            }
+            GripKind::Copy { path, lock, publish } => {
+                let copy = Half(path);
+                if !ok || !publish || read_only {
+                    drop(copy);
+                    return home.update(|meta| meta.used(step, &targets));
+                }
+                let counted = count::count(&copy.0, COUNT_AT_ONCE);
+                // From here on it is in use no more, only waiting.
+                drop(lock);
+                if home.publish(&copy.0)? {
+                    copy.keep();
+                    home.update(|meta| {
+                        meta.used(step, &targets);
+                        note_count(meta, false, counted);
+                    })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A step that wrote may have changed the size; a cache too large to be counted in passing is counted later.
+fn note_count(meta: &mut super::meta::Meta, read_only: bool, counted: Option<count::Count>) {
+    match counted {
+        Some(counted) => {
+            (meta.size, meta.files, meta.counted) = (counted.size, counted.files, true);
+        }
+        None => meta.counted &= read_only,
+    }
+}

@@ -1,0 +1,90 @@
+//! Cache mounts: directories that outlive builds, with names a person can read, shared between processes.
+//!
+//! docs/cache-mounts.md is the users' page. Identity is id and scope. Steps that share a cache, or want it alone,
+//! work in its `data/`; a private step works on a copy of the last finished generation, which becomes the cache
+//! when it ends well. Locks are the kernel's, so a dead step holds none.
+
+mod acquire;
+mod count;
+mod error;
+mod home;
+mod list;
+mod lock;
+mod meta;
+mod name;
+
+use std::path::{Path, PathBuf};
+
+use kiln_core::{CacheMount, CacheScope, Sharing};
+
+pub use acquire::{Held, HeldCache, Seeds};
+pub use error::CacheError;
+pub use list::CacheInfo;
+
+use crate::layout::Ids;
+use home::Home;
+
+/// The caches of one store.
+#[derive(Debug, Clone)]
+pub struct CacheMounts {
+    dir: PathBuf,
+    ids: Ids,
+}
+
+/// What a step wants of one cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRequest {
+    /// Its name.
+    pub id: String,
+    /// Who shares the name.
+    pub scope: CacheScope,
+    /// How the step wants it.
+    pub sharing: Sharing,
+    /// Permission bits, if it is new.
+    pub mode: u32,
+    /// Owner, if it is new.
+    pub uid: u32,
+    /// Group, if it is new.
+    pub gid: u32,
+    /// Whether the step only reads it.
+    pub read_only: bool,
+    /// Where the step sees it.
+    pub target: String,
+}
+
+impl CacheRequest {
+    /// Returns what a mount wants.
+    pub fn new(target: &str, mount: &CacheMount) -> Self {
+        Self {
+            id: mount.id.clone(),
+            scope: mount.scope.clone(),
+            sharing: mount.sharing,
+            mode: mount.mode,
+            uid: mount.uid,
+            gid: mount.gid,
+            read_only: mount.read_only,
+            target: target.to_owned(),
+        }
+    }
+
+    /// Whether nothing but the defaults of the Dockerfile reference is asked for the directory itself.
+    fn has_default_owner(&self) -> bool {
+        (self.mode, self.uid, self.gid) == (0o755, 0, 0)
+    }
+}
+
+impl CacheMounts {
+    /// Opens the caches in a directory, which is made with the first cache.
+    pub fn new(dir: impl Into<PathBuf>, ids: Ids) -> Self {
+        Self { dir: dir.into(), ids }
+    }
+
+    /// Returns where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn home(&self, id: &str, scope: &CacheScope) -> Home {
+        Home { dir: self.dir.join(name::of_scope(scope)).join(name::of_id(id)) }
+    }
+}
