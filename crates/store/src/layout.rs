@@ -26,6 +26,10 @@ pub(crate) const PINS: &str = "pins";
 pub(crate) const SCRATCH: &str = "tmp";
 /// Lists what is not synced yet.
 pub(crate) const PENDING: &str = "pending";
+/// Stat indexes, one file per build context.
+pub(crate) const INDEX: &str = "index";
+/// Cache mounts, below the directory of the [`Ids`].
+pub(crate) const CACHES: &str = "caches";
 /// Layers, below the directory of the [`Ids`].
 pub(crate) const LAYERS: &str = "layers";
 /// The tree of a layer, in its directory.

@@ -1,14 +1,17 @@
 //! One store, opened.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_core::{IoError, IoResultExt as _, LayerId};
 
+use crate::cache_mount::CacheMounts;
 use crate::durable::{self, Unsynced};
 use crate::error::StoreError;
 use crate::layout::{self, FORMAT, FORMAT_FILE, Ids, Layout};
 use crate::scratch::{self, Scratch};
+use crate::tree::StatIndex;
 
 /// One directory with everything kiln keeps. Cheap to clone; safe to use from many threads and processes at once.
 #[derive(Debug, Clone)]
@@ -49,6 +52,21 @@ impl Store {
     /// Returns the directory of a layer's tree, in overlay form. It need not be there.
     pub fn layer_dir(&self, layer: &LayerId) -> PathBuf {
         self.0.layout.layer(layer).join(layout::TREE)
+    }
+
+    /// Returns the cache mounts that go with these ids: whoever owns files in a cache, all steps see them alike.
+    pub fn cache_mounts(&self) -> CacheMounts {
+        CacheMounts::new(self.0.layout.owned().join(layout::CACHES), self.ids())
+    }
+
+    /// Opens the memory of a build context's content digests.
+    ///
+    /// # Errors
+    /// The directory of indexes cannot be made, or the context not be asked for its identity.
+    pub fn stat_index(&self, context: impl AsFd, path: &Path) -> Result<StatIndex, IoError> {
+        let dir = self.0.layout.at(layout::INDEX);
+        std::fs::create_dir_all(&dir).at("create", &dir)?;
+        StatIndex::open(&dir, context, path)
     }
 
     /// Returns a fresh path on the store's file system for something half-made; it is removed when the process has ended.
@@ -100,8 +118,19 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
 
 /// Whether the directory holds files that no store has: then it is a mistake to fill it.
 fn is_foreign(root: &Path) -> Result<bool, IoError> {
-    const OWN: [&str; 10] =
-        ["blobs", "records", "images", "locks", "pins", "tmp", "pending", "boot", "lock", "lost+found"];
+    const OWN: [&str; 11] = [
+        "blobs",
+        "index",
+        "records",
+        "images",
+        "locks",
+        "pins",
+        "tmp",
+        "pending",
+        "boot",
+        "lock",
+        "lost+found",
+    ];
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),

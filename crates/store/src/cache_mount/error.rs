@@ -35,7 +35,7 @@ pub enum CacheError {
         /// From where: a seed, or the cache itself.
         from: PathBuf,
         /// Why.
-        source: CopyError,
+        source: Box<CopyError>,
     },
     /// The file system failed.
     #[error(transparent)]

@@ -231,6 +231,8 @@ pub(super) fn open_dir(path: &Path) -> Result<OwnedFd, IoError> {
 pub(super) fn copy_error(request: &CacheRequest, from: &Path, source: crate::copy::CopyError) -> CacheError {
     match source {
         crate::copy::CopyError::Cancelled => CacheError::Cancelled,
-        source => CacheError::Copy { id: request.id.clone(), from: from.to_owned(), source },
+        source => {
+            CacheError::Copy { id: request.id.clone(), from: from.to_owned(), source: Box::new(source) }
+        }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn of_id(id: &str) -> String {
     }
     let mut cut = MAX_NAME - 70;
     // Neither a character nor an escape is cut in two.
-    while !name.is_char_boundary(cut) || name[..cut].ends_with('%') || name[..cut - 1].ends_with('%') {
+    while !name.is_char_boundary(cut) || name.as_bytes()[cut - 2..cut].contains(&b'%') {
         cut -= 1;
     }
     // No escape begins like this.

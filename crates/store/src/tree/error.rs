@@ -13,8 +13,8 @@ pub enum TreeError {
     NotFound {
         /// As asked for.
         path: String,
-        /// Whether something is there that .dockerignore leaves out.
-        excluded: bool,
+        /// If something is there that .dockerignore leaves out: the line (from 1) that does.
+        excluded: Option<usize>,
         /// What the nearest existing directory holds under similar names, as paths; nearest first.
         nearby: Vec<String>,
     },
@@ -40,10 +40,10 @@ pub enum TreeError {
     Io(#[from] IoError),
 }
 
-fn nearby_text(excluded: &bool, nearby: &[String]) -> String {
+fn nearby_text(excluded: &Option<usize>, nearby: &[String]) -> String {
     match (excluded, nearby) {
-        (true, _) => ": .dockerignore excludes it".to_owned(),
-        (false, []) => String::new(),
-        (false, nearby) => format!("; nearby: {}", nearby.join(", ")),
+        (Some(line), _) => format!(": line {line} of .dockerignore excludes it"),
+        (None, []) => String::new(),
+        (None, nearby) => format!("; nearby: {}", nearby.join(", ")),
     }
 }

@@ -9,8 +9,9 @@ use super::{SourceTree, TreeError, select, walk};
 /// As many names as fit into one line.
 const MAX_NAMES: usize = 3;
 
-pub(super) fn not_found(tree: &SourceTree, path: &Path, wanted: &str, excluded: bool) -> TreeError {
-    let nearby = if excluded { Vec::new() } else { nearby(tree, path) };
+/// Says that nothing is there, or that line `excluded` of .dockerignore leaves it out.
+pub(super) fn not_found(tree: &SourceTree, path: &Path, wanted: &str, excluded: Option<usize>) -> TreeError {
+    let nearby = if excluded.is_some() { Vec::new() } else { nearby(tree, path) };
     TreeError::NotFound { path: wanted.to_owned(), excluded, nearby }
 }
 

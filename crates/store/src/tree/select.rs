@@ -41,7 +41,7 @@ pub(super) fn select(tree: &SourceTree, selection: &Selection) -> Result<Selecte
         for path in paths {
             match add_match(tree, &mut selected, &path, &path.to_string_lossy()) {
                 // For a wildcard, what .dockerignore leaves out is just not there.
-                Err(TreeError::NotFound { excluded: true, .. }) => {}
+                Err(TreeError::NotFound { excluded: Some(_), .. }) => {}
                 other => other?,
             }
         }
@@ -52,9 +52,11 @@ pub(super) fn select(tree: &SourceTree, selection: &Selection) -> Result<Selecte
 /// Adds what stands at a literal path; a link there is followed, inside the root.
 fn add_match(tree: &SourceTree, selected: &mut Selected, path: &Path, wanted: &str) -> Result<(), TreeError> {
     let target = follow(tree, path, wanted)?;
-    let excluded = is_excluded(tree, path) || is_excluded(tree, &target.path);
-    if target.found == Found::Missing || excluded {
-        return Err(nearby::not_found(tree, path, wanted, excluded && target.found != Found::Missing));
+    if target.found == Found::Missing {
+        return Err(nearby::not_found(tree, path, wanted, None));
+    }
+    if is_excluded(tree, path) || is_excluded(tree, &target.path) {
+        return Err(nearby::not_found(tree, path, wanted, why(tree, [path, &target.path])));
     }
     let full = tree.label.join(&target.path);
     let stat = if target.path.as_os_str().is_empty() {
@@ -66,13 +68,14 @@ fn add_match(tree: &SourceTree, selected: &mut Selected, path: &Path, wanted: &s
     let rules =
         Rules { ignore: tree.ignore.as_ref(), modes: tree.modes, xattrs: tree.xattrs, live: tree.live };
     let only_parent = is_matched(tree, &target.path);
-    match walk::add(selected, &target.path, stat, only_parent, rules)? {
+    let target_path = target.path;
+    match walk::add(selected, &target_path, stat, only_parent, rules)? {
         Some(entry) => {
             let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
-            selected.matches.push(Match { name, path: target.path, entry });
+            selected.matches.push(Match { name, path: target_path, entry });
             Ok(())
         }
-        None => Err(nearby::not_found(tree, path, wanted, true)),
+        None => Err(nearby::not_found(tree, path, wanted, why(tree, [path, &target_path]))),
     }
 }
 
@@ -115,6 +118,13 @@ fn follow(tree: &SourceTree, path: &Path, wanted: &str) -> Result<super::resolve
 fn is_matched(tree: &SourceTree, path: &Path) -> bool {
     let Some(ignore) = &tree.ignore else { return false };
     !path.as_os_str().is_empty() && ignore.is_excluded(&path.to_string_lossy())
+}
+
+/// Returns the line of .dockerignore that leaves out one of two ways to a file.
+fn why(tree: &SourceTree, paths: [&Path; 2]) -> Option<usize> {
+    let ignore = tree.ignore.as_ref()?;
+    // Excluded, so there is a line; 0 would say that there is none.
+    Some(paths.iter().find_map(|path| ignore.why(&path.to_string_lossy())).unwrap_or_default())
 }
 
 /// Returns whether a path is left out with all below it.

@@ -80,7 +80,7 @@ fn a_missing_source_says_what_is_nearby() {
     );
     let tree = context(dir.path(), "");
     let nearby = |path: &str| match tree.select(&literal(path)) {
-        Err(TreeError::NotFound { nearby, excluded: false, .. }) => nearby,
+        Err(TreeError::NotFound { nearby, excluded: None, .. }) => nearby,
         other => panic!("{path}: {other:?}"),
     };
     assert_eq!(nearby("requirement.txt"), ["requirements.txt"]);
@@ -92,6 +92,106 @@ fn a_missing_source_says_what_is_nearby() {
         tree.select(&literal("requirements.txt/x")).unwrap_err(),
         TreeError::NotDirectory { path: "requirements.txt/x".to_owned(), file: "requirements.txt".into() }
     );
+}
+
+#[test]
+fn wildcards_match_by_component() {
+    let dir = tempfile::tempdir().unwrap();
+    plant(
+        dir.path(),
+        &[
+            "a.txt",
+            "b.txt",
+            ".hidden.txt",
+            "d/a.txt",
+            "d/e/a.txt",
+            "f/a.txt",
+            "[x]",
+            "l -> d",
+            "dangling.x -> no",
+        ],
+    );
+    let tree = context(dir.path(), "");
+    let table: [(&str, &[&str]); 10] = [
+        ("*.txt", &[".hidden.txt", "a.txt", "b.txt"]),
+        ("?.txt", &["a.txt", "b.txt"]),
+        ("[ab].txt", &["a.txt", "b.txt"]),
+        // Neither does `*` cross a slash, nor is a link followed on the way.
+        ("*/a.txt", &["a.txt", "a.txt"]),
+        ("l/*.txt", &["a.txt"]),
+        ("d/*", &["a.txt", "e", "e/a.txt"]),
+        ("[[]x]", &["[x]"]),
+        ("nosuch*", &[]),
+        ("nosuch/*", &[]),
+        ("a.txt/*", &[]),
+    ];
+    for (pattern, expected) in table {
+        assert_eq!(paths(&tree.select(&literal(pattern)).unwrap()), expected, "{pattern}");
+    }
+    assert!(
+        matches!(tree.select(&literal("*.x")), Err(TreeError::NotFound { .. })),
+        "a link that leads nowhere"
+    );
+    assert!(matches!(tree.select(&literal("[")), Err(TreeError::Pattern(_))));
+    let exact = Selection { path: "[x]".to_owned(), wildcard: false };
+    assert_eq!(paths(&tree.select(&exact).unwrap()), ["[x]"]);
+}
+
+#[test]
+fn dockerignore_leaves_out_and_brings_back() {
+    let dir = tempfile::tempdir().unwrap();
+    plant(
+        dir.path(),
+        &[
+            "src/main.rs",
+            "src/gen/a.rs",
+            "src/gen/keep/b.rs",
+            "target/x",
+            "notes.md",
+            "docs/in.md",
+            "link -> target",
+        ],
+    );
+    let ignore = "# comment\ntarget\n*.md\nsrc/gen\n!src/gen/keep\n";
+    let tree = context(dir.path(), ignore);
+    let all = tree.all().unwrap();
+    let table = [
+        "",
+        "docs",
+        "docs/in.md",
+        "link",
+        "src",
+        "src/gen",
+        "src/gen/keep",
+        "src/gen/keep/b.rs",
+        "src/main.rs",
+    ];
+    assert_eq!(paths(&all), table);
+    assert_eq!(all.excluded(), 3);
+    let excluded = |path: &str| match tree.select(&literal(path)) {
+        Err(TreeError::NotFound { excluded, .. }) => excluded,
+        other => panic!("{path}: {other:?}"),
+    };
+    assert_eq!(excluded("target"), Some(2));
+    assert_eq!(excluded("target/x"), Some(2));
+    assert_eq!(excluded("link"), Some(2), "what it leads to is not in the context");
+    assert_eq!(excluded("notes.md"), Some(3));
+    assert_eq!(excluded("src/gen/a.rs"), Some(4));
+    assert_eq!(excluded("nosuch"), None);
+    assert!(tree.select(&literal("*.md")).unwrap().is_empty(), "for a wildcard it is just not there");
+    assert_eq!(
+        tree.select(&literal("notes.md")).unwrap_err().to_string(),
+        "\"notes.md\" not found: line 3 of .dockerignore excludes it"
+    );
+    // Nothing below it is brought back: then the directory is not there either.
+    fs::remove_dir_all(dir.path().join("src/gen/keep")).unwrap();
+    let tree = context(dir.path(), ignore);
+    assert_eq!(paths(&tree.select(&literal("src")).unwrap()), ["src", "src/main.rs"]);
+    assert!(matches!(tree.select(&literal("src/gen")), Err(TreeError::NotFound { excluded: Some(4), .. })));
+    // What is left out changes no digest.
+    let before = digest(&context(dir.path(), ignore), "");
+    plant(dir.path(), &["target/y", "more.md"]);
+    assert_eq!(digest(&context(dir.path(), ignore), ""), before);
 }
 
 #[test]
