@@ -23,11 +23,11 @@ proptest! {
     fn trees_survive_and_digests_agree(lines in tree()) {
         let bytes = tar(&lines.join("\n"));
         let mut digests = Vec::new();
-        for ids in [Ids::Full, Ids::Single] {
+        for ids in support::kinds() {
             let (_dir, store) = store(ids);
             let layer = unpack(&store, &bytes).unwrap();
             let before = list(&store.layer_dir(&layer));
-            for other in [Ids::Full, Ids::Single] {
+            for other in support::kinds() {
                 let (digest, after) = there_and_back(&store, &layer, other);
                 prop_assert_eq!(&after, &before);
                 digests.push(digest);
@@ -67,7 +67,7 @@ fn tree() -> impl Strategy<Value = Vec<String>> {
         },
     );
     prop::collection::vec(entry, 0..24).prop_map(|entries| {
-        let first = ["dir dir 750 mtime=7", "dir dir/sub mtime=8", "file dir/first 600 first mtime=9"];
+        let first = ["dir dir 750 mtime=7", "dir dir/sub mtime=8", "file dir/first 600 first mtime=9 uid=7"];
         let mut lines: Vec<String> = first.into_iter().map(str::to_owned).collect();
         lines.extend(entries.into_iter().map(|line| line.replace("  ", " ")));
         lines
@@ -76,7 +76,7 @@ fn tree() -> impl Strategy<Value = Vec<String>> {
 
 #[test]
 fn a_step_that_changes_nothing_has_no_layer() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     let layer = store.begin_layer(&Snapshot::default()).unwrap();
     std::fs::create_dir(layer.work().join("work")).unwrap();
     assert_eq!(layer.commit().unwrap(), None);
@@ -84,7 +84,7 @@ fn a_step_that_changes_nothing_has_no_layer() {
 
 #[test]
 fn a_dropped_layer_is_gone_and_a_committed_one_stays() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     let layer = store.begin_layer(&Snapshot::default()).unwrap();
     let upper = layer.upper().to_owned();
     std::fs::write(upper.join("a"), "x").unwrap();
@@ -100,7 +100,7 @@ fn a_dropped_layer_is_gone_and_a_committed_one_stays() {
 #[test]
 fn the_root_directory_belongs_to_the_topmost_layer_that_says_so() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-    for ids in [Ids::Full, Ids::Single] {
+    for ids in support::kinds() {
         let (_dir, store) = store(ids);
         let base = unpack(&store, &tar("dir . 711 uid=5 mtime=9\nfile a 644")).unwrap();
         let middle = unpack(&store, &tar("file b 644")).unwrap();
@@ -124,7 +124,7 @@ fn the_root_directory_belongs_to_the_topmost_layer_that_says_so() {
 
 #[test]
 fn opaque_marks_that_hide_nothing_go() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     let base = unpack(&store, &tar("dir a\ndir a/b\nfile f 644\ndir gone")).unwrap();
     let hiding = unpack(&store, &tar("file .wh.gone 0")).unwrap();
     let layer = store.begin_layer(&Snapshot { layers: vec![base, hiding] }).unwrap();
@@ -143,7 +143,6 @@ fn opaque_marks_that_hide_nothing_go() {
 
 #[test]
 fn a_tar_is_the_same_bytes_every_time() {
-    let (_dir, store) = store(Ids::Full);
     let lines = "\
 dir a 755 mtime=1700000000
 file a/b 644 hello mtime=1700000001 uid=1000 gid=1000
@@ -152,61 +151,65 @@ file a/.wh.d 0
 file a/.wh..wh..opq 0
 link l -> a/b mtime=1700000002
 file z 644 x mtime=1800000000 xattr:user.b=2 xattr:user.a=1";
-    let layer = unpack(&store, &tar(lines)).unwrap();
-    let pack = |compression, epoch| store.layer_blob(&layer, &LayerOptions { compression, epoch }).unwrap();
-    let plain = pack(Compression::None, None);
-    assert_eq!(plain.digest, plain.diff_id);
-    assert_eq!(plain.media_type, "application/vnd.oci.image.layer.v1.tar");
-    let gzip = pack(Compression::Gzip { level: 6 }, None);
-    assert_eq!(gzip.diff_id, plain.diff_id);
-    assert_eq!(gzip.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
-    assert_eq!(gzip.size, std::fs::metadata(store.blob_path(&gzip.digest)).unwrap().len());
-    let clamped = pack(Compression::None, Some(1_700_000_001));
-    let names = |digest| {
-        let file = store.open_blob(digest).unwrap();
-        let mut archive = tar::Archive::new(file);
-        let entries = archive.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            format!("{} {}", entry.path().unwrap().display(), entry.header().mtime().unwrap())
-        });
-        entries.collect::<Vec<_>>()
-    };
-    let expected = [
-        "a/ 1700000000",
-        "a/.wh..wh..opq 0",
-        "a/b 1700000001",
-        "a/c 1700000001",
-        "a/.wh.d 0",
-        "l 1700000002",
-        "z 1800000000",
-    ];
-    assert_eq!(names(&plain.digest), expected);
-    let expected = [
-        "a/ 1700000000",
-        "a/.wh..wh..opq 1700000001",
-        "a/b 1700000001",
-        "a/c 1700000001",
-        "a/.wh.d 1700000001",
-        "l 1700000001",
-        "z 1700000001",
-    ];
-    assert_eq!(names(&clamped.digest), expected);
-    assert_eq!(
-        (plain.digest.short(), gzip.digest.short()),
-        ("f8149598ddc8".to_owned(), "4eb82316512d".to_owned())
-    );
+    for ids in support::kinds() {
+        let (_dir, store) = store(ids);
+        let layer = unpack(&store, &tar(lines)).unwrap();
+        let pack =
+            |compression, epoch| store.layer_blob(&layer, &LayerOptions { compression, epoch }).unwrap();
+        let plain = pack(Compression::None, None);
+        assert_eq!(plain.digest, plain.diff_id);
+        assert_eq!(plain.media_type, "application/vnd.oci.image.layer.v1.tar");
+        let gzip = pack(Compression::Gzip { level: 6 }, None);
+        assert_eq!(gzip.diff_id, plain.diff_id);
+        assert_eq!(gzip.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+        assert_eq!(gzip.size, std::fs::metadata(store.blob_path(&gzip.digest)).unwrap().len());
+        let clamped = pack(Compression::None, Some(1_700_000_001));
+        let names = |digest| {
+            let file = store.open_blob(digest).unwrap();
+            let mut archive = tar::Archive::new(file);
+            let entries = archive.entries().unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                format!("{} {}", entry.path().unwrap().display(), entry.header().mtime().unwrap())
+            });
+            entries.collect::<Vec<_>>()
+        };
+        let expected = [
+            "a/ 1700000000",
+            "a/.wh..wh..opq 0",
+            "a/b 1700000001",
+            "a/c 1700000001",
+            "a/.wh.d 0",
+            "l 1700000002",
+            "z 1800000000",
+        ];
+        assert_eq!(names(&plain.digest), expected);
+        let expected = [
+            "a/ 1700000000",
+            "a/.wh..wh..opq 1700000001",
+            "a/b 1700000001",
+            "a/c 1700000001",
+            "a/.wh.d 1700000001",
+            "l 1700000001",
+            "z 1700000001",
+        ];
+        assert_eq!(names(&clamped.digest), expected);
+        assert_eq!(
+            (plain.digest.short(), gzip.digest.short()),
+            ("f8149598ddc8".to_owned(), "4eb82316512d".to_owned())
+        );
+    }
 }
 
 #[test]
 fn one_packs_and_the_others_wait() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     let lines: String = (0..300).map(|n| format!("file d{}/f{n} 644 {n}\n", n % 7)).collect();
     let layer = unpack(&store, &tar(&lines)).unwrap();
     let packed: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6)
             .map(|_| {
                 scope.spawn(|| {
-                    let store = Store::open(store.root(), Ids::Full).unwrap();
+                    let store = Store::open(store.root(), store.ids()).unwrap();
                     store.layer_blob(&layer, &LayerOptions::default()).unwrap()
                 })
             })
@@ -222,7 +225,7 @@ fn one_packs_and_the_others_wait() {
 
 #[test]
 fn sockets_are_left_out_and_named() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     let layer = store.begin_layer(&Snapshot::default()).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(layer.upper().join("s")).unwrap();
     let id = layer.commit().unwrap().unwrap();

@@ -38,7 +38,9 @@ fn child_process() {
 }
 
 fn say(text: &str) {
-    writeln!(std::io::stdout(), "\n{text}").unwrap();
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{text}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
 }
 
 /// Standard input that says when half of it was read.

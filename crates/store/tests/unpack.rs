@@ -21,7 +21,7 @@ file etc/e/f 444 inside
 link etc/g -> ../nowhere uid=5 gid=6 mtime=7
 fifo etc/p 622 uid=8 mtime=8
 block etc/s 660 8:1 gid=6";
-    for ids in [Ids::Full, Ids::Single] {
+    for ids in support::kinds() {
         let (_dir, store) = store(ids);
         let layer = unpack(&store, &tar(lines)).unwrap();
         let listed = list(&store.layer_dir(&layer));
@@ -107,7 +107,7 @@ fn odd_tars_become_sound_trees() {
             "link l -> tö\ndir long 755\nfile long/näme 644 y",
         ),
     ];
-    for ids in [Ids::Full, Ids::Single] {
+    for ids in support::kinds() {
         let (_dir, store) = store(ids);
         for (what, lines, expected) in cases {
             let layer = unpack(&store, &tar(lines)).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -160,7 +160,7 @@ fn hostile_tars_are_refused_and_leave_nothing() {
         ("cut in content", tar("file a 644 x")[..512].to_vec(), |p| matches!(p, EntryProblem::Truncated)),
         ("empty link target", raw(b'2'), |p| matches!(p, EntryProblem::Header { .. })),
     ];
-    for ids in [Ids::Full, Ids::Single] {
+    for ids in support::kinds() {
         let (dir, store) = store(ids);
         for (what, bytes, expected) in &cases {
             match unpack(&store, bytes) {
@@ -174,7 +174,7 @@ fn hostile_tars_are_refused_and_leave_nothing() {
 
 #[test]
 fn wrong_bytes_are_refused_and_leave_nothing() {
-    let (dir, store) = store(Ids::Full);
+    let (dir, store) = store(support::kinds()[0]);
     let good = tar("file a 644 x");
     let id = Digest::of(&good);
     let wrong = Digest::of(b"other");
@@ -182,7 +182,7 @@ fn wrong_bytes_are_refused_and_leave_nothing() {
     let is = |result: Result<_, StoreError>, expected: fn(&StoreError) -> bool| {
         let error = result.unwrap_err();
         assert!(expected(&error), "{error:?}");
-        assert_empty(dir.path(), Ids::Full, &error.to_string());
+        assert_empty(dir.path(), store.ids(), &error.to_string());
     };
     is(store.unpack(&wrong, PLAIN, &good[..]), |e| matches!(e, StoreError::DiffIdMismatch { .. }));
     is(store.unpack(&id, "application/json", &good[..]), |e| matches!(e, StoreError::MediaType { .. }));
@@ -198,7 +198,7 @@ fn wrong_bytes_are_refused_and_leave_nothing() {
 
 #[test]
 fn all_compressions_are_read_to_their_end() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     for (number, compress) in [gzip, zstd, |bytes: &[u8]| bytes.to_vec()].into_iter().enumerate() {
         // Bytes after the end of the archive count: they are in the diff id.
         let mut bytes = tar(&format!("file a 644 {number}"));
@@ -213,7 +213,7 @@ fn all_compressions_are_read_to_their_end() {
 
 #[test]
 fn threads_that_want_one_layer_get_it_from_one() {
-    let (_dir, store) = store(Ids::Full);
+    let (_dir, store) = store(support::kinds()[0]);
     let lines: String = (0..500).map(|n| format!("file d{}/f{n} 644 {n}\n", n % 7)).collect();
     let bytes = tar(&lines);
     let reads = std::sync::atomic::AtomicUsize::new(0);
@@ -221,7 +221,7 @@ fn threads_that_want_one_layer_get_it_from_one() {
         for _ in 0..8 {
             scope.spawn(|| {
                 // Each with a store of its own, as different processes have.
-                let store = kiln_store::Store::open(store.root(), Ids::Full).unwrap();
+                let store = kiln_store::Store::open(store.root(), store.ids()).unwrap();
                 let counting = Counting(&bytes, &reads);
                 let layer = store.unpack(&Digest::of(&bytes), PLAIN, counting).unwrap();
                 assert!(store.layer_dir(&layer).join("d3/f3").is_file());

@@ -121,10 +121,10 @@ impl Writer<'_, '_, '_, '_> {
 
     /// A regular file, or a device that is recorded as one.
     fn file(&mut self, file: &OwnedFd, stat: &Stat) -> Result<(), StoreError> {
-        if self.linked(stat)? {
+        let owner = owner::of(file, stat).map_err(|error| self.fail("read owner of", &error))?;
+        if self.linked(stat, &owner)? {
             return Ok(());
         }
-        let owner = owner::of(file, stat).map_err(|error| self.fail("read owner of", &error))?;
         let xattrs = owner::xattrs(file).map_err(|error| self.fail("read xattrs of", &error))?;
         let (flag, size) = match owner.file_type() {
             FileType::CharacterDevice => (b'3', 0),
@@ -174,11 +174,11 @@ impl Writer<'_, '_, '_, '_> {
             self.sockets.push(self.shown());
             return Ok(());
         }
-        if self.linked(stat)? {
-            return Ok(());
-        }
         if let Some((uid, gid)) = self.plan.links.0.get(&self.shown()) {
             (owner.uid, owner.gid) = (*uid, *gid);
+        }
+        if self.linked(stat, &owner)? {
+            return Ok(());
         }
         let target = match owner.file_type() {
             FileType::Symlink => readlinkat(dir, name, Vec::new()).map_err(|error| self.io("read", error))?,
@@ -197,7 +197,7 @@ impl Writer<'_, '_, '_, '_> {
     }
 
     /// Writes a hard link if the file was written under another name.
-    fn linked(&mut self, stat: &Stat) -> Result<bool, StoreError> {
+    fn linked(&mut self, stat: &Stat, owner: &Owner) -> Result<bool, StoreError> {
         if stat.st_nlink < 2 {
             return Ok(false);
         }
@@ -206,7 +206,7 @@ impl Writer<'_, '_, '_, '_> {
             self.inodes.insert(inode, self.path.clone());
             return Ok(false);
         };
-        let mut item = self.item(&Owner::of_stat(stat), stat.st_mtime, b'1');
+        let mut item = self.item(owner, stat.st_mtime, b'1');
         (item.name, item.link) = (&self.path, first);
         let head = header::encode(&item);
         self.out.put(&head)?;

@@ -42,7 +42,7 @@ impl Default for Compression {
 }
 
 /// docs/decisions/ has the figures.
-const DEFAULT_LEVEL: u32 = 1;
+const DEFAULT_LEVEL: u32 = 2;
 
 /// Changes whenever the bytes that come out may change: with the tar's form, the block size, or the compressor's version.
 const PACKER: &str = "1 zlib-rs-0.6.8";

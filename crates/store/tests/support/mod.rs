@@ -196,3 +196,12 @@ fn walk(root: &Path, dir: &Path, inodes: &mut BTreeMap<u64, String>, lines: &mut
         }
     }
 }
+
+/// The kinds of stores that can be tried here: without the right to give files away, only one. As root it is both.
+pub(crate) fn kinds() -> Vec<kiln_store::Ids> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    match std::os::unix::fs::chown(file.path(), Some(1), Some(1)) {
+        Ok(()) => vec![kiln_store::Ids::Full, kiln_store::Ids::Single],
+        Err(_) => vec![kiln_store::Ids::Single],
+    }
+}
