@@ -94,7 +94,7 @@ impl<E: Display + Send> Tools<'_, E> {
 
     fn find(&self, task: &LookTask<'_>) -> Result<Looked, E> {
         let LookTask { step, inputs, root, aliases_hold, .. } = task;
-        let look = !step.info.no_cache && !matches!(root, Root::Moved);
+        let look = !step.info.no_cache;
         if let Some(key) = content_key(&step.op, inputs) {
             let record = if look { self.index.lookup(&key)? } else { None };
             return match record {
