@@ -10,6 +10,8 @@ mod error;
 mod export;
 mod job;
 mod layer;
+#[cfg(test)]
+mod model_tests;
 mod passwd;
 mod place;
 mod reuse;

@@ -88,8 +88,8 @@ impl<'a> Place<'a> {
             if dest.found == Found::Other {
                 return Err(CopyError::FileInTheWay { path: image_path(&dest.path) });
             }
-            let in_image = self.layer.make_dir(&dest.path, &self.fresh_dir())?;
-            self.children(from, m.entry, &m.path, &dest.path, !in_image)?;
+            self.layer.make_dir(&dest.path, &self.fresh_dir())?;
+            self.children(from, m.entry, &m.path, &dest.path, dest.found == Found::Missing)?;
             return self.flush();
         }
         let (dir, name) = self.file_target(request, OsStr::from_bytes(&m.name))?;

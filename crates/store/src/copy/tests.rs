@@ -13,17 +13,17 @@ use super::*;
 use crate::tree::tests::plant;
 use crate::tree::{DigestRule, SourceTree, TreeError};
 
-fn open(path: &Path) -> OwnedFd {
+pub(super) fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
 }
 
 /// A source, an image below and a fresh layer.
-struct World {
+pub(super) struct World {
     dir: tempfile::TempDir,
 }
 
 impl World {
-    fn new(source: &[&str], parent: &[&str]) -> Self {
+    pub(super) fn new(source: &[&str], parent: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["source", "parent", "layer"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -34,7 +34,7 @@ impl World {
         world
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(super) fn at(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
@@ -45,7 +45,7 @@ impl World {
         Ok(CopyInput::Files(selected))
     }
 
-    fn copy_with(
+    pub(super) fn copy_with(
         &self,
         sources: &[&str],
         dest: &str,
@@ -176,6 +176,12 @@ fn later_sources_win_over_earlier_ones() {
     assert_eq!(world.copy(&["a/f", "b/f"], "/o/").unwrap(), ["o/", "o/f=2"]);
     let world = World::new(&["a/f=1", "a/d/x=1", "b/f=2", "b/d/x=2", "b/d/y=2"], &[]);
     assert_eq!(world.copy(&["a", "b"], "/").unwrap(), ["d/", "d/x=2", "d/y=2", "f=2"]);
+    let world = World::new(&["a/f=1", "b/f=2"], &[]);
+    assert_eq!(
+        world.copy(&["a", "b"], "/new/").unwrap(),
+        ["new/", "new/f=2"],
+        "the first source made the directory"
+    );
 }
 
 #[test]
