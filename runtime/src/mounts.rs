@@ -4,7 +4,7 @@
 //! (fsopen(2), open_tree(2)), except overlay on kernels that cannot be told of layers one by one.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt};
@@ -29,6 +29,9 @@ pub(crate) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 /// Longest value that fsconfig(2) takes for a string, without its end.
 const MAX_FSCONFIG_STRING: usize = 255;
 
+/// As much as mount(2) takes of its data.
+const MAX_MOUNT_OPTIONS: usize = 4096;
+
 /// Gives a read-only merged tree of layers as a directory descriptor.
 ///
 /// `lower` is lowest first. Nothing is left to clean up but the descriptor: the mount is attached nowhere. One layer
@@ -45,7 +48,7 @@ pub fn view(_entered: &Entered, lower: &[PathBuf]) -> Result<OwnedFd, IoError> {
     let mounted = if lower.is_empty() {
         tmpfs(&[("mode", "0755")], attributes)
     } else {
-        overlay(lower, None, attributes)
+        overlay_among_threads(lower, attributes)
     };
     let top = lower.last().map_or(Path::new("/"), PathBuf::as_path);
     let mounted =
@@ -62,7 +65,8 @@ pub(crate) fn make_all_private() -> io::Result<()> {
     Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
-/// A stack of layers, lowest first, with an upper and a work directory if it can be written to.
+/// A stack of layers, lowest first, with an upper and a work directory if it can be written to. The caller is alone in
+/// its mount namespace.
 ///
 /// The options are the store's format: `user.overlay.*` attributes, which work without privileges (Linux 5.11), and
 /// `volatile` (5.10), which leaves out the syncfs(2) at the end of each step.
@@ -71,18 +75,28 @@ pub(crate) fn overlay(
     upper: Option<(&Path, &Path)>,
     attributes: MountAttrFlags,
 ) -> io::Result<OwnedFd> {
-    let mut held = Vec::new();
-    let lower =
-        lower.iter().rev().map(|path| overlay_name(path, &mut held)).collect::<io::Result<Vec<PathBuf>>>()?;
-    let upper = match upper {
-        Some((upper, work)) => Some((overlay_name(upper, &mut held)?, overlay_name(work, &mut held)?)),
-        None => None,
-    };
-    match overlay_by_layer(&lower, upper.as_ref(), attributes) {
-        Err(OverlayError::NoLayerOption) => overlay_by_options(&lower, upper.as_ref(), attributes),
+    let names = Names::of(lower, upper)?;
+    match overlay_by_layer(&names, attributes) {
+        Err(OverlayError::NoLayerOption) => overlay_by_options(&names, attributes),
         Err(OverlayError::Failed(error)) => Err(error),
         Ok(mounted) => Ok(mounted),
     }
+}
+
+/// The same for a caller with threads in its mount namespace, and to read only.
+fn overlay_among_threads(lower: &[PathBuf], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    match overlay_by_layer(&Names::of(lower, None)?, attributes) {
+        Err(OverlayError::NoLayerOption) => {}
+        Err(OverlayError::Failed(error)) => return Err(error),
+        Ok(mounted) => return Ok(mounted),
+    }
+    let alone = || {
+        // This affects the new thread alone. Layers must be opened in the namespace in which they are mounted.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        overlay_by_options(&Names::of(lower, None)?, attributes)
+    };
+    std::thread::scope(|scope| scope.spawn(alone).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
 }
 
 /// A mount of the directory or file `path` of the host and all that is mounted below: in a user namespace the kernel
@@ -137,17 +151,32 @@ pub(crate) fn fresh(kind: &str, options: &[(&str, &str)], attributes: MountAttrF
     Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// How overlay is told of a directory: by its path, or by a descriptor's where the path is too long for fsconfig(2) or
-/// holds what overlay's options give a meaning.
-fn overlay_name(path: &Path, held: &mut Vec<OwnedFd>) -> io::Result<PathBuf> {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    if bytes.len() <= MAX_FSCONFIG_STRING && !bytes.iter().any(|byte| b"\\:,".contains(byte)) {
-        return Ok(path.to_owned());
+/// How overlay is told of its directories: by their paths, or by a descriptor's where a path is too long for
+/// fsconfig(2) or holds what overlay's options give a meaning.
+struct Names {
+    /// Topmost first.
+    lower: Vec<PathBuf>,
+    upper: Option<(PathBuf, PathBuf)>,
+    _held: Vec<OwnedFd>,
+}
+
+impl Names {
+    fn of(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<Self> {
+        let mut held = Vec::new();
+        let mut name = |path: &Path| -> io::Result<PathBuf> {
+            let bytes = path.as_os_str().as_encoded_bytes();
+            if bytes.len() <= MAX_FSCONFIG_STRING && !bytes.iter().any(|byte| b"\\:,".contains(byte)) {
+                return Ok(path.to_owned());
+            }
+            let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            held.push(fd);
+            Ok(name.into())
+        };
+        let lower = lower.iter().rev().map(|path| name(path)).collect::<io::Result<_>>()?;
+        let upper = upper.map(|(upper, work)| io::Result::Ok((name(upper)?, name(work)?))).transpose()?;
+        Ok(Self { lower, upper, _held: held })
     }
-    let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
-    held.push(fd);
-    Ok(name.into())
 }
 
 enum OverlayError {
@@ -162,22 +191,18 @@ impl From<Errno> for OverlayError {
     }
 }
 
-fn overlay_by_layer(
-    lower: &[PathBuf],
-    upper: Option<&(PathBuf, PathBuf)>,
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, OverlayError> {
+fn overlay_by_layer(names: &Names, attributes: MountAttrFlags) -> Result<OwnedFd, OverlayError> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let said = |error: Errno| OverlayError::Failed(with_log(&fs, error));
     // What df(1) names it by; it leaves out what has no name.
     fsconfig_set_string(&fs, "source", "overlay")?;
-    for (number, layer) in lower.iter().enumerate() {
+    for (number, layer) in names.lower.iter().enumerate() {
         match fsconfig_set_string(&fs, "lowerdir+", layer) {
             Err(Errno::INVAL) if number == 0 => return Err(OverlayError::NoLayerOption),
             other => other.map_err(said)?,
         }
     }
-    if let Some((upper, work)) = upper {
+    if let Some((upper, work)) = &names.upper {
         fsconfig_set_string(&fs, "upperdir", upper).map_err(said)?;
         fsconfig_set_string(&fs, "workdir", work).map_err(said)?;
         fsconfig_set_flag(&fs, "volatile").map_err(said)?;
@@ -187,30 +212,26 @@ fn overlay_by_layer(
     Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// The same by one option string of at most a page: Linux 5.11 to 6.6. The mount is made in a thread with a mount
-/// namespace of its own, taken off there as a descriptor, and what it covered dies with the thread.
-fn overlay_by_options(
-    lower: &[PathBuf],
-    upper: Option<&(PathBuf, PathBuf)>,
-    attributes: MountAttrFlags,
-) -> io::Result<OwnedFd> {
-    let join =
-        |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":");
-    let mut options = format!("userxattr,lowerdir={}", join(lower));
-    if let Some((upper, work)) = upper {
+/// The same by one option string of at most a page: Linux 5.11 to 6.6. Such a mount has to be attached first; it is
+/// for a moment, to a place that every machine has and that is not needed meanwhile.
+fn overlay_by_options(names: &Names, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    const PLACE: &str = "/proc";
+    let lower: Vec<_> = names.lower.iter().map(|path| path.to_string_lossy()).collect();
+    let mut options = format!("userxattr,lowerdir={}", lower.join(":"));
+    if let Some((upper, work)) = &names.upper {
         options += &format!(",upperdir={},workdir={},volatile", upper.display(), work.display());
     }
+    if options.len() >= MAX_MOUNT_OPTIONS {
+        // The kernel would cut it off, and leave out layers without a word.
+        let said = format!("{} layers; before Linux 6.7 their names together may have 4 KiB", lower.len());
+        let error = io::Error::from_raw_os_error(libc::E2BIG);
+        return Err(io::Error::new(error.kind(), Said { error, said }));
+    }
     let options = std::ffi::CString::new(options)?;
-    let attach = || -> io::Result<OwnedFd> {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-        mount("overlay", "/proc", "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
-        let taken = bind_at(CWD, "/proc", attributes);
-        unmount("/proc", UnmountFlags::DETACH)?;
-        taken
-    };
-    // unshare(2) of a mount namespace affects this thread alone.
-    std::thread::scope(|scope| scope.spawn(attach).join())
-        .unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+    mount("overlay", PLACE, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
+    let taken = bind_at(CWD, PLACE, attributes);
+    unmount(PLACE, UnmountFlags::DETACH)?;
+    taken
 }
 
 /// Adds what the file system wrote into its context's log: fsopen(2), "message retrieval".

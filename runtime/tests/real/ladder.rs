@@ -61,7 +61,6 @@ fn missing_tool_falls_back_and_says_so() {
         if rung != Rung::Subordinate {
             continue;
         }
-        let place = Place::new(rung);
         let mut command = rung.command("/usr/bin/env");
         command.arg("PATH=/nowhere").arg(crate::support::runner()).args(["probe", "/"]);
         let output = command.output();

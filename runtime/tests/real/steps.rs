@@ -135,7 +135,7 @@ fn programs_that_cannot_start_are_told() {
     for &rung in rungs() {
         let place = Place::new(rung);
         place.file_at("root/bin/plain", "no format");
-        let plain = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        let plain = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(place.path("root/bin/plain"), plain).unwrap();
         for (program, errno) in [
             ("nope", libc::ENOENT),
