@@ -213,22 +213,31 @@ fn overlay_by_layer(names: &Names, attributes: MountAttrFlags) -> Result<OwnedFd
 }
 
 /// The same by one option string of at most a page: Linux 5.11 to 6.6. Such a mount has to be attached first; it is
-/// for a moment, to a place that every machine has and that is not needed meanwhile.
+/// for a moment, to a place that every machine has and that is not needed meanwhile. To have room for as many layers as
+/// overlay takes, they are named by the numbers of descriptors, seen from the directory of those.
 fn overlay_by_options(names: &Names, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     const PLACE: &str = "/proc";
-    let lower: Vec<_> = names.lower.iter().map(|path| path.to_string_lossy()).collect();
+    let mut held = Vec::new();
+    let mut number = |path: &PathBuf| -> io::Result<String> {
+        held.push(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+        Ok(held.last().map_or(-1, AsRawFd::as_raw_fd).to_string())
+    };
+    let lower = names.lower.iter().map(&mut number).collect::<io::Result<Vec<_>>>()?;
     let mut options = format!("userxattr,lowerdir={}", lower.join(":"));
     if let Some((upper, work)) = &names.upper {
-        options += &format!(",upperdir={},workdir={},volatile", upper.display(), work.display());
+        options += &format!(",upperdir={},workdir={},volatile", number(upper)?, number(work)?);
     }
     if options.len() >= MAX_MOUNT_OPTIONS {
         // The kernel would cut it off, and leave out layers without a word.
-        let said = format!("{} layers; before Linux 6.7 their names together may have 4 KiB", lower.len());
         let error = io::Error::from_raw_os_error(libc::E2BIG);
+        let said = format!("{} layers are too many for Linux before 6.7", lower.len());
         return Err(io::Error::new(error.kind(), Said { error, said }));
     }
     let options = std::ffi::CString::new(options)?;
-    mount("overlay", PLACE, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
+    rustix::process::chdir("/proc/self/fd")?;
+    let mounted = mount("overlay", PLACE, "overlay", MountFlags::empty(), Some(options.as_c_str()));
+    rustix::process::chdir("/")?;
+    mounted?;
     let taken = bind_at(CWD, PLACE, attributes);
     unmount(PLACE, UnmountFlags::DETACH)?;
     taken
