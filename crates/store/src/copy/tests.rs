@@ -234,9 +234,9 @@ fn source_date_epoch_clamps_times_and_dates_what_has_none() {
 fn chmod_goes_over_files_and_copied_directories() {
     let world = World::new(&["d/f=1", "d/s/x=1"], &[]);
     let chmod = |mode: Chmod| move |rules: &mut CopyRules| rules.chmod = Some(mode);
-    world.copy_with(&["d"], "/o", chmod(Chmod::Octal(0o640))).unwrap();
+    world.copy_with(&["d"], "/o", chmod(Chmod::Octal(0o750))).unwrap();
     let mode = |path: &str| fs::metadata(world.at("layer").join(path)).unwrap().mode() & 0o7777;
-    assert_eq!((mode("o"), mode("o/f"), mode("o/s"), mode("o/s/x")), (0o755, 0o640, 0o640, 0o640));
+    assert_eq!((mode("o"), mode("o/f"), mode("o/s"), mode("o/s/x")), (0o755, 0o750, 0o750, 0o750));
 }
 
 #[test]
