@@ -1,11 +1,17 @@
 //! What is in a key: a change of anything that is changes the key and a part of it; a change of anything else neither.
 
 use kiln_core::{
-    Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, ImageOp,
-    InlineFile, LayerId, Mount, MountKind, Network, Op, Platform, RunOp, Selection, Sharing, Snapshot,
-    StepId, Tmpfs, WorkdirOp,
+    Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, InlineFile,
+    LayerId, Mount, MountKind, Network, Op, Platform, RunOp, Selection, Sharing, Snapshot, StepId, Tmpfs,
+    WorkdirOp,
 };
 use kiln_solver::{KeyInputs, KeyParts, Snapshots, SourceInput, content_key, definition_key};
+
+/// What is changed, and how.
+type Change<T> = (&'static str, fn(&mut T));
+
+/// And which keys change with it.
+type InputChange = (&'static str, fn(&mut KeyInputs), [bool; 3]);
 
 fn step(name: &str) -> StepId {
     StepId::of(&Op::Context(ContextOp { name: name.to_owned() }))
@@ -94,7 +100,7 @@ fn all(op: &Op, inputs: &KeyInputs) -> (Digest, Digest, KeyParts) {
 
 #[test]
 fn what_a_run_key_holds() {
-    let changes: &[(&str, fn(&mut RunOp))] = &[
+    let changes: &[Change<RunOp>] = &[
         ("an argument", |op| op.args[2] = "make all".to_owned()),
         ("an argument split in two", |op| {
             op.args = ["/bin/sh", "-c", "ma", "ke"].map(str::to_owned).to_vec()
@@ -137,7 +143,7 @@ fn what_a_run_key_leaves_out() {
         change(&mut changed);
         op.mounts[0].kind = MountKind::Cache(changed);
     }
-    let changes: &[(&str, fn(&mut RunOp))] = &[
+    let changes: &[Change<RunOp>] = &[
         ("a cache mount's id", |op| change_cache(op, |cache| cache.id = "other".to_owned())),
         ("a cache mount's scope", |op| {
             change_cache(op, |cache| cache.scope = CacheScope::Platform("linux/amd64".to_owned()));
@@ -166,7 +172,7 @@ fn what_a_run_key_leaves_out() {
 
 #[test]
 fn what_a_copy_key_holds() {
-    let changes: &[(&str, fn(&mut CopyOp))] = &[
+    let changes: &[Change<CopyOp>] = &[
         ("destination", |op| op.dest = "/other".to_owned()),
         ("whether it is a directory", |op| op.dest_is_dir = true),
         ("owner", |op| op.chown = Some("other".to_owned())),
@@ -212,7 +218,7 @@ fn what_inputs_bring_into_each_key() {
         let definition = |over| definition_key(&op, inputs, over);
         [content_key(&op, inputs).unwrap(), definition(Snapshots::Left), definition(Snapshots::Known)]
     };
-    let changes: &[(&str, fn(&mut KeyInputs), [bool; 3])] = &[
+    let changes: &[InputChange] = &[
         ("root", |inputs| inputs.root = Some(Digest::of(b"other")), [true; 3]),
         ("scratch as the root", |inputs| inputs.root = None, [true; 3]),
         (
