@@ -174,11 +174,11 @@ fn pruning_takes_what_it_was_told_to() {
     assert_eq!(filled_now.left_after(&all), [gone; 8]);
 
     let old = filled();
-    let until = PruneOptions { until: Some(DAY * 4), ..PruneOptions::default() };
+    let until = PruneOptions { until: Some(DAY * 4), ..all.clone() };
     assert_eq!(old.left_after(&until), [kept; 8], "nothing is that old");
     // The step was used a day ago, and with it the base below it.
     age(&old.paths[3], 1);
-    let until = PruneOptions { until: Some(DAY * 2), ..PruneOptions::default() };
+    let until = PruneOptions { until: Some(DAY * 2), ..all };
     assert_eq!(old.left_after(&until), [kept, gone, kept, kept, kept, kept, gone, gone]);
 }
 

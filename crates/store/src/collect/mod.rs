@@ -24,9 +24,9 @@ use usage::Tally;
 pub struct PruneOptions {
     /// Everything that no image name reaches and no running build uses.
     pub all: bool,
-    /// Of that, only what was not used for this long.
+    /// Only what was not used for this long.
     pub until: Option<Duration>,
-    /// Of that, least recently used first, only until the whole store has no more than this many bytes.
+    /// Least recently used first, only until the whole store has no more than this many bytes. Says `all`.
     pub keep_bytes: Option<u64>,
     /// Nothing: only say what would go.
     pub dry_run: bool,
@@ -77,7 +77,7 @@ impl Store {
         if let Some(cutoff) = self.cutoff()? {
             graph.protect_used_since(cutoff);
         }
-        let everything = options.all || options.until.is_some() || options.keep_bytes.is_some();
+        let everything = options.all || options.keep_bytes.is_some();
         let latest = options.until.and_then(|age| SystemTime::now().checked_sub(age));
         let candidates = graph.candidates(everything, latest);
         let mut tally = Tally::default();

@@ -20,14 +20,16 @@ pub struct Usage {
     pub layers: u64,
     /// Records and names of images.
     pub records: u64,
-    /// Everything else: cache mounts, stat indexes, what is half-made.
+    /// Cache mounts.
+    pub caches: u64,
+    /// Everything else: stat indexes, what is half-made.
     pub other: u64,
 }
 
 impl Usage {
     /// Returns the sum: what `du -s` says.
     pub const fn total(&self) -> u64 {
-        self.blobs + self.layers + self.records + self.other
+        self.blobs + self.layers + self.records + self.caches + self.other
     }
 }
 
@@ -47,6 +49,7 @@ impl Store {
         for ids in [Ids::Full, Ids::Single] {
             usage.layers += count(&layout.at(ids.dir()).join(layout::LAYERS))?;
             usage.records += count(&layout.at(ids.dir()).join(layout::RECORDS))?;
+            usage.caches += count(&layout.at(ids.dir()).join(layout::CACHES))?;
         }
         usage.records += count(&layout.at(layout::RECORDS))? + count(&layout.at(layout::IMAGES))?;
         // What is counted already adds nothing the second time.
