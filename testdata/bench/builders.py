@@ -1,0 +1,186 @@
+"""The builders that are compared: how each is started, told to build, and made to forget."""
+
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+DISCARD = HERE.parent / "discard"
+
+
+class Builder:
+    """One way to build. `user` is None for whoever runs the bench."""
+
+    programs = ()  # names of its own processes, for memory
+    daemons = ()
+    kind = ""
+    note = ""
+
+    def __init__(self, bench, user=None):
+        self.bench, self.user = bench, user
+        self.name = f"{self.kind} {user and 'rootless' or ('root' if os.getuid() == 0 else 'rootless')}"
+        self.dir = bench.fs / "stores" / self.name.replace(" ", "-")
+
+    def start(self):
+        """Gets ready; an answer says why it cannot take part."""
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.give_dir()
+
+    def give_dir(self):
+        if self.user:
+            account = pwd.getpwnam(self.user)
+            os.chown(self.dir, account.pw_uid, account.pw_gid)
+
+    def stop(self):
+        pass
+
+    def forget(self):
+        """Empties its store."""
+        subprocess.run([str(DISCARD), str(self.dir)], check=True)
+        self.dir.mkdir(parents=True)
+        self.give_dir()
+
+    def env(self):
+        return {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "HOME": str(self.dir), "TMPDIR": str(self.dir)}
+
+    def as_user(self, command):
+        if not self.user:
+            return command
+        account = pwd.getpwnam(self.user)
+        return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups",
+                "--inh-caps=-all", *command]
+
+
+class Kiln(Builder):
+    kind = "kiln"
+    programs = ("kiln",)
+
+    def start(self):
+        super().start()
+        # Somebody else may not be able to read the checkout.
+        self.binary = self.bench.fs / "kiln"
+        shutil.copy(self.bench.kiln, self.binary)
+
+    def commands(self, build):
+        command = [str(self.binary), "build", "--root", str(self.dir / "store"), "--progress=plain", "-t", build.tag,
+                   "-f", str(build.dockerfile), "--registry-mirror", f"docker.io=http://{self.bench.registry}"]
+        command += build.flags()
+        if build.oci:
+            command += ["-o", f"type=oci,dest={self.dir / 'out.tar'}"]
+        return [self.as_user([*command, str(build.context)])]
+
+
+class Docker(Builder):
+    """Debian's dockerd, whose embedded BuildKit needs no plugin; started by hand, its data on the bench's fs."""
+
+    kind = "docker"
+    programs = ("docker", "dockerd", "containerd", "containerd-shim", "runc")
+    note = "the 1 GiB case is `docker build` and `docker save`, as its BuildKit has no OCI output"
+
+    def start(self):
+        super().start()
+        daemon = shutil.which("dockerd", path=self.env()["PATH"])
+        if os.getuid() != 0 or not daemon:
+            return "dockerd needs root" if daemon else "dockerd is not installed (docker.io)"
+        # A newer client may be found first, and that one wants a plugin.
+        self.client = "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else "docker"
+        self.socket = f"unix://{self.dir}/socket"
+        command = [daemon, "--data-root", f"{self.dir}/data", "--exec-root", f"{self.dir}/exec",
+                   "--pidfile", f"{self.dir}/pid", "-H", self.socket, "--iptables=false", "--ip6tables=false",
+                   "--bridge=none", "--registry-mirror", f"http://{self.bench.registry}"]
+        self.log = open(self.bench.out / "dockerd.log", "w")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.env(),
+                                        start_new_session=True)
+        for _ in range(300):
+            if subprocess.run([self.client, "version"], env=self.env(), capture_output=True).returncode == 0:
+                break
+            if self.process.poll() is not None:
+                return "dockerd ended at once, see dockerd.log"
+            time.sleep(0.1)
+        else:
+            self.stop()
+            return "dockerd does not answer, see dockerd.log"
+        self.daemons = [self.process.pid, *children_of(self.process.pid)]
+
+    def stop(self):
+        if getattr(self, "process", None) and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def env(self):
+        return {**super().env(), "DOCKER_HOST": getattr(self, "socket", ""), "DOCKER_BUILDKIT": "1"}
+
+    def forget(self):
+        for command in (["container", "prune", "-f"], ["image", "prune", "-af"], ["builder", "prune", "-af"]):
+            subprocess.run([self.client, *command], env=self.env(), capture_output=True)
+
+    def commands(self, build):
+        command = [self.client, "build", "--progress=plain", "--network=host", "-t", build.tag,
+                   "-f", str(build.dockerfile), *build.flags(), str(build.context)]
+        if not build.oci:
+            return [command]
+        return [command, [self.client, "save", "-o", f"{self.dir}/out.tar", build.tag]]
+
+
+class Buildah(Builder):
+    kind = "buildah"
+    programs = ("buildah", "runc", "crun", "conmon", "fuse-overlayfs")
+
+    def start(self):
+        super().start()
+        if not shutil.which("buildah"):
+            return "buildah is not installed"
+        conf = self.bench.fs / "registries.conf"
+        conf.write_text('unqualified-search-registries = ["docker.io"]\n[[registry]]\nprefix = "docker.io"\n'
+                        'location = "docker.io"\n[[registry.mirror]]\n'
+                        f'location = "{self.bench.registry}"\ninsecure = true\n')
+        self.policy = self.bench.fs / "policy.json"
+        self.policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+        # What it needs is found by trying: in a sandbox its own choice of isolation may not work.
+        probe = self.bench.fs / "probe"
+        probe.mkdir(exist_ok=True)
+        (probe / "Dockerfile").write_text("FROM busybox\nRUN true\n")
+        for self.isolation in ([], ["--isolation=chroot"]):
+            for self.driver in ("overlay", "vfs"):
+                command = [*self.head("bud"), *self.isolation, "--network=host", "-t", "probe", str(probe)]
+                tried = subprocess.run(self.as_user(command), env=self.env(), capture_output=True, text=True)
+                if tried.returncode == 0:
+                    self.note = f"storage driver {self.driver}, {(self.isolation or ['its default isolation'])[0]}"
+                    return None
+        return "it cannot build here: " + " | ".join(tried.stderr.strip().splitlines()[-2:])
+
+    def head(self, verb):
+        head = ["buildah", "--root", f"{self.dir}/root", "--runroot", f"{self.dir}/run",
+                "--storage-driver", self.driver]
+        if verb == "bud" and os.access("/usr/sbin/runc", os.X_OK):
+            return [*head, verb, "--runtime", "/usr/sbin/runc", "--signature-policy", str(self.policy)]
+        return [*head, verb, "--signature-policy", str(self.policy)]
+
+    def env(self):
+        return {**super().env(), "CONTAINERS_REGISTRIES_CONF": str(self.bench.fs / "registries.conf"),
+                "XDG_RUNTIME_DIR": str(self.dir)}
+
+    def commands(self, build):
+        command = [*self.head("bud"), *self.isolation, "--network=host", "--layers", "--jobs=2", "-t", build.tag,
+                   "-f", str(build.dockerfile), *build.flags(), str(build.context)]
+        commands = [command]
+        if build.oci:
+            (self.dir / "out.tar").unlink(missing_ok=True)
+            commands.append([*self.head("push"), build.tag, f"oci-archive:{self.dir}/out.tar"])
+        return [self.as_user(c) for c in commands]
+
+
+def children_of(pid):
+    path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+    children = [int(c) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+                for c in (task / "children").read_text().split()] if path.exists() else []
+    return children + [c for child in children for c in children_of(child)]
