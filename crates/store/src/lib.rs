@@ -1,8 +1,8 @@
 //! Everything on disk: blobs, snapshots, layers, cache mounts, records.
 //!
 //! [`Store`] is one directory that any number of kiln processes share; docs/store.md describes every path in it.
-//! Nothing here is fsynced while a build runs: what a process makes is listed, synced in one go at its end, and
-//! removed again if the machine went down before that.
+//! Nothing here is fsynced while a build runs: what it makes is synced in one go at its end and marked; what has no
+//! mark after the machine went down is checked or removed.
 
 mod blob;
 pub mod cache_mount;
