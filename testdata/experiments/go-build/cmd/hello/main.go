@@ -1,13 +1,16 @@
-// Command hello says hello; it leans on net/http so that there is something to compile.
+// Command hello says hello; it leans on text/template so that there is something to compile.
 package main
 
 import (
-	"fmt"
-	"net/http"
+	"os"
+	"text/template"
 
 	"example.com/words"
 )
 
 func main() {
-	fmt.Println(words.Greeting("one"), http.StatusOK)
+	page := template.Must(template.New("page").Parse("{{.}}\n"))
+	if err := page.Execute(os.Stdout, words.Greeting("one")); err != nil {
+		os.Exit(1)
+	}
 }
