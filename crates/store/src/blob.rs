@@ -123,6 +123,12 @@ impl BlobWriter {
         Ok(actual)
     }
 
+    /// Gives what was written back to be read, instead of keeping it: the file has no name any more.
+    pub(crate) fn into_reader(self) -> Result<File, StoreError> {
+        let path = self.path.as_deref().unwrap_or(self.store.root());
+        Ok(File::open(path).at("open", path)?)
+    }
+
     /// One on a device that is always full.
     #[cfg(test)]
     pub(crate) fn full(store: &Store) -> Self {

@@ -1,8 +1,10 @@
 //! A layer as a blob: packed once for each way to pack it.
 
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::PathBuf;
 
-use kiln_core::{Digest, Layer, LayerId};
+use kiln_core::{Digest, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
@@ -99,6 +101,24 @@ impl Store {
         made
     }
 
+    /// Writes a whole tree (a merged view) as a plain tar, in the form that layers have.
+    ///
+    /// # Errors
+    /// The tree cannot be read, or the tar not be written.
+    pub fn write_tar(
+        &self,
+        view: impl AsFd,
+        epoch: Option<u64>,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_fd().as_raw_fd()));
+        let plan = archive::Plan { tree: &tree, root: true, links: LinkOwners::default(), epoch };
+        let Packed { blob, .. } = self.pack(&plan, None, 1)?.0;
+        let mut tar = blob.into_reader()?;
+        std::io::copy(&mut tar, out).at("write", "the tar")?;
+        Ok(())
+    }
+
     /// What is recorded, if its blob is there.
     fn packed(&self, key: &str) -> Result<Option<PackedLayer>, StoreError> {
         let found: Option<PackedLayer> = self.get_record(RecordKind::LayerBlob, key)?;
@@ -121,17 +141,25 @@ impl Store {
             links: LinkOwners::read(&dir)?,
             epoch: options.epoch,
         };
-        let blob = self.blob_writer()?;
-        let level = options.compression.level();
-        let (Packed { blob, diff_id }, sockets) = std::thread::scope(|scope| {
-            let mut packer = Packer::new(scope, blob, level, threads)?;
-            let sockets = archive::write(&plan, &mut packer)?;
-            Ok::<_, StoreError>((packer.finish()?, sockets))
-        })?;
+        let (Packed { blob, diff_id }, sockets) = self.pack(&plan, options.compression.level(), threads)?;
         let size = blob.size();
         let digest = blob.finish(None)?;
         let media_type = options.compression.media_type().to_owned();
         Ok(PackedLayer { layer: Layer { media_type, digest, size, diff_id }, sockets, from: layer.clone() })
+    }
+
+    fn pack(
+        &self,
+        plan: &archive::Plan<'_>,
+        level: Option<u32>,
+        threads: usize,
+    ) -> Result<(Packed, Vec<PathBuf>), StoreError> {
+        let blob = self.blob_writer()?;
+        std::thread::scope(|scope| {
+            let mut packer = Packer::new(scope, blob, level, threads)?;
+            let sockets = archive::write(plan, &mut packer)?;
+            Ok((packer.finish()?, sockets))
+        })
     }
 }
 
