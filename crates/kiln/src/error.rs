@@ -1,7 +1,16 @@
 //! All that can go wrong in a build, as types that survive the trip from the engine's process.
 
-use kiln_core::{ExitStatus, IoError};
+use std::path::PathBuf;
+
+use kiln_core::{Digest, ExitStatus, ImageRef, IoError, PatternError, ReferenceError, StepId};
 use kiln_dockerfile::Diagnostic;
+use kiln_oci::OciError;
+use kiln_registry::RegistryError;
+use kiln_runtime::{EnterError, RunError};
+use kiln_store::StoreError;
+use kiln_store::cache_mount::CacheError;
+use kiln_store::copy::CopyError;
+use kiln_store::tree::TreeError;
 use serde::{Deserialize, Serialize};
 
 /// Why there is no image.
@@ -16,6 +25,28 @@ pub enum Error {
         text: String,
         /// What is wrong, and warnings.
         diagnostics: Vec<Diagnostic>,
+    },
+    /// There is no Dockerfile.
+    #[error("there is no {}{}", path.display(), nearby_text(.nearby))]
+    NoDockerfile {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is there under similar names.
+        nearby: Vec<PathBuf>,
+    },
+    /// A Dockerfile is no text.
+    #[error("{} is not UTF-8 text", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A .dockerignore file cannot be read.
+    #[error("{}: {error}", path.display())]
+    IgnoreFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: PatternError,
     },
     /// A step's process failed.
     #[error("{title}: {status}")]
@@ -33,10 +64,190 @@ pub enum Error {
         /// The last lines it wrote.
         tail: Vec<String>,
     },
+    /// A step could not be done.
+    #[error("{title}: {error}")]
+    Step {
+        /// The Dockerfile's name.
+        file: String,
+        /// Its text.
+        text: String,
+        /// The step's title.
+        title: String,
+        /// Its lines.
+        lines: Option<(usize, usize)>,
+        /// Why.
+        error: Box<Error>,
+    },
+    /// A process ended badly; within a build it becomes [`Error::StepFailed`].
+    #[error("the process ended with {status}")]
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// The last lines it wrote.
+        tail: Vec<String>,
+    },
+    /// A name is no image reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A named build context that an image was expected of.
+    #[error("build context {} is a directory, not an image", path.display())]
+    NotAnImage {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An image that is not in the local image store.
+    #[error("there is no image {}", name.familiar())]
+    NoSuchImage {
+        /// As asked for.
+        name: ImageRef,
+    },
+    /// An image without a command, and none was given.
+    #[error("{} has neither entrypoint nor command: say what to run", image.familiar())]
+    NoCommand {
+        /// The image.
+        image: ImageRef,
+    },
+    /// A cache mount that is not there.
+    #[error("there is no cache mount {id:?}")]
+    NoSuchCache {
+        /// As asked for.
+        id: String,
+    },
+    /// An output that holds one image, asked for several.
+    #[error("{output} holds one platform, {platforms} were asked for")]
+    OnePlatformOnly {
+        /// The output.
+        output: String,
+        /// How many.
+        platforms: usize,
+    },
+    /// A file was written to while it was copied.
+    #[error("{} changed while it was copied: build again", path.display())]
+    ContextChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A build context that a step names was not given.
+    #[error("there is no build context {name:?}")]
+    NoSuchContext {
+        /// Its name.
+        name: String,
+    },
+    /// A step names an image that was never resolved: a defect in kiln.
+    #[error("image {manifest} was not resolved")]
+    NotResolved {
+        /// Its manifest.
+        manifest: Digest,
+    },
+    /// A step names an input that is not in the graph: a defect in kiln.
+    #[error("step {step} is not in the graph")]
+    NoSuchStep {
+        /// Its id.
+        step: StepId,
+    },
+    /// Files of a context or stage cannot be had.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A copy failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A cache mount cannot be had.
+    #[error(transparent)]
+    CacheMount(#[from] CacheError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An image, layout or archive is malformed.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// A registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The namespaces cannot be entered.
+    #[error(transparent)]
+    Enter(#[from] EnterError),
+    /// A step's process could not be run.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A file or system operation failed.
     #[error(transparent)]
     Io(#[from] IoError),
+    /// The engine's process ended without an answer.
+    #[error("the engine's process ended with {status} and without an answer")]
+    EngineLost {
+        /// How.
+        status: String,
+    },
     /// The build was interrupted.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What sort of failure it is: what an exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A step failed.
+    Step,
+    /// The Dockerfile, the context or the request is at fault.
+    Input,
+    /// This machine cannot.
+    Machine,
+    /// A registry or the network.
+    Network,
+    /// A defect in kiln.
+    Internal,
+    /// Interrupted.
+    Interrupted,
+}
+
+impl Error {
+    /// Returns what sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Step { error, .. } => error.kind(),
+            Self::StepFailed { .. } | Self::Exited { .. } => ErrorKind::Step,
+            Self::Dockerfile { .. }
+            | Self::NoDockerfile { .. }
+            | Self::NotUtf8 { .. }
+            | Self::IgnoreFile { .. }
+            | Self::Reference(_)
+            | Self::NotAnImage { .. }
+            | Self::NoSuchImage { .. }
+            | Self::NoCommand { .. }
+            | Self::NoSuchCache { .. }
+            | Self::OnePlatformOnly { .. }
+            | Self::NoSuchContext { .. }
+            | Self::ContextChanged { .. }
+            | Self::Tree(_)
+            | Self::Copy(_)
+            | Self::Oci(_) => ErrorKind::Input,
+            Self::Enter(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
+                ErrorKind::Machine
+            }
+            Self::Registry(_) => ErrorKind::Network,
+            Self::NotResolved { .. } | Self::NoSuchStep { .. } | Self::EngineLost { .. } => {
+                ErrorKind::Internal
+            }
+            Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns whether a file system had no room (or no quota) left.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Step { error, .. } => error.is_full(),
+            Self::Io(error) => error.is_full(),
+            Self::Store(error) => error.is_full(),
+            Self::Copy(CopyError::Io(error)) => error.is_full(),
+            _ => false,
+        }
+    }
+}
+
+fn nearby_text(nearby: &[PathBuf]) -> String {
+    if nearby.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = nearby.iter().map(|path| path.display().to_string()).collect();
+    format!("; there is {} (give it with --file)", names.join(", "))
 }

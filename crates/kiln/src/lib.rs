@@ -2,13 +2,22 @@
 //!
 //! Call [`init`] first thing in `main`, then [`Builder::build`]. docs/embedding.md is the guide.
 
+mod engine;
 mod error;
 mod outcome;
+mod plan;
+mod remote;
 mod request;
 
-pub use error::Error;
+pub use engine::{CacheSummary, Engine, ImageSummary, PruneReport, PruneRequest, RunRequest};
+pub use error::{Error, ErrorKind};
 pub use kiln_core::{
-    CacheMountState, Cancel, Digest, Event, EventSink, ImageRef, LogStream, Platform, StepOutcome, StepUsage,
+    CacheMountState, Cancel, Digest, Event, EventSink, ExitStatus, ImageRef, LogStream, Platform,
+    StepOutcome, StepUsage,
 };
+pub use kiln_runtime::Rung;
+pub use kiln_store::{Problem, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
+pub use plan::{PlanRequest, doctor, plan_text};
+pub use remote::{Builder, init};
 pub use request::{BuildRequest, ContextSource, DockerfileSource, Output, RegistryOptions};

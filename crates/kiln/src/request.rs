@@ -40,6 +40,30 @@ pub struct BuildRequest {
     pub registry: RegistryOptions,
 }
 
+impl BuildRequest {
+    /// Asks for what `kiln build CONTEXT` does, in the store at `root`: the context's `Dockerfile`, the last stage, this
+    /// machine's platform, the result in the local image store without a name.
+    pub fn new(root: impl Into<PathBuf>, context: impl Into<PathBuf>) -> Self {
+        let context = context.into();
+        Self {
+            root: root.into(),
+            dockerfile: DockerfileSource::Path(context.join("Dockerfile")),
+            context,
+            build_contexts: BTreeMap::new(),
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            target: None,
+            platforms: Vec::new(),
+            tags: Vec::new(),
+            no_cache: false,
+            outputs: Vec::new(),
+            jobs: None,
+            source_date_epoch: None,
+            registry: RegistryOptions::default(),
+        }
+    }
+}
+
 /// Where the Dockerfile is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DockerfileSource {
@@ -98,6 +122,7 @@ pub enum Output {
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RegistryOptions {
     /// Per registry host, the mirrors to try first, in order: `http://127.0.0.1:5000`.
     pub mirrors: BTreeMap<String, Vec<String>>,

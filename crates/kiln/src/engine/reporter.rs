@@ -66,7 +66,13 @@ impl<'a> Reporter<'a> {
     }
 
     /// A step ended.
-    pub(crate) fn finished(&self, step: u32, outcome: StepOutcome, duration: Duration, usage: Option<StepUsage>) {
+    pub(crate) fn finished(
+        &self,
+        step: u32,
+        outcome: StepOutcome,
+        duration: Duration,
+        usage: Option<StepUsage>,
+    ) {
         let duration_us = micros(duration);
         self.report(step, CacheVerdict::Ran, duration, usage);
         self.emit(Event::StepFinished { step, outcome, duration_us, usage });

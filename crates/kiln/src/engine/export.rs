@@ -1,0 +1,203 @@
+//! Where a result goes.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use kiln_core::{Cancel, Digest, Event, IoError, IoResultExt as _, Snapshot};
+use kiln_frontend::BuildPlan;
+use kiln_oci::{BlobSource, Document, Documents, Image, Root};
+use kiln_runtime::IdMode;
+use kiln_solver::Solved;
+use kiln_store::Store;
+use kiln_store::copy::export_tree;
+
+use super::Engine;
+use super::bases::Bases;
+use super::build::base_of;
+use super::reporter::Reporter;
+use crate::request::Output;
+use crate::{BuildRequest, Error};
+
+impl Engine {
+    /// Writes every output asked for; returns what the image's name points to.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one build, each used here alone")]
+    pub(super) fn export(
+        &self,
+        request: &BuildRequest,
+        plan: &BuildPlan,
+        solved: &Solved,
+        images: &[Image],
+        bases: &Bases<'_>,
+        reporter: &Reporter<'_>,
+        cancel: &Cancel,
+    ) -> Result<Option<Digest>, Error> {
+        let index = (images.len() > 1).then(|| {
+            let all: Vec<&Image> = images.iter().collect();
+            kiln_oci::index(&all, &Default::default())
+        });
+        let documents =
+            || images.iter().flat_map(|image| [&image.manifest, &image.config]).chain(index.as_ref());
+        let root = index.as_ref().or_else(|| images.first().map(|image| &image.manifest));
+        if root.is_some() {
+            let task = reporter.task("exporting to image");
+            for planned in &plan.images {
+                if let Some(base) = base_of(plan, planned, bases) {
+                    bases.fetch(&base, &task, cancel)?;
+                }
+            }
+            task.done();
+        }
+        let default = [Output::Image];
+        let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
+        let below = StoreBlobs(&self.store);
+        let blobs = Documents::over(documents(), &below);
+        let platform = images.first().filter(|_| index.is_none()).map(|image| &image.platform);
+        for output in outputs {
+            let names: &[_] = &request.tags;
+            let roots: Vec<Root<'_>> =
+                root.map(|document| Root { document, platform, names }).into_iter().collect();
+            match output {
+                Output::Image => {
+                    let Some(root) = root else { continue };
+                    self.keep(documents(), root, request)?;
+                }
+                Output::Oci { dest: Some(dest), tar: false } => {
+                    kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
+                }
+                Output::Oci { dest, .. } => {
+                    to_file(dest.as_deref(), |out| Ok(kiln_oci::write_layout_tar(out, &roots, &blobs)?))?;
+                }
+                Output::Docker { dest } => {
+                    to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
+                }
+                Output::Local { dest } => self.files(plan, solved, dest, cancel)?,
+                Output::Tar { dest } => {
+                    let snapshot = only_snapshot(plan, solved)?;
+                    to_file(dest.as_deref(), |out| {
+                        let view = self.view_of(&snapshot)?;
+                        Ok(self.store.write_tar(&view, request.source_date_epoch, out)?)
+                    })?;
+                }
+            }
+            reporter.emit(Event::Exported {
+                output: describe(output),
+                digest: root
+                    .map(|root| root.digest)
+                    .filter(|_| !matches!(output, Output::Local { .. } | Output::Tar { .. })),
+                names: names.iter().map(kiln_core::ImageRef::familiar).collect(),
+            });
+        }
+        Ok(root.map(|root| root.digest))
+    }
+
+    /// Keeps an image in the local image store under its tags.
+    fn keep<'d>(
+        &self,
+        documents: impl Iterator<Item = &'d Document>,
+        root: &Document,
+        request: &BuildRequest,
+    ) -> Result<(), Error> {
+        for document in documents {
+            if !self.store.has_blob(&document.digest) {
+                self.store.put_blob(&document.bytes)?;
+            }
+        }
+        for tag in &request.tags {
+            self.store.tag(tag, &root.digest)?;
+        }
+        Ok(())
+    }
+
+    /// `type=local`: the files; of several platforms each in a directory of its own, as buildx has it.
+    fn files(&self, plan: &BuildPlan, solved: &Solved, dest: &Path, cancel: &Cancel) -> Result<(), Error> {
+        for planned in &plan.images {
+            let snapshot = planned.rootfs.and_then(|id| solved.results.get(&id)).map(|f| f.snapshot.clone());
+            let dest = if plan.images.len() == 1 {
+                dest.to_owned()
+            } else {
+                dest.join(planned.platform.to_string().replace('/', "_"))
+            };
+            std::fs::create_dir_all(&dest).at("create", &dest)?;
+            let view = self.view_of(&snapshot.unwrap_or_default())?;
+            // Only real root can give files away; a user's ids inside would be strangers' outside.
+            let keep_owners = *self.entered.ids() == IdMode::Root;
+            export_tree(view, Path::new(""), &dest, keep_owners, cancel)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the merged view of a snapshot.
+    pub(super) fn view_of(&self, snapshot: &Snapshot) -> Result<std::os::fd::OwnedFd, Error> {
+        let dirs: Vec<PathBuf> = snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
+        Ok(kiln_runtime::view(&self.entered, &dirs)?)
+    }
+}
+
+fn only_snapshot(plan: &BuildPlan, solved: &Solved) -> Result<Snapshot, Error> {
+    match &plan.images[..] {
+        [only] => Ok(only
+            .rootfs
+            .and_then(|id| solved.results.get(&id))
+            .map_or_else(Snapshot::default, |finished| finished.snapshot.clone())),
+        several => Err(Error::OnePlatformOnly { output: "type=tar".to_owned(), platforms: several.len() }),
+    }
+}
+
+/// Writes a file that appears whole or not at all; or standard output.
+fn to_file(
+    dest: Option<&Path>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(dest) = dest else {
+        let mut out = BufWriter::with_capacity(256 * 1024, std::io::stdout().lock());
+        write(&mut out)?;
+        return Ok(out.flush().at("write to", "standard output")?);
+    };
+    let dir = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let half = tempfile::Builder::new().prefix(".kiln-").tempfile_in(dir).at("create a file in", dir)?;
+    let mut out = BufWriter::with_capacity(256 * 1024, half);
+    write(&mut out)?;
+    out.flush().at("write", dest)?;
+    let half = out.into_inner().map_err(|error| error.into_error()).at("write", dest)?;
+    // As any program's output: by the umask, not a temporary file's 0600.
+    let mode = 0o666 & !umask();
+    rustix::fs::fchmod(half.as_file(), rustix::fs::Mode::from_raw_mode(mode)).at("set mode of", dest)?;
+    half.persist(dest).map_err(|error| error.error).at("create", dest)?;
+    Ok(())
+}
+
+/// The umask can only be read by setting it; from /proc it can be read without a race.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
+}
+
+fn describe(output: &Output) -> String {
+    let to = |dest: &Option<PathBuf>| {
+        dest.as_ref().map_or_else(|| "-".to_owned(), |dest| dest.display().to_string())
+    };
+    match output {
+        Output::Oci { dest, tar: true } => format!("type=oci,dest={}", to(dest)),
+        Output::Oci { dest, tar: false } => format!("type=oci,dest={},tar=false", to(dest)),
+        Output::Docker { dest } => format!("type=docker,dest={}", to(dest)),
+        Output::Local { dest } => format!("type=local,dest={}", dest.display()),
+        Output::Tar { dest } => format!("type=tar,dest={}", to(dest)),
+        Output::Image => "image".to_owned(),
+    }
+}
+
+/// The store's blobs, for an export.
+struct StoreBlobs<'a>(&'a Store);
+
+impl BlobSource for StoreBlobs<'_> {
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + '_>, IoError> {
+        let file: File = File::open(self.0.blob_path(digest)).at("open", self.0.blob_path(digest))?;
+        Ok(Box::new(file))
+    }
+
+    fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.0.blob_path(digest)).filter(|path| path.exists())
+    }
+}

@@ -1,0 +1,67 @@
+//! Step records on disk, as the solver's cache index.
+
+use kiln_core::{Digest, Snapshot};
+use kiln_solver::{CacheIndex, KeyParts, StepRecord};
+use kiln_store::{RecordKind, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The store's records of finished steps.
+pub(crate) struct StoreIndex<'a> {
+    store: &'a Store,
+    /// What new records are dated, seconds since 1970.
+    now: u64,
+}
+
+/// A record without the parts of its key: those are read only to explain a miss, so they are kept beside.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    snapshot: Snapshot,
+    created: u64,
+    duration_us: u64,
+    title: String,
+}
+
+impl<'a> StoreIndex<'a> {
+    /// Opens the index of a store.
+    pub(crate) fn new(store: &'a Store, now: u64) -> Self {
+        Self { store, now }
+    }
+}
+
+impl CacheIndex for StoreIndex<'_> {
+    type Error = Error;
+
+    fn lookup(&self, key: &Digest) -> Result<Option<StepRecord>, Error> {
+        let Some(kept) = self.store.get_record::<Kept>(RecordKind::Step, &key.hex())? else {
+            return Ok(None);
+        };
+        if !kept.snapshot.layers.iter().all(|layer| self.store.has_layer(layer)) {
+            return Ok(None);
+        }
+        let Kept { snapshot, created, duration_us, title } = kept;
+        Ok(Some(StepRecord { key: *key, snapshot, created, duration_us, title, parts: KeyParts::default() }))
+    }
+
+    fn alias(&self, definition: &Digest) -> Result<Option<Digest>, Error> {
+        Ok(self.store.get_record(RecordKind::Alias, &definition.hex())?)
+    }
+
+    fn record(&self, record: StepRecord) -> Result<StepRecord, Error> {
+        let record = StepRecord { created: self.now, ..record };
+        let kept = Kept {
+            snapshot: record.snapshot.clone(),
+            created: record.created,
+            duration_us: record.duration_us,
+            title: record.title.clone(),
+        };
+        self.store.put_record(RecordKind::KeyParts, &record.key.hex(), &record.parts)?;
+        self.store.put_record(RecordKind::Step, &record.key.hex(), &kept)?;
+        Ok(record)
+    }
+
+    fn record_alias(&self, definition: &Digest, content: &Digest) -> Result<(), Error> {
+        Ok(self.store.put_record(RecordKind::Alias, &definition.hex(), content)?)
+    }
+}

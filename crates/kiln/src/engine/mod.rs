@@ -1,0 +1,54 @@
+//! The engine: one store, opened by a process that has entered its namespaces.
+
+mod bases;
+mod build;
+mod contexts;
+mod export;
+mod image;
+mod index;
+mod last_copy;
+mod manage;
+mod output;
+mod packer;
+mod reporter;
+mod run_image;
+mod run_step;
+mod worker;
+
+use std::path::Path;
+
+use kiln_runtime::{EnterOptions, Entered, IdMode};
+use kiln_store::cache_mount::CacheMounts;
+use kiln_store::{Ids, Store};
+
+use crate::Error;
+
+pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest};
+pub use run_image::RunRequest;
+
+/// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.
+#[derive(Debug)]
+pub struct Engine {
+    entered: Entered,
+    store: Store,
+    caches: CacheMounts,
+}
+
+impl Engine {
+    /// Enters the namespaces and opens the store.
+    ///
+    /// # Errors
+    /// The process has threads already, the machine has no user namespaces, or the store cannot be opened.
+    pub fn start(root: &Path) -> Result<Self, Error> {
+        // Made before entering: the directory belongs to the user, whatever ids are mapped inside.
+        std::fs::create_dir_all(root).map_err(|error| kiln_core::IoError::new("create", root, &error))?;
+        let entered = kiln_runtime::enter(&EnterOptions::default())?;
+        let ids = match entered.ids() {
+            IdMode::Single => Ids::Single,
+            _ => Ids::Full,
+        };
+        let store = Store::open(root, ids)?;
+        let caches = store.cache_mounts();
+        Ok(Self { entered, store, caches })
+    }
+}

@@ -1,0 +1,83 @@
+//! Packs finished layers into blobs while later steps run.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_core::{Layer, LayerId, Op, Snapshot, StepGraph, StepId};
+use kiln_store::{LayerOptions, Store};
+
+use crate::Error;
+
+/// Takes layers of the wanted images as their steps end. The store remembers what was packed before.
+pub(crate) struct Packer {
+    /// Steps whose layers become part of an image, each with the number of its base's layers: those on the way from a
+    /// wanted root file system to its base. The base's own layers are blobs already.
+    chain: HashMap<StepId, usize>,
+    queue: Mutex<Queue>,
+}
+
+struct Queue {
+    sender: Option<Sender<LayerId>>,
+    seen: HashSet<LayerId>,
+}
+
+impl Packer {
+    /// Starts with the steps that the images' root file systems are made of; `depth` says how many layers the image
+    /// of an image step has.
+    pub(crate) fn new(
+        graph: &StepGraph,
+        wanted: &[StepId],
+        depth: impl Fn(&kiln_core::Digest) -> usize,
+    ) -> (Self, Receiver<LayerId>) {
+        let mut chain = HashMap::new();
+        for id in wanted {
+            let mut steps = Vec::new();
+            let mut base = 0;
+            let mut next = Some(*id);
+            while let Some(step) = next.and_then(|id| graph.get(id)) {
+                if let Op::Image(op) = &step.op {
+                    base = depth(&op.manifest);
+                    break;
+                }
+                steps.extend(next);
+                next = step.op.root();
+            }
+            chain.extend(steps.into_iter().map(|id| (id, base)));
+        }
+        let (sender, receiver) = channel();
+        (Self { chain, queue: Mutex::new(Queue { sender: Some(sender), seen: HashSet::new() }) }, receiver)
+    }
+
+    /// A step's snapshot is known: its top layer can be packed. (A step that changed nothing shows the layer of an
+    /// earlier one, or of the base.)
+    pub(crate) fn settled(&self, id: StepId, snapshot: &Snapshot) {
+        let Some(base) = self.chain.get(&id) else { return };
+        let Some(layer) = snapshot.layers.get(*base..).and_then(<[LayerId]>::last) else { return };
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.seen.insert(layer.clone())
+            && let Some(sender) = &queue.sender
+        {
+            let _ = sender.send(layer.clone());
+        }
+    }
+
+    /// No more layers will come.
+    pub(crate) fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).sender = None;
+    }
+}
+
+/// Packs what is queued until the queue is closed; one layer at a time, for packing itself uses all processors.
+pub(crate) fn pack(
+    store: &Store,
+    options: &LayerOptions,
+    queue: &Receiver<LayerId>,
+) -> Result<HashMap<LayerId, Layer>, Error> {
+    let mut packed = HashMap::new();
+    for layer in queue {
+        let blob = store.layer_blob(&layer, options)?;
+        packed.insert(layer, blob);
+    }
+    Ok(packed)
+}

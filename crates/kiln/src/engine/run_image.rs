@@ -1,0 +1,124 @@
+//! `kiln run`: a process in an image, to look into it. Nothing it changes is kept.
+
+use std::collections::BTreeMap;
+
+use kiln_core::{Cancel, ExitStatus, ImageRef, Platform, Rootfs, RunSpec};
+use kiln_registry::RegistryClient;
+use kiln_runtime::RunError;
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::bases::{Bases, LayerProgress};
+use crate::Error;
+use crate::request::RegistryOptions;
+
+/// The PATH of a container whose image names none, as docker sets it.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRequest {
+    /// The image: of the local image store, else of its registry.
+    pub image: ImageRef,
+    /// Command and arguments; the image's own if empty.
+    pub command: Vec<String>,
+    /// Replaces the image's entrypoint; empty for none.
+    pub entrypoint: Option<String>,
+    /// Added to the image's environment.
+    pub env: BTreeMap<String, String>,
+    /// Replaces the image's working directory.
+    pub workdir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<String>,
+    /// Whether the process gets a terminal.
+    pub tty: bool,
+    /// Whether standard input is passed on.
+    pub stdin: bool,
+    /// How registries are reached.
+    pub registry: RegistryOptions,
+}
+
+impl Engine {
+    /// Runs a process in an image, with this process's standard streams.
+    ///
+    /// # Errors
+    /// The image cannot be had, or the process cannot be started.
+    pub fn run(&self, request: &RunRequest, cancel: &Cancel) -> Result<ExitStatus, Error> {
+        let _pin = self.store.pin()?;
+        let registry =
+            RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
+        let bases = Bases::new(&self.store, &registry);
+        let base = bases.by_name(&request.image, &Platform::host())?;
+        let snapshot = bases.unpack(&base, &Silent, cancel)?;
+        let config = &base.image.image.config;
+
+        let entrypoint = match &request.entrypoint {
+            Some(entrypoint) if entrypoint.is_empty() => Vec::new(),
+            Some(entrypoint) => vec![entrypoint.clone()],
+            None => config.entrypoint.clone().unwrap_or_default(),
+        };
+        // As docker: a new entrypoint drops the image's command.
+        let command = match (&request.command[..], &request.entrypoint) {
+            ([], None) => config.cmd.clone().unwrap_or_default(),
+            (command, _) => command.to_vec(),
+        };
+        let args = [entrypoint, command].concat();
+        if args.is_empty() {
+            return Err(Error::NoCommand { image: request.image.clone() });
+        }
+        let layer = self.store.begin_layer(&snapshot)?;
+        let spec = RunSpec {
+            rootfs: Rootfs {
+                lower: snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect(),
+                upper: layer.upper().to_owned(),
+                work: layer.work().to_owned(),
+            },
+            mounts: Vec::new(),
+            args,
+            env: environment(&config.env, request),
+            cwd: request.workdir.clone().unwrap_or_else(|| match config.working_dir.as_str() {
+                "" => "/".to_owned(),
+                dir => dir.to_owned(),
+            }),
+            user: request.user.clone().unwrap_or_else(|| config.user.clone()),
+            hostname: "kiln".to_owned(),
+            isolate_network: false,
+            tty: request.tty,
+            stdin: request.stdin,
+            read_only: false,
+        };
+        match kiln_runtime::run_interactive(&self.entered, &spec, cancel) {
+            Ok(report) => Ok(report.status),
+            Err(RunError::Cancelled) => Err(Error::Interrupted),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn environment(image: &[String], request: &RunRequest) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = image
+        .iter()
+        .map(|line| line.split_once('=').unwrap_or((line, "")))
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .collect();
+    let mut set = |name: &str, value: &str, replace: bool| match env.iter_mut().find(|(n, _)| n == name) {
+        Some((_, old)) if replace => value.clone_into(old),
+        Some(_) => {}
+        None => env.push((name.to_owned(), value.to_owned())),
+    };
+    set("PATH", PATH, false);
+    if request.tty {
+        set("TERM", "xterm", false);
+    }
+    for (name, value) in &request.env {
+        set(name, value, true);
+    }
+    env
+}
+
+/// A look into an image has no display of its own.
+struct Silent;
+
+impl LayerProgress for Silent {
+    fn progress(&self, _item: &str, _current: u64, _total: u64) {}
+}

@@ -1,0 +1,271 @@
+//! One RUN: its mounts become plain data, its process runs, what it changed becomes a layer.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use kiln_core::{
+    Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
+    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Selection, Snapshot, Step, StepId,
+};
+use kiln_runtime::{IdMode, RunError};
+use kiln_solver::Inputs;
+use kiln_store::ActiveLayer;
+use kiln_store::cache_mount::{CacheRequest, Held, HeldCache};
+use kiln_store::copy::{CopyInput, CopyRequest};
+use kiln_store::tree::Selected;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::output::StepOutput;
+use super::worker::{StepWorker, extend};
+use crate::Error;
+
+/// BuildKit's name for the machine that a step sees.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// apt drops to a user of its own for downloads, which a single id does not allow
+/// (<https://github.com/containers/buildah/issues/3345>). Only there, apt is told not to; by a file in the step's own
+/// /dev, so that no layer ever has it.
+const APT_CONF: (&str, &str) = ("/dev/kiln-apt.conf", "APT::Sandbox::User \"root\";\n");
+
+impl StepWorker<'_> {
+    /// Runs a step's process over a fresh layer.
+    pub(crate) fn run(
+        &self,
+        id: StepId,
+        step: &Step,
+        op: &RunOp,
+        inputs: &Inputs,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, Error> {
+        let number = self.number(id, step);
+        let mut scratch = Scratch { worker: self, layers: Vec::new() };
+        let held = self.take_caches(number, step, op, inputs, cancel)?;
+        let mut spec =
+            self.spec(op, inputs, held.as_ref().map_or(&[], Held::caches), &mut scratch, cancel)?;
+        let layer = self.store.begin_layer(&inputs.root)?;
+        spec.rootfs = Rootfs {
+            lower: self.layer_dirs(&inputs.root),
+            upper: layer.upper().to_owned(),
+            work: layer.work().to_owned(),
+        };
+        let mut output = StepOutput::default();
+        let result = kiln_runtime::run(
+            self.entered,
+            &spec,
+            &mut |stream, bytes| {
+                if let Some(text) = output.push(stream, bytes) {
+                    self.reporter.emit(Event::StepLog { step: number, stream, text });
+                }
+            },
+            cancel,
+        );
+        for (stream, text) in output.finish() {
+            self.reporter.emit(Event::StepLog { step: number, stream, text });
+        }
+        let ended_well = matches!(&result, Ok(report) if report.status.success());
+        if let Some(held) = held {
+            held.release(ended_well)?;
+        }
+        let report = match result {
+            Ok(report) => report,
+            Err(RunError::Cancelled) => return Err(Error::Interrupted),
+            Err(error) => return Err(error.into()),
+        };
+        self.usages.lock().unwrap_or_else(PoisonError::into_inner).insert(id, report.usage);
+        match report.status {
+            ExitStatus::Code(0) => Ok(extend(&inputs.root, layer.commit()?)),
+            status => Err(Error::Exited { status, tail: output.into_tail() }),
+        }
+    }
+
+    fn spec(
+        &self,
+        op: &RunOp,
+        inputs: &Inputs,
+        held: &[HeldCache],
+        scratch: &mut Scratch<'_>,
+        cancel: &Cancel,
+    ) -> Result<RunSpec, Error> {
+        let mut mounts = Vec::new();
+        let mut caches = held.iter();
+        for mount in &op.mounts {
+            let kind = match &mount.kind {
+                MountKind::Cache(cache) => {
+                    let held = caches.next().ok_or(Error::NoSuchCache { id: cache.id.clone() })?;
+                    MountSpecKind::Bind { source: held.path.clone(), read_only: cache.read_only }
+                }
+                MountKind::Bind(bind) => self.bind(bind, inputs, scratch, cancel)?,
+                MountKind::Tmpfs(tmpfs) => MountSpecKind::Tmpfs { size: tmpfs.size },
+            };
+            mounts.push(MountSpec { target: mount.target.clone(), kind });
+        }
+        for file in &op.files {
+            let kind = MountSpecKind::File { content: file.content.clone(), mode: file.mode };
+            mounts.push(MountSpec { target: format!("/dev/pipes/{}", file.name), kind });
+        }
+        let mut env = op.env.to_vec();
+        for (name, value) in self.run_env {
+            if !env.iter().any(|(known, _)| known == name) {
+                env.push((name.clone(), value.clone()));
+            }
+        }
+        if *self.entered.ids() == IdMode::Single && !env.iter().any(|(name, _)| name == "APT_CONFIG") {
+            let (path, content) = APT_CONF;
+            let kind = MountSpecKind::File { content: content.to_owned(), mode: 0o644 };
+            mounts.push(MountSpec { target: path.to_owned(), kind });
+            env.push(("APT_CONFIG".to_owned(), path.to_owned()));
+        }
+        Ok(RunSpec {
+            rootfs: Rootfs { lower: Vec::new(), upper: PathBuf::new(), work: PathBuf::new() },
+            mounts,
+            args: op.args.clone(),
+            env,
+            cwd: op.cwd.clone(),
+            user: op.user.clone(),
+            hostname: HOSTNAME.to_owned(),
+            isolate_network: op.network == Network::None,
+            tty: false,
+            stdin: false,
+            read_only: false,
+        })
+    }
+
+    /// A bind mount shows files where they are; only what .dockerignore hides makes a copy necessary.
+    fn bind(
+        &self,
+        bind: &Bind,
+        inputs: &Inputs,
+        scratch: &mut Scratch<'_>,
+        cancel: &Cancel,
+    ) -> Result<MountSpecKind, Error> {
+        let (op, snapshot) = self.source(bind.from, inputs)?;
+        let dirs = match (op, snapshot) {
+            (Op::Context(op), _) => {
+                let context = self.contexts.get(&op.name)?;
+                let selection =
+                    Selection { path: bind.path.trim_start_matches('/').to_owned(), wildcard: false };
+                let selected = context.tree.select(&selection)?;
+                let (path, _) =
+                    selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
+                if selected.excluded() == 0 {
+                    let source = context.path.join(path);
+                    return Ok(if bind.writable {
+                        MountSpecKind::Scratch { source, scratch: scratch.fresh()? }
+                    } else {
+                        MountSpecKind::Bind { source, read_only: true }
+                    });
+                }
+                // Put under its own path, so that what is mounted is found there again.
+                vec![scratch.copied(&selected, path, cancel)?]
+            }
+            (_, Some(snapshot)) => self.layer_dirs(snapshot),
+            (_, None) => Vec::new(),
+        };
+        let scratch = if bind.writable { Some(scratch.fresh()?) } else { None };
+        Ok(MountSpecKind::Layers { lower: dirs, path: bind.path.clone(), scratch })
+    }
+
+    /// Takes all caches of a step at once: the store orders them, so that no two steps wait for each other.
+    fn take_caches(
+        &self,
+        number: u32,
+        step: &Step,
+        op: &RunOp,
+        inputs: &Inputs,
+        cancel: &Cancel,
+    ) -> Result<Option<Held>, Error> {
+        let mounts: Vec<(&str, &CacheMount)> = op
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.kind {
+                MountKind::Cache(cache) => Some((mount.target.as_str(), cache)),
+                MountKind::Bind(_) | MountKind::Tmpfs(_) => None,
+            })
+            .collect();
+        if mounts.is_empty() {
+            return Ok(None);
+        }
+        let requests: Vec<CacheRequest> =
+            mounts.iter().map(|(target, cache)| CacheRequest::new(target, cache)).collect();
+        let seeds: HashMap<&str, &(StepId, String)> =
+            mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();
+        let held = self.caches.acquire(
+            &requests,
+            &step.info.title,
+            &mut |request, holder| {
+                self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
+            },
+            &|request| match seeds.get(request.target.as_str()) {
+                Some((from, path)) => self.seed(*from, path, inputs).map(Some),
+                None => Ok(None),
+            },
+            cancel,
+        )?;
+        for (request, cache) in requests.iter().zip(held.caches()) {
+            let waited_us = u64::try_from(cache.waited.as_micros()).unwrap_or(u64::MAX);
+            self.cache_event(number, request, CacheMountState::Acquired { new: cache.new, waited_us });
+        }
+        Ok(Some(held))
+    }
+
+    /// Opens the directory that a new cache starts with, inside its source.
+    fn seed(&self, from: StepId, path: &str, inputs: &Inputs) -> Result<OwnedFd, IoError> {
+        let snapshot = inputs.snapshots.get(&from);
+        let root = match (self.graph.get(from).map(|step| &step.op), snapshot) {
+            (Some(Op::Context(op)), _) => {
+                let context = self.contexts.get(&op.name);
+                let context = context.map_err(std::io::Error::other).at("seed a cache from", path)?;
+                context.tree.root().try_clone_to_owned().at("open", &context.path)?
+            }
+            _ => {
+                kiln_runtime::view(self.entered, &self.layer_dirs(snapshot.unwrap_or(&Snapshot::default())))?
+            }
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).at("seed a cache from", path)
+    }
+
+    fn cache_event(&self, step: u32, request: &CacheRequest, state: CacheMountState) {
+        let (id, target) = (request.id.clone(), request.target.clone());
+        self.reporter.emit(Event::CacheMount { step, id, target, state });
+    }
+}
+
+/// Layers that are thrown away when the step has ended.
+struct Scratch<'a> {
+    worker: &'a StepWorker<'a>,
+    layers: Vec<ActiveLayer>,
+}
+
+impl Scratch<'_> {
+    /// Returns a fresh upper and work directory.
+    fn fresh(&mut self) -> Result<(PathBuf, PathBuf), Error> {
+        let layer = self.worker.store.begin_layer(&Snapshot::default())?;
+        let dirs = (layer.upper().to_owned(), layer.work().to_owned());
+        self.layers.push(layer);
+        Ok(dirs)
+    }
+
+    /// Copies selected files, and only them, to their own path in a fresh directory.
+    fn copied(&mut self, selected: &Arc<Selected>, path: &Path, cancel: &Cancel) -> Result<PathBuf, Error> {
+        let layer = self.worker.store.begin_layer(&Snapshot::default())?;
+        let dest = Path::new("/").join(path);
+        let request = CopyRequest {
+            layer: layer.upper(),
+            parent: None,
+            inputs: &[CopyInput::Files(Arc::clone(selected))],
+            dest: &dest.to_string_lossy(),
+            dest_is_dir: false,
+            rules: &self.worker.rules((0, 0), None),
+            reuse: None,
+            cancel,
+        };
+        kiln_store::copy::copy(&request)?;
+        let upper = layer.upper().to_owned();
+        self.layers.push(layer);
+        Ok(upper)
+    }
+}

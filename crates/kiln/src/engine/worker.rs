@@ -1,0 +1,257 @@
+//! Executes steps on this machine: the solver's worker.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kiln_core::{
+    Cancel, Chmod, CopyOp, CopySource, Digest, Op, Selection, Snapshot, Step, StepGraph, StepId, StepOutcome,
+    StepUsage, WorkdirOp,
+};
+use kiln_runtime::Entered;
+use kiln_solver::{Inputs, Worker};
+use kiln_store::Store;
+use kiln_store::cache_mount::CacheMounts;
+use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
+use kiln_store::tree::{DigestRule, SourceTree};
+
+use super::bases::{Bases, LayerProgress};
+use super::contexts::Contexts;
+use super::last_copy::LastCopy;
+use super::reporter::Reporter;
+use crate::Error;
+
+/// All that executing the steps of one build needs.
+pub(crate) struct StepWorker<'a> {
+    pub(crate) entered: &'a Entered,
+    pub(crate) store: &'a Store,
+    pub(crate) caches: &'a CacheMounts,
+    pub(crate) graph: &'a StepGraph,
+    pub(crate) contexts: &'a Contexts,
+    pub(crate) bases: &'a Bases<'a>,
+    pub(crate) reporter: &'a Reporter<'a>,
+    /// Environment of every RUN that is no part of a key: proxies.
+    pub(crate) run_env: &'a [(String, String)],
+    /// Merged views of snapshots that files are taken from: one walk serves the key and the copy.
+    pub(crate) views: Mutex<HashMap<Snapshot, Arc<SourceTree>>>,
+    /// What the processes of steps used, until their end is reported.
+    pub(crate) usages: Mutex<HashMap<StepId, StepUsage>>,
+}
+
+impl Worker for StepWorker<'_> {
+    type Error = Error;
+
+    fn content_digest(
+        &self,
+        _source: StepId,
+        op: &Op,
+        snapshot: Option<&Snapshot>,
+        selection: &Selection,
+        _cancel: &Cancel,
+    ) -> Result<Digest, Error> {
+        // Bind mounts name paths literally and show a thing as it is; copies may use wildcards and show content.
+        let of_context = snapshot.is_none();
+        let rule = match (selection.wildcard, of_context) {
+            (true, _) => DigestRule::COPY,
+            (false, true) => DigestRule::BIND_CONTEXT,
+            (false, false) => DigestRule::BIND_STAGE,
+        };
+        self.with_tree(op, snapshot, |tree| Ok(tree.select(selection)?.digest(rule)?))
+    }
+
+    fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
+        match &step.op {
+            Op::Image(op) => {
+                let base =
+                    self.bases.get(&op.manifest).ok_or(Error::NotResolved { manifest: op.manifest })?;
+                let progress = ImageProgress { reporter: self.reporter, step: self.number(id, step) };
+                self.bases.unpack(&base, &progress, cancel)
+            }
+            Op::Run(op) => self.run(id, step, op, inputs, cancel),
+            Op::Copy(op) => self.copy(op, inputs, cancel),
+            Op::Workdir(op) => self.workdir(op, inputs),
+            // The solver never executes a context.
+            Op::Context(op) => Err(Error::NoSuchContext { name: op.name.clone() }),
+        }
+    }
+}
+
+impl StepWorker<'_> {
+    /// Returns the number that a step has in events.
+    pub(crate) fn number(&self, id: StepId, step: &Step) -> u32 {
+        self.reporter.number(id, &step.info.title, step.info.lines)
+    }
+
+    /// Calls `work` with the tree that a source step stands for.
+    pub(crate) fn with_tree<T>(
+        &self,
+        op: &Op,
+        snapshot: Option<&Snapshot>,
+        work: impl FnOnce(&SourceTree) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match (op, snapshot) {
+            (Op::Context(op), _) => work(&self.contexts.get(&op.name)?.tree),
+            (_, Some(snapshot)) => work(&*self.view(snapshot)?),
+            (_, None) => work(&*self.view(&Snapshot::default())?),
+        }
+    }
+
+    /// Returns the merged view of a snapshot.
+    pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<Arc<SourceTree>, Error> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(snapshot) {
+            return Ok(Arc::clone(view));
+        }
+        let root = kiln_runtime::view(self.entered, &self.layer_dirs(snapshot))?;
+        let view = Arc::new(SourceTree::view(root, ""));
+        views.insert(snapshot.clone(), Arc::clone(&view));
+        Ok(view)
+    }
+
+    /// Returns the directories of a snapshot's layers, lowest first.
+    pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
+        snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect()
+    }
+
+    /// Returns a source step's operation and snapshot.
+    pub(crate) fn source<'s>(
+        &self,
+        id: StepId,
+        inputs: &'s Inputs,
+    ) -> Result<(&Op, Option<&'s Snapshot>), Error> {
+        let step = self.graph.get(id).ok_or(Error::NoSuchStep { step: id })?;
+        Ok((&step.op, inputs.snapshots.get(&id)))
+    }
+
+    fn copy(&self, op: &CopyOp, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
+        let parent = self.parent(&inputs.root)?;
+        let parent = parent.as_ref().map(AsFd::as_fd);
+        let owner = match &op.chown {
+            Some(owner) => lookup_owner(parent, owner)?,
+            None => (0, 0),
+        };
+        let sources: Vec<CopyInput> = op
+            .sources
+            .iter()
+            .map(|source| match source {
+                CopySource::From(from) => {
+                    let (op, snapshot) = self.source(from.step, inputs)?;
+                    self.with_tree(op, snapshot, |tree| Ok(CopyInput::Files(tree.select(&from.selection)?)))
+                }
+                CopySource::Inline(file) => Ok(CopyInput::Inline(file.clone())),
+            })
+            .collect::<Result<_, Error>>()?;
+        let last = LastCopy::of(op);
+        let reuse = last.reuse(self.store)?;
+        let layer = self.store.begin_layer(&inputs.root)?;
+        let request = CopyRequest {
+            layer: layer.upper(),
+            parent,
+            inputs: &sources,
+            dest: &op.dest,
+            dest_is_dir: op.dest_is_dir,
+            rules: &self.rules(owner, op.chmod.clone()),
+            reuse: reuse.as_ref(),
+            cancel,
+        };
+        let report = kiln_store::copy::copy(&request)?;
+        if let Some(path) = report.changed.first() {
+            return Err(Error::ContextChanged { path: path.clone() });
+        }
+        layer.record_links(&report.link_owners)?;
+        let made = layer.commit()?;
+        if let Some(made) = &made {
+            last.keep(self.store, made, &report.manifest)?;
+        }
+        Ok(extend(&inputs.root, made))
+    }
+
+    fn workdir(&self, op: &WorkdirOp, inputs: &Inputs) -> Result<Snapshot, Error> {
+        let parent = self.parent(&inputs.root)?;
+        let parent = parent.as_ref().map(AsFd::as_fd);
+        let owner = if op.user.is_empty() { (0, 0) } else { lookup_owner(parent, &op.user)? };
+        let layer = self.store.begin_layer(&inputs.root)?;
+        make_dir(layer.upper(), parent, &op.path, &self.rules(owner, None))?;
+        Ok(extend(&inputs.root, layer.commit()?))
+    }
+
+    /// Returns a root file system so far; none for scratch.
+    fn parent(&self, root: &Snapshot) -> Result<Option<OwnedFd>, Error> {
+        if root.layers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(kiln_runtime::view(self.entered, &self.layer_dirs(root))?))
+    }
+
+    /// Times are clamped when a layer is packed, so that builds with and without an epoch share their layers.
+    pub(crate) fn rules(&self, owner: (u32, u32), chmod: Option<Chmod>) -> CopyRules {
+        CopyRules { owner, chmod, epoch: None, ids: self.store.ids() }
+    }
+}
+
+/// Puts a layer over a snapshot, if the step made one.
+pub(crate) fn extend(root: &Snapshot, layer: Option<kiln_core::LayerId>) -> Snapshot {
+    match layer {
+        Some(layer) => root.with(layer),
+        None => root.clone(),
+    }
+}
+
+/// Reports layers of a base under the number of its FROM step.
+struct ImageProgress<'a> {
+    reporter: &'a Reporter<'a>,
+    step: u32,
+}
+
+impl LayerProgress for ImageProgress<'_> {
+    fn progress(&self, item: &str, current: u64, total: u64) {
+        let item = item.to_owned();
+        self.reporter.emit(kiln_core::Event::StepProgress {
+            step: self.step,
+            item,
+            current,
+            total: Some(total),
+        });
+    }
+}
+
+/// Tells events of steps, and hands finished layers to be packed.
+pub(crate) struct StepProgress<'a> {
+    pub(crate) worker: &'a StepWorker<'a>,
+    pub(crate) packer: Option<&'a super::packer::Packer>,
+}
+
+impl StepProgress<'_> {
+    fn number(&self, id: StepId) -> Option<u32> {
+        Some(self.worker.number(id, self.worker.graph.get(id)?))
+    }
+}
+
+impl kiln_solver::Progress for StepProgress<'_> {
+    fn started(&self, id: StepId) {
+        if let Some(step) = self.number(id) {
+            self.worker.reporter.emit(kiln_core::Event::StepStarted { step });
+        }
+    }
+
+    fn cached(&self, id: StepId) {
+        if let Some(step) = self.number(id) {
+            self.worker.reporter.cached(step);
+        }
+    }
+
+    fn finished(&self, id: StepId, outcome: StepOutcome, duration: Duration) {
+        let usage = self.worker.usages.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(step) = self.number(id) {
+            self.worker.reporter.finished(step, outcome, duration, usage);
+        }
+    }
+
+    fn settled(&self, id: StepId, finished: &kiln_solver::Finished) {
+        if let Some(packer) = self.packer {
+            packer.settled(id, &finished.snapshot);
+        }
+    }
+}
