@@ -1,0 +1,324 @@
+//! What was typed. Names and meanings are docker's where docker has them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Build container images from Dockerfiles: no daemon, no root, one binary.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kiln build -t demo .                                build ./Dockerfile, keep the image as demo:latest
+  kiln build -o type=oci,dest=demo.tar .              write an OCI archive
+  kiln run --rm demo ls -l /                          look into it
+  kiln cache ls                                       the cache mounts and what they hold
+  kiln doctor                                         what this machine allows, and why";
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory that holds images, layers, caches and records
+    /// [default: $XDG_DATA_HOME/kiln or ~/.local/share/kiln]
+    #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR", hide_env_values = true)]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Run a command in an image, to look into it
+    Run(RunArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// See and remove cache mounts
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Show what the store holds and how big it is
+    Du(DuArgs),
+    /// Remove what no image needs, least recently used first
+    Prune(PruneArgs),
+    /// Say what this machine allows, and why
+    Doctor(DoctorArgs),
+    /// Print the step graph of a Dockerfile
+    Graph(GraphArgs),
+    /// For teaching and for tests
+    #[command(subcommand)]
+    Debug(DebugCommand),
+    /// Print a completion script
+    Completion {
+        /// Shell it is for
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = BUILD_EXAMPLES)]
+pub(crate) struct BuildArgs {
+    /// Directory with the files that COPY may use
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the image, with optional tag; may be repeated
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Vec<String>,
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Set a label of the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Platforms to build for, separated by commas [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Run every step again; cache mounts keep what they hold
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// A further context: a directory, oci-layout://PATH[:TAG], or docker-image://REF
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(crate) build_context: Vec<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Where the result goes, such as type=oci,dest=image.tar; may be repeated
+    /// [types: image, oci, docker, local, tar; default: image]
+    #[arg(short, long, value_name = "DEST")]
+    pub(crate) output: Vec<String>,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t, env = "KILN_PROGRESS", hide_env_values = true)]
+    pub(crate) progress: ProgressMode,
+    /// Print only the image's digest
+    #[arg(short, long, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Steps that run at once [default: number of processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+}
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  kiln build -t demo .
+  kiln build -f app.Dockerfile --target test --build-arg VERSION=2 .
+  kiln build -o type=oci,dest=image.tar -o type=local,dest=rootfs .
+  kiln build --build-context base=oci-layout://./base -t app .
+  kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .";
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Try this registry before HOST's own; may be repeated
+    #[arg(long, value_name = "HOST=URL")]
+    pub(crate) registry_mirror: Vec<String>,
+    /// Registry that is reached by plain http; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub(crate) insecure_registry: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// A live list on a terminal, lines elsewhere
+    #[default]
+    Auto,
+    /// A live list
+    Tty,
+    /// Lines
+    Plain,
+    /// One JSON object a line (docs/events.md)
+    Json,
+    /// Nothing but the digest
+    Quiet,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln run --rm demo\n  kiln run --rm -it demo sh")]
+pub(crate) struct RunArgs {
+    /// Accepted as docker's; nothing is ever kept of a run
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// User inside
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Image to run
+    pub(crate) image: String,
+    /// Command and its arguments [default: the image's]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print digests only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// Names to remove
+    #[arg(required = true)]
+    pub(crate) image: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List cache mounts
+    Ls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Empty and remove cache mounts
+    Rm {
+        /// Ids to remove
+        #[arg(required_unless_present = "all")]
+        id: Vec<String>,
+        /// Only in this scope, such as linux/amd64
+        #[arg(long)]
+        scope: Option<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DuArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Also what images need not but builds would still hit
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Also cache mounts
+    #[arg(long)]
+    pub(crate) cache_mounts: bool,
+    /// Only what was not used for so long, such as until=24h
+    #[arg(long, value_name = "until=AGE")]
+    pub(crate) filter: Option<String>,
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Accepted as docker's; kiln never asks
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+    /// Directory that holds the Dockerfile
+    #[arg(default_value = ".")]
+    pub(crate) context: PathBuf,
+    /// Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Set a build argument
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_arg: Vec<String>,
+    /// Platforms, separated by commas [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DebugCommand {
+    /// Print what the parser reads, an instruction a line
+    Parse {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Dockerfile; `-` is standard input
+        file: PathBuf,
+    },
+    /// Print the step graph; needs no network, base image or context
+    Plan {
+        #[command(flatten)]
+        plan: PlanArgs,
+        /// Dockerfile; `-` is standard input
+        file: PathBuf,
+    },
+    /// Expand a word as the builder would
+    Expand {
+        /// Split into words after expansion
+        #[arg(long)]
+        words: bool,
+        /// A variable; may be repeated
+        #[arg(long, value_name = "K=V")]
+        env: Vec<String>,
+        /// The word
+        #[arg(allow_hyphen_values = true)]
+        word: String,
+    },
+    /// Say whether .dockerignore patterns match a path; the last match wins
+    Match {
+        /// A pattern; may be repeated
+        #[arg(long, required = true, value_name = "P", allow_hyphen_values = true)]
+        pattern: Vec<String>,
+        /// The path
+        path: String,
+    },
+    /// Print the cleaned patterns of a .dockerignore file, one a line
+    Ignorefile {
+        /// The file
+        file: PathBuf,
+    },
+    /// Check the store
+    Fsck,
+}

@@ -1,0 +1,64 @@
+//! One file a command: what was typed becomes a request, the answer becomes text.
+
+mod build;
+mod caches;
+mod debug;
+mod doctor;
+mod images;
+mod output_flag;
+mod run;
+mod storage;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use kiln::{Cancel, Engine};
+
+use crate::args::{Cli, Command, Global};
+use crate::config;
+use crate::hints::Failure;
+
+/// Runs a command.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Build(args) => build::build(global, &args),
+        Command::Run(args) => run::run(global, &args),
+        Command::Images(args) => images::list(global, &args),
+        Command::Rmi(args) => images::remove(global, &args),
+        Command::Cache(command) => caches::run(global, command),
+        Command::Du(args) => storage::du(global, &args),
+        Command::Prune(args) => storage::prune(global, &args),
+        Command::Doctor(args) => doctor::doctor(global, &args),
+        Command::Graph(args) => debug::graph(&args),
+        Command::Debug(command) => debug::debug(global, command),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Enters the namespaces and opens the store. Before any thread: that is why each command does it first.
+fn start(global: Global) -> Result<Engine, Failure> {
+    Ok(Engine::start(&config::store_root(global.root)?)?)
+}
+
+/// Returns a signal that an interrupt or a request to terminate gives. A second one ends the process at once: the
+/// kernel cleans up behind it as it does behind `kill -9`.
+fn cancel_on_signal() -> Result<Cancel, Failure> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let cancel = Cancel::new();
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| Failure::usage(format!("cannot listen to signals: {error}")))?;
+    let to_cancel = cancel.clone();
+    std::thread::spawn(move || {
+        for (number, signal) in signals.forever().enumerate() {
+            if number > 0 {
+                std::process::exit(128 + signal);
+            }
+            to_cancel.cancel();
+        }
+    });
+    Ok(cancel)
+}

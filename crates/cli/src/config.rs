@@ -1,0 +1,125 @@
+//! What comes from outside the command line: environment, configuration file, terminal. Read here and nowhere else.
+//!
+//! The file is `$XDG_CONFIG_HOME/kiln/config.json` (`~/.config/kiln/config.json`); docs/registries.md has its keys.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use kiln::RegistryOptions;
+
+use crate::args::RegistryArgs;
+use crate::hints::Failure;
+
+/// Returns the store's directory: as asked for, or by the XDG rules
+/// (<https://specifications.freedesktop.org/basedir-spec/latest/>).
+pub(crate) fn store_root(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(root) = asked {
+        return std::path::absolute(&root)
+            .map_err(|error| Failure::usage(format!("{}: {error}", root.display())));
+    }
+    if let Some(data) = absolute_var("XDG_DATA_HOME") {
+        return Ok(data.join("kiln"));
+    }
+    match absolute_var("HOME") {
+        Some(home) => Ok(home.join(".local/share/kiln")),
+        None => {
+            Err(Failure::usage("neither --root, KILN_ROOT, XDG_DATA_HOME nor HOME says where the store is"))
+        }
+    }
+}
+
+/// Returns how registries are reached: the configuration file's word, then the command line's.
+pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
+    let mut options = match config_file() {
+        Some(path) => read_config(&path)?,
+        None => RegistryOptions::default(),
+    };
+    let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for mirror in &args.registry_mirror {
+        let Some((host, url)) =
+            mirror.split_once('=').filter(|(host, url)| !host.is_empty() && !url.is_empty())
+        else {
+            return Err(Failure::usage(format!(
+                "--registry-mirror {mirror}: write HOST=URL, such as docker.io=http://127.0.0.1:5000"
+            )));
+        };
+        asked.entry(host.to_owned()).or_default().push(url.to_owned());
+    }
+    options.mirrors.extend(asked);
+    options.insecure.extend(args.insecure_registry.iter().cloned());
+    Ok(options)
+}
+
+/// Returns `NAME=VALUE`s as a map; a name alone takes the environment's value, and is left out if there is none, as
+/// docker does.
+pub(crate) fn assignments(flag: &str, values: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for value in values {
+        let (name, value) = match value.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (value.as_str(), env::var(value).ok()),
+        };
+        if name.is_empty() {
+            return Err(Failure::usage(format!("{flag}: the name before `=` is empty")));
+        }
+        if let Some(value) = value {
+            map.insert(name.to_owned(), value);
+        }
+    }
+    Ok(map)
+}
+
+/// Returns SOURCE_DATE_EPOCH (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
+    match env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            let bad = |_| Failure::usage(format!("SOURCE_DATE_EPOCH={text}: write seconds since 1970"));
+            text.parse().map(Some).map_err(bad)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Returns whether a live display makes sense on standard error.
+pub(crate) fn live_terminal() -> bool {
+    std::io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Returns whether to use colours: on a terminal, unless NO_COLOR asks for none (<https://no-color.org>).
+pub(crate) fn colours() -> bool {
+    std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Returns seconds since 1970.
+pub(crate) fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
+}
+
+fn config_file() -> Option<PathBuf> {
+    let dir = absolute_var("XDG_CONFIG_HOME").or_else(|| Some(absolute_var("HOME")?.join(".config")))?;
+    Some(dir.join("kiln/config.json"))
+}
+
+fn read_config(path: &Path) -> Result<RegistryOptions, Failure> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[serde(default)]
+        registry: RegistryOptions,
+    }
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryOptions::default()),
+        Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+    };
+    let config: Config = serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(config.registry)
+}
+
+/// The XDG rules say: a relative path is invalid and ignored.
+fn absolute_var(name: &str) -> Option<PathBuf> {
+    env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}

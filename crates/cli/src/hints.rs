@@ -1,0 +1,102 @@
+//! What went wrong, as an exit code and a hint. All advice is made here; the library is free of it.
+
+use std::process::ExitCode;
+
+use kiln::{Error, ErrorKind};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was typed, or a file that was named, is no good.
+    Usage(String),
+    /// The engine's word.
+    Engine(Box<Error>),
+}
+
+impl Failure {
+    /// Makes a failure of a message in the user's words.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    /// Makes a failure of a parse error.
+    pub(crate) fn from_usage(error: impl std::error::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    /// Returns the exit code: 1 a step failed; 2 usage or Dockerfile; 3 this machine cannot; 4 registry or network;
+    /// 70 internal; 130 interrupted.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let Self::Engine(error) = self else { return ExitCode::from(2) };
+        ExitCode::from(match error.kind() {
+            ErrorKind::Step => 1,
+            ErrorKind::Input => 2,
+            ErrorKind::Machine => 3,
+            ErrorKind::Network => 4,
+            ErrorKind::Internal => 70,
+            ErrorKind::Interrupted => 130,
+        })
+    }
+
+    /// Returns what to do next, where that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let Self::Engine(error) = self else { return None };
+        if error.is_full() {
+            return Some(
+                "make room with `kiln prune --all`, or put the store elsewhere with --root".to_owned(),
+            );
+        }
+        match &**error {
+            Error::StepFailed { tail, .. } => step_hint(tail),
+            Error::NoSuchImage { .. } => Some("`kiln images` lists what is there".to_owned()),
+            Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
+            other => match other.kind() {
+                ErrorKind::Machine => {
+                    Some("`kiln doctor` says what this machine allows, and what would help".to_owned())
+                }
+                ErrorKind::Network => Some(
+                    "check the name; a mirror is given with --registry-mirror HOST=URL, a local image with \
+                     --build-context NAME=oci-layout://DIR"
+                        .to_owned(),
+                ),
+                ErrorKind::Internal => {
+                    Some("this is a defect in kiln; please report it with the lines above".to_owned())
+                }
+                ErrorKind::Step | ErrorKind::Input | ErrorKind::Interrupted => None,
+            },
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+/// What the last words of a failed step tell.
+fn step_hint(tail: &[String]) -> Option<String> {
+    let said = |words: &str| tail.iter().any(|line| line.contains(words));
+    if said("Temporary failure in name resolution") || said("Temporary failure resolving") {
+        return Some(
+            "steps use the host's network and /etc/resolv.conf: does the name resolve on the host?"
+                .to_owned(),
+        );
+    }
+    if said("CERTIFICATE_VERIFY_FAILED") || said("certificate verify failed") {
+        return Some(
+            "the step does not trust the server's certificate: put your CA bundle into the base image, or mount it \
+             (`--build-context` with `RUN --mount=type=bind`)"
+                .to_owned(),
+        );
+    }
+    if said("setgroups") && said("not permitted") || said("Invalid argument") && said("chown") {
+        return Some("this needs more than one user id: see `kiln doctor`".to_owned());
+    }
+    if said("not found") && said("sh:") {
+        return Some(
+            "the image has no such program: check the name, or install it in a step before".to_owned(),
+        );
+    }
+    None
+}
