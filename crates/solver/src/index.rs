@@ -27,11 +27,12 @@ pub trait CacheIndex: Sync {
     fn alias(&self, definition: &Digest) -> Result<Option<Digest>, Self::Error>;
 
     /// Keeps a record in place of any other of its key, and returns it as it is kept: with the index's clock as
-    /// [`created`](StepRecord::created), whatever stood there.
+    /// [`created`](StepRecord::created), whatever stood there. The parts of its key are kept beside it: only who
+    /// explains a miss reads them.
     ///
     /// # Errors
     /// If the record could not be written.
-    fn record(&self, record: StepRecord) -> Result<StepRecord, Self::Error>;
+    fn record(&self, record: StepRecord, parts: &KeyParts) -> Result<StepRecord, Self::Error>;
 
     /// Notes that a definition key stands for a content key, in place of any other.
     ///
@@ -53,6 +54,4 @@ pub struct StepRecord {
     pub duration_us: u64,
     /// `[build 2/4] RUN make`.
     pub title: String,
-    /// What the key was made of, so that a later miss can be explained.
-    pub parts: KeyParts,
 }

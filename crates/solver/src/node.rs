@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::{Digest, Op, Selection, Step, StepGraph, StepId};
 
-use crate::Finished;
+use crate::{Finished, SourceUse};
 
 /// A step and how far it is. Steps are named by their position in the graph.
 pub(crate) struct Node<'g> {
@@ -75,6 +75,7 @@ pub(crate) enum Phase {
 pub(crate) struct Content {
     pub(crate) source: usize,
     pub(crate) selection: Selection,
+    pub(crate) usage: SourceUse,
     pub(crate) digest: Option<Digest>,
     pub(crate) asked: bool,
     pub(crate) waiters: Vec<usize>,
@@ -102,15 +103,17 @@ pub(crate) fn nodes<'g>(
 ) -> (Vec<Node<'g>>, Vec<Content>) {
     let mut nodes: Vec<Node<'_>> = Vec::with_capacity(graph.len());
     let mut contents: Vec<Content> = Vec::new();
-    let mut known: HashMap<(usize, Selection), usize> = HashMap::new();
+    let mut known: HashMap<(usize, Selection, SourceUse), usize> = HashMap::new();
     for (id, step) in graph.iter() {
+        let usage = SourceUse::of(&step.op);
         let sources = step.op.sources().into_iter().map(|(source, selection)| {
             let node = position[&source];
-            let content = *known.entry((node, selection.clone())).or_insert_with(|| {
+            let content = *known.entry((node, selection.clone(), usage)).or_insert_with(|| {
                 let selection = selection.clone();
                 contents.push(Content {
                     source: node,
                     selection,
+                    usage,
                     digest: None,
                     asked: false,
                     waiters: Vec::new(),

@@ -80,7 +80,7 @@ impl<'g> Schedule<'g> {
     /// Takes the next content to hash.
     pub(crate) fn next_digest(&mut self) -> Option<DigestTask<'g>> {
         let content = self.digests.pop_front()?;
-        let Content { source, selection, waiters, .. } = &self.contents[content];
+        let Content { source, selection, usage, waiters, .. } = &self.contents[content];
         let node = &self.nodes[*source];
         Some(DigestTask {
             content,
@@ -90,6 +90,7 @@ impl<'g> Schedule<'g> {
             op: &node.step.op,
             finished: node.finished.clone(),
             selection: selection.clone(),
+            usage: *usage,
         })
     }
 

@@ -8,7 +8,7 @@ use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
 
 use crate::key::Snapshots;
 use crate::{
-    CacheIndex, Finished, Inputs, KeyInputs, KeyParts, StepRecord, Verdict, Worker, content_key,
+    CacheIndex, Finished, Inputs, KeyInputs, KeyParts, SourceUse, StepRecord, Verdict, Worker, content_key,
     definition_key,
 };
 
@@ -27,6 +27,7 @@ pub(crate) struct DigestTask<'g> {
     pub(crate) op: &'g Op,
     pub(crate) finished: Option<Arc<Finished>>,
     pub(crate) selection: Selection,
+    pub(crate) usage: SourceUse,
 }
 
 /// Find a step's key and its record.
@@ -84,7 +85,7 @@ impl<E: Display + Send> Tools<'_, E> {
     pub(crate) fn digest(&self, task: &DigestTask<'_>) -> Result<Digest, Fault<E>> {
         let snapshot = task.finished.as_ref().map(|finished| &finished.snapshot);
         self.worker
-            .content_digest(task.source, task.op, snapshot, &task.selection, self.cancel)
+            .content_digest(task.source, task.op, snapshot, &task.selection, task.usage, self.cancel)
             .map_err(Fault::Worker)
     }
 
@@ -136,14 +137,11 @@ impl<E: Display + Send> Tools<'_, E> {
         let other = other.filter(|record| grows_from(&record.snapshot, &inputs.root));
         let record = match other {
             Some(record) => StepRecord { duration_us: micros(duration), ..record },
-            None => self.index.record(StepRecord {
-                key: *key,
-                snapshot,
-                created: 0,
-                duration_us: micros(duration),
-                title: step.info.title.clone(),
-                parts: KeyParts::of(&step.op, keys),
-            })?,
+            None => {
+                let (duration_us, title) = (micros(duration), step.info.title.clone());
+                let record = StepRecord { key: *key, snapshot, created: 0, duration_us, title };
+                self.index.record(record, &KeyParts::of(&step.op, keys))?
+            }
         };
         self.note_aliases(&step.op, keys, key)?;
         Ok(finished(record, Verdict::Ran))

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
+use kiln_core::{Cancel, Chmod, Digest, Op, Selection, Snapshot, Step, StepId};
 
 /// Executes one step. The seam behind which a step may one day run elsewhere: nothing here assumes that a snapshot
 /// is a local directory.
@@ -13,9 +13,10 @@ pub trait Worker: Sync {
     /// Why a step failed. Its `Display` is the one line that [`Progress`](crate::Progress) is told.
     type Error: Display + Send;
 
-    /// Returns the digest of what `selection` selects from a context (`snapshot` is none) or from a snapshot.
+    /// Returns the digest of what `selection` selects from a context (`snapshot` is none) or from a snapshot: of that
+    /// in it which `usage` lets a step see. `op` is the source's.
     ///
-    /// Each pair of source and selection is asked for at most once in a build, several of them at once, on threads
+    /// Each source, selection and usage is asked for at most once in a build, several of them at once, on threads
     /// that serve other requests afterwards.
     ///
     /// # Errors
@@ -26,6 +27,7 @@ pub trait Worker: Sync {
         op: &Op,
         snapshot: Option<&Snapshot>,
         selection: &Selection,
+        usage: SourceUse,
         cancel: &Cancel,
     ) -> Result<Digest, Self::Error>;
 
@@ -43,6 +45,29 @@ pub trait Worker: Sync {
         inputs: &Inputs,
         cancel: &Cancel,
     ) -> Result<Snapshot, Self::Error>;
+}
+
+/// How a step takes files from a source, and so what of them can decide its result. Not part of a key: it follows
+/// from the operation, which is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceUse {
+    /// `COPY`: each file gets the owner that it is told to, and so that of the source is not seen.
+    Copied {
+        /// Whether permission bits are seen: not under an octal `--chmod`, which replaces them.
+        modes: bool,
+    },
+    /// A bind mount: files are seen as they are.
+    Mounted,
+}
+
+impl SourceUse {
+    /// Returns how an operation takes all its sources.
+    pub const fn of(op: &Op) -> Self {
+        match op {
+            Op::Copy(op) => Self::Copied { modes: !matches!(op.chmod, Some(Chmod::Octal(_))) },
+            Op::Image(_) | Op::Context(_) | Op::Run(_) | Op::Workdir(_) => Self::Mounted,
+        }
+    }
 }
 
 /// What a step is executed over.

@@ -5,7 +5,7 @@ use kiln_core::{
     LayerId, Mount, MountKind, Network, Op, Platform, RunOp, Selection, Sharing, Snapshot, StepId, Tmpfs,
     WorkdirOp,
 };
-use kiln_solver::{KeyInputs, KeyParts, Snapshots, SourceInput, content_key, definition_key};
+use kiln_solver::{KeyInputs, KeyParts, Snapshots, SourceInput, SourceUse, content_key, definition_key};
 
 /// What is changed, and how.
 type Change<T> = (&'static str, fn(&mut T));
@@ -296,4 +296,14 @@ fn parts_are_named_once_and_read_like_a_dockerfile() {
          dest is directory: false\nchown: user:group\nchmod: 0644\nroot: {root}\nsource 1: {files}\n"
     );
     assert_eq!(text(Op::Copy(copy())), expected);
+}
+
+#[test]
+fn an_operation_says_what_it_sees_of_its_sources() {
+    let copy = |chmod| SourceUse::of(&Op::Copy(CopyOp { chmod, ..copy() }));
+    assert_eq!(copy(None), SourceUse::Copied { modes: true });
+    assert_eq!(copy(Some(Chmod::Octal(0o644))), SourceUse::Copied { modes: false });
+    // u=X looks at the bits that are there.
+    assert_eq!(copy(Some(Chmod::Symbolic("u=X".to_owned()))), SourceUse::Copied { modes: true });
+    assert_eq!(SourceUse::of(&Op::Run(run())), SourceUse::Mounted);
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kiln_core::{Digest, LayerId};
-use kiln_solver::{CacheIndex, StepRecord};
+use kiln_solver::{CacheIndex, KeyParts, StepRecord};
 
 use crate::FakeError;
 
@@ -30,6 +30,7 @@ pub enum IndexCall {
 #[derive(Debug, Default)]
 struct State {
     records: HashMap<Digest, StepRecord>,
+    parts: HashMap<Digest, KeyParts>,
     aliases: HashMap<Digest, Digest>,
     gone: HashSet<LayerId>,
     ticks: u64,
@@ -52,6 +53,11 @@ impl MemoryIndex {
     /// Returns the records of the step with this title.
     pub fn records(&self, title: &str) -> Vec<StepRecord> {
         self.lock().records.values().filter(|record| record.title == title).cloned().collect()
+    }
+
+    /// Returns the parts of a recorded key.
+    pub fn parts(&self, key: &Digest) -> Option<KeyParts> {
+        self.lock().parts.get(key).cloned()
     }
 
     /// Forgets the records of the step with this title, as a collection does. Returns how many there were.
@@ -113,13 +119,14 @@ impl CacheIndex for MemoryIndex {
         Ok(found)
     }
 
-    fn record(&self, record: StepRecord) -> Result<StepRecord, FakeError> {
+    fn record(&self, record: StepRecord, parts: &KeyParts) -> Result<StepRecord, FakeError> {
         let mut state = self.lock();
         state.writable()?;
         state.ticks += 1;
         let record = StepRecord { created: 1_000 + state.ticks, ..record };
         state.calls.push(IndexCall::Record(record.title.clone()));
         state.records.insert(record.key, record.clone());
+        state.parts.insert(record.key, parts.clone());
         Ok(record)
     }
 

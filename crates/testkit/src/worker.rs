@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 use kiln_core::{
     Cancel, Canonical, Digest, LayerId, Op, Purpose, Selection, Snapshot, Step, StepGraph, StepId,
 };
-use kiln_solver::{Inputs, Worker};
+use kiln_solver::{Inputs, SourceUse, Worker};
 
 /// Layers of all fake workers have different names, like those of different executions.
 static NEXT_LAYER: AtomicU64 = AtomicU64::new(1);
@@ -213,6 +213,7 @@ impl Worker for FakeWorker {
         op: &Op,
         snapshot: Option<&Snapshot>,
         selection: &Selection,
+        usage: SourceUse,
         cancel: &Cancel,
     ) -> Result<Digest, FakeError> {
         let title = match (op, snapshot) {
@@ -227,7 +228,7 @@ impl Worker for FakeWorker {
         if let (Op::Context(_), Some(message)) = (op, state.failures.get(&title)) {
             return Err(FakeError(message.clone()));
         }
-        Ok(state.content(&title, snapshot, selection))
+        Ok(state.content(&title, snapshot, selection, usage))
     }
 
     fn execute(
@@ -295,19 +296,28 @@ impl State {
         let mut out = Canonical::new("fake step");
         step.op.encode(Purpose::Key, &mut out);
         out.digest(&self.meaning(&inputs.root));
+        let usage = SourceUse::of(&step.op);
         out.list(&step.op.sources(), |(source, selection), out| {
             let title = self.graph.get(*source).map_or("", |step| &step.info.title);
-            out.digest(&self.content(title, inputs.snapshots.get(source), selection));
+            out.digest(&self.content(title, inputs.snapshots.get(source), selection, usage));
         });
         out.finish()
     }
 
-    fn content(&self, title: &str, snapshot: Option<&Snapshot>, selection: &Selection) -> Digest {
+    fn content(
+        &self,
+        title: &str,
+        snapshot: Option<&Snapshot>,
+        selection: &Selection,
+        usage: SourceUse,
+    ) -> Digest {
         let top = snapshot.and_then(|snapshot| snapshot.layers.last()).map(|layer| &self.layers[layer]);
         let versions = top.map_or(&self.versions, |made| &made.versions);
         let version = versions.get(&(title.to_owned(), selection.path.clone()));
         let mut out = Canonical::new("fake content");
-        out.str(&selection.path);
+        out.str(&selection.path)
+            .bool(usage == SourceUse::Mounted)
+            .bool(usage == SourceUse::Copied { modes: true });
         match (version, top) {
             (Some(version), _) => out.str(version),
             (None, Some(made)) => out.digest(&made.meaning),

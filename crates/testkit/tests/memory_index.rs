@@ -1,7 +1,7 @@
 //! The index in memory does what every index must.
 
 use kiln_core::{LayerId, Snapshot};
-use kiln_solver::{CacheIndex, StepRecord};
+use kiln_solver::{CacheIndex, KeyParts, StepRecord};
 use kiln_testkit::{FakeError, MemoryIndex, SnapshotMaker, cache_index_conformance};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,8 +19,8 @@ impl CacheIndex for Opened<'_> {
         self.0.alias(definition)
     }
 
-    fn record(&self, record: StepRecord) -> Result<StepRecord, FakeError> {
-        self.0.record(record)
+    fn record(&self, record: StepRecord, parts: &KeyParts) -> Result<StepRecord, FakeError> {
+        self.0.record(record, parts)
     }
 
     fn record_alias(
