@@ -41,14 +41,14 @@ impl CacheIndex for StoreIndex<'_> {
             return Ok(None);
         }
         let Kept { snapshot, created, duration_us, title } = kept;
-        Ok(Some(StepRecord { key: *key, snapshot, created, duration_us, title, parts: KeyParts::default() }))
+        Ok(Some(StepRecord { key: *key, snapshot, created, duration_us, title }))
     }
 
     fn alias(&self, definition: &Digest) -> Result<Option<Digest>, Error> {
         Ok(self.store.get_record(RecordKind::Alias, &definition.hex())?)
     }
 
-    fn record(&self, record: StepRecord) -> Result<StepRecord, Error> {
+    fn record(&self, record: StepRecord, parts: &KeyParts) -> Result<StepRecord, Error> {
         let record = StepRecord { created: self.now, ..record };
         let kept = Kept {
             snapshot: record.snapshot.clone(),
@@ -56,7 +56,7 @@ impl CacheIndex for StoreIndex<'_> {
             duration_us: record.duration_us,
             title: record.title.clone(),
         };
-        self.store.put_record(RecordKind::KeyParts, &record.key.hex(), &record.parts)?;
+        self.store.put_record(RecordKind::KeyParts, &record.key.hex(), parts)?;
         self.store.put_record(RecordKind::Step, &record.key.hex(), &kept)?;
         Ok(record)
     }

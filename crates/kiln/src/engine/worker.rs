@@ -11,7 +11,7 @@ use kiln_core::{
     StepUsage, WorkdirOp,
 };
 use kiln_runtime::Entered;
-use kiln_solver::{Inputs, Worker};
+use kiln_solver::{Inputs, SourceUse, Worker};
 use kiln_store::Store;
 use kiln_store::cache_mount::CacheMounts;
 use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
@@ -49,14 +49,14 @@ impl Worker for StepWorker<'_> {
         op: &Op,
         snapshot: Option<&Snapshot>,
         selection: &Selection,
+        usage: SourceUse,
         _cancel: &Cancel,
     ) -> Result<Digest, Error> {
-        // Bind mounts name paths literally and show a thing as it is; copies may use wildcards and show content.
-        let of_context = snapshot.is_none();
-        let rule = match (selection.wildcard, of_context) {
-            (true, _) => DigestRule::COPY,
-            (false, true) => DigestRule::BIND_CONTEXT,
-            (false, false) => DigestRule::BIND_STAGE,
+        let rule = match (usage, snapshot) {
+            (SourceUse::Copied { modes: true }, _) => DigestRule::COPY,
+            (SourceUse::Copied { modes: false }, _) => DigestRule::COPY_CHMOD,
+            (SourceUse::Mounted, None) => DigestRule::BIND_CONTEXT,
+            (SourceUse::Mounted, Some(_)) => DigestRule::BIND_STAGE,
         };
         self.with_tree(op, snapshot, |tree| Ok(tree.select(selection)?.digest(rule)?))
     }
