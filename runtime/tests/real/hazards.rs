@@ -183,11 +183,8 @@ fn nothing_of_the_callers_leaks() {
         let place = Place::new(rung);
         let secret = place.file_at("secret", "open and inheritable");
         let spec = place.write("spec.json", &place.spec("ls /proc/self/fd | wc -l; env | grep -c LEAK"));
-        let inner = format!(
-            "exec 7<{}; LEAK=1 exec {} run {spec}",
-            secret.display(),
-            crate::support::runner().display()
-        );
+        let inner =
+            format!("exec 7<{}; LEAK=1 exec {} run {spec}", secret.display(), place.program().display());
         let output = rung.command("sh").args(["-c", &inner]).output().unwrap();
         let ran = crate::support::Ran::of(rung, output);
         // Three, and the one that ls reads with.

@@ -41,7 +41,7 @@ fn a_namespace_made_by_others_is_used() {
                 command
                     .arg("--user")
                     .args(&map)
-                    .arg(crate::support::runner())
+                    .arg(place.program())
                     .args(args)
                     .current_dir("/")
                     .output()
@@ -61,8 +61,9 @@ fn missing_tool_falls_back_and_says_so() {
         if rung != Rung::Subordinate {
             continue;
         }
+        let place = Place::new(rung);
         let mut command = rung.command("/usr/bin/env");
-        command.arg("PATH=/nowhere").arg(crate::support::runner()).args(["probe", "/"]);
+        command.arg("PATH=/nowhere").arg(place.program()).args(["probe", "/"]);
         let output = command.output();
         let found: Vec<Found> = serde_json::from_slice(&output.unwrap().stdout).unwrap();
         assert!(found[0].reason.contains("newuidmap is not found"), "{found:?}");

@@ -185,8 +185,7 @@ fn terminal_is_its_own() {
         spec.stdin = true;
         spec.args[2] = "stty size; read line; echo got $line".to_owned();
         let spec = place.write("spec.json", &spec);
-        let inner =
-            format!("stty rows 17 cols 71; {} interactive {spec}", crate::support::runner().display());
+        let inner = format!("stty rows 17 cols 71; {} interactive {spec}", place.program().display());
         let mut command = rung.command("script");
         command.args(["-qec", &inner, "/dev/null"]).stdin(std::process::Stdio::piped());
         command.stdout(std::process::Stdio::piped()).current_dir("/");

@@ -184,8 +184,21 @@ impl Place {
         }
     }
 
+    /// The example, where every user can execute it.
+    pub(crate) fn program(&self) -> PathBuf {
+        let program = self.path("runner");
+        if !program.exists() {
+            let tests = std::env::current_exe().unwrap();
+            let built = tests.parent().unwrap().with_file_name("examples").join("runner");
+            fs::hard_link(&built, &program)
+                .or_else(|_| fs::copy(&built, &program).map(drop))
+                .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` builds it", built.display()));
+        }
+        program
+    }
+
     pub(crate) fn runner(&self, args: &[&str]) -> Command {
-        let mut command = self.rung.command(runner());
+        let mut command = self.rung.command(self.program());
         command.args(args).current_dir("/").stdin(std::process::Stdio::null());
         command
     }
@@ -264,18 +277,4 @@ pub(crate) fn mount(target: &str, kind: MountSpecKind) -> MountSpec {
 
 pub(crate) fn bind(target: &str, source: &Path, read_only: bool) -> MountSpec {
     mount(target, MountSpecKind::Bind { source: source.to_owned(), read_only })
-}
-
-/// The example, copied to where every user can execute it.
-pub(crate) fn runner() -> &'static Path {
-    static RUNNER: OnceLock<PathBuf> = OnceLock::new();
-    RUNNER.get_or_init(|| {
-        let tests = std::env::current_exe().unwrap();
-        let built = tests.parent().unwrap().with_file_name("examples").join("runner");
-        let copy = std::env::temp_dir().join(format!("kiln-runner-{}", std::process::id()));
-        fs::copy(&built, &copy)
-            .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` builds it", built.display()));
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-        copy
-    })
 }
