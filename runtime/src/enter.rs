@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use kiln_core::{IoError, IoResultExt};
 use nix::sched::{CloneFlags, unshare};
@@ -12,6 +13,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::error::{EnterError, Obstacle};
 use crate::ids::{self, IdMode, IdRange};
+use crate::nursery::Nursery;
 use crate::{mounts, sys};
 
 /// What to ask for.
@@ -22,11 +24,13 @@ pub struct EnterOptions {
 }
 
 /// Proof that the process is in its own user and mount namespace.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Entered {
     ids: IdMode,
     reason: String,
     raise: Option<String>,
+    /// Started for the first step.
+    nursery: OnceLock<Nursery>,
 }
 
 impl Entered {
@@ -43,6 +47,20 @@ impl Entered {
     /// Returns the command that would give more ids, if there is one.
     pub fn raise(&self) -> Option<&str> {
         self.raise.as_deref()
+    }
+
+    /// Gives the process that forks init processes.
+    pub(crate) fn nursery(&self) -> Result<&Nursery, IoError> {
+        if let Some(nursery) = self.nursery.get() {
+            return Ok(nursery);
+        }
+        let nursery = Nursery::start().at("execute", "/proc/self/exe")?;
+        // If another thread was faster, this one ends again.
+        Ok(self.nursery.get_or_init(|| nursery))
+    }
+
+    fn new(ids: IdMode, reason: impl Into<String>, raise: Option<String>) -> Self {
+        Self { ids, reason: reason.into(), raise, nursery: OnceLock::new() }
     }
 }
 
@@ -71,17 +89,13 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
 /// Root of the machine or of a namespace that was made before.
 fn as_root(map: &[IdRange]) -> Entered {
     if ids::is_everything(map) {
-        return Entered { ids: IdMode::Root, reason: "running as root".to_owned(), raise: None };
+        return Entered::new(IdMode::Root, "running as root", None);
     }
     if map.iter().map(|range| u64::from(range.count)).sum::<u64>() > 1 {
-        let reason = "root of a user namespace with a range of ids".to_owned();
-        return Entered { ids: IdMode::Mapped, reason, raise: None };
+        return Entered::new(IdMode::Mapped, "root of a user namespace with a range of ids", None);
     }
-    Entered {
-        ids: IdMode::Single,
-        reason: "root of a user namespace with a single id".to_owned(),
-        raise: Some("run kiln outside of that namespace, as the ordinary user".to_owned()),
-    }
+    let raise = "run kiln outside of that namespace, as the ordinary user".to_owned();
+    Entered::new(IdMode::Single, "root of a user namespace with a single id", Some(raise))
 }
 
 /// What the process that stays outside is to do.
@@ -102,13 +116,12 @@ fn with_user_namespace(options: &EnterOptions) -> Result<Entered, EnterError> {
             unshare(both).map_err(refused)?;
             match (helper.finish()?, plan) {
                 (None, Plan::Identity { .. }) => {
-                    let reason =
-                        "root without the right to mount, in a user namespace with the same ids".to_owned();
-                    return Ok(Entered { ids: IdMode::Mapped, reason, raise: None });
+                    let reason = "root without the right to mount, in a user namespace with the same ids";
+                    return Ok(Entered::new(IdMode::Mapped, reason, None));
                 }
                 (None, Plan::Subordinate { uids, gids }) => {
-                    let reason = "subordinate ids from /etc/subuid and /etc/subgid".to_owned();
-                    return Ok(Entered { ids: IdMode::Subordinate { uids, gids }, reason, raise: None });
+                    let reason = "subordinate ids from /etc/subuid and /etc/subgid";
+                    return Ok(Entered::new(IdMode::Subordinate { uids, gids }, reason, None));
                 }
                 (Some(missing), _) => missing,
             }
@@ -119,7 +132,7 @@ fn with_user_namespace(options: &EnterOptions) -> Result<Entered, EnterError> {
         }
     };
     map_single(uid, gid)?;
-    Ok(Entered { ids: IdMode::Single, reason: missing.reason, raise: missing.raise })
+    Ok(Entered::new(IdMode::Single, missing.reason, missing.raise))
 }
 
 /// Why there is only a single id.

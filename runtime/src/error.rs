@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{ExitStatus, IoError};
+use kiln_core::IoError;
 use serde::{Deserialize, Serialize};
 
 use crate::mounts::Said;
@@ -102,11 +102,8 @@ pub enum RunError {
     },
     /// The namespace's first process, kiln's own, ended before the step's did: killed from outside or for want of
     /// memory.
-    #[error("the step's init process ended unexpectedly with {status}")]
-    InitDied {
-        /// How it ended.
-        status: ExitStatus,
-    },
+    #[error("the step's init process was killed, from outside or because memory ran out")]
+    InitDied,
     /// Something failed on this side.
     #[error(transparent)]
     Io(#[from] IoError),

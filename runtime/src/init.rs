@@ -31,6 +31,8 @@ pub(crate) fn serve(control: OwnedFd) -> ! {
 }
 
 fn run(control: &mut UnixStream) -> Result<(ExitStatus, Stubs), RunError> {
+    // The step inherits these: Rust, and whoever started kiln, may ignore some.
+    sys::reset_signals();
     let Start { spec, ids } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());

@@ -9,6 +9,7 @@ mod error;
 mod ids;
 mod init;
 mod mounts;
+mod nursery;
 mod probe;
 mod run;
 mod step;
@@ -31,10 +32,10 @@ pub use run::{RunReport, run, run_interactive};
 /// Returns only if the process was not started by kiln.
 pub fn init() {
     match std::env::args_os().next() {
-        Some(name) if name == child::INIT => {
+        Some(name) if name == nursery::INIT => {
             // Without the descriptor somebody else has chosen the name: then it is an ordinary start.
-            if let Some(control) = sys::take(child::CONTROL) {
-                init::serve(control);
+            if let Some(socket) = sys::take(nursery::SOCKET) {
+                nursery::serve(socket);
             }
         }
         Some(name) if name == probe::PROBE => probe::serve(),

@@ -144,7 +144,7 @@ fn follow(
         }
         _ if cancel.is_cancelled() => Err(RunError::Cancelled),
         Ok(Said::Failed(error)) => Err(error),
-        Ok(Said::Terminal) => Err(RunError::InitDied { status: ExitStatus::Code(0) }),
+        Ok(Said::Terminal) => Err(RunError::InitDied),
         Err(error) => Err(error),
     }
 }

@@ -109,7 +109,7 @@ impl Step {
             .stage(Stage::Credentials, "core dumps")?;
         self.change_credentials()?;
         sys::close_on_exec_from(3).stage(Stage::Start, &self.program)?;
-        sys::reset_signals();
+        sys::unblock_signals();
         Err(self.execute())
     }
 

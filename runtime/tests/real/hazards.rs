@@ -113,6 +113,15 @@ fn witness(mark: &str) -> std::os::fd::OwnedFd {
     }
 }
 
+/// setpriv executes the runner, so that the child is kiln; below it there is the nursery, and below that, init.
+fn init_of(kiln: u32) -> rustix::process::Pid {
+    let child = |pid: u32| {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.trim().parse::<u32>().unwrap()
+    };
+    rustix::process::Pid::from_raw(child(child(kiln)).cast_signed()).unwrap()
+}
+
 #[test]
 fn init_killed_from_outside_is_an_error() {
     for &rung in rungs() {
@@ -122,12 +131,10 @@ fn init_killed_from_outside_is_an_error() {
             place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         lines.read_line(&mut String::new()).unwrap();
-        // setpriv executes the runner, so the child's only child is init.
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-        let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        let init = init_of(child.id());
         rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
         let ran = crate::support::Ran::of(rung, child.wait_with_output().unwrap());
-        assert_eq!(ran.result, Err(RunError::InitDied { status: ExitStatus::Signal(9) }), "{rung:?}");
+        assert_eq!(ran.result, Err(RunError::InitDied), "{rung:?}");
     }
 }
 
@@ -143,8 +150,7 @@ fn signals_are_passed_on() {
             place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         lines.read_line(&mut String::new()).unwrap();
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-        let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        let init = init_of(child.id());
         rustix::process::kill_process(init, rustix::process::Signal::TERM).unwrap();
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();

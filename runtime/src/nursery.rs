@@ -1,0 +1,184 @@
+//! A small process that forks init processes, so that a step does not pay for starting a program.
+//!
+//! kiln's own process has threads and much memory: it must not be forked. Executing the binary anew for each step costs
+//! half a millisecond, most of it the C library asking the processor for its features, which is slow in virtual
+//! machines. So it is executed once, for the first step, with an empty environment, and forks from then on.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::Signal;
+
+use crate::init;
+use crate::sys::{self, Forked, StringArray};
+
+/// The name under which this binary, executed again, is the nursery; also what `ps` shows of init.
+pub(crate) const INIT: &str = "kiln-init";
+
+/// Where it finds its end of the socket.
+pub(crate) const SOCKET: i32 = 3;
+
+/// What init gets: standard streams and its control socket, as these descriptors.
+const STREAMS: usize = 4;
+
+const NAMESPACES: libc::c_int =
+    libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+
+/// The process, as seen from kiln. It ends when this is dropped, or when kiln is gone.
+#[derive(Debug)]
+pub(crate) struct Nursery {
+    socket: Mutex<OwnedFd>,
+    pid: Pid,
+}
+
+impl Nursery {
+    /// Executes it.
+    pub(crate) fn start() -> io::Result<Self> {
+        let packets = |flags| socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (socket, theirs) = packets(SocketFlags::CLOEXEC)?;
+        let args = StringArray::new([INIT])?;
+        let env = StringArray::new([""; 0])?;
+        let mut failure = None;
+        let child = &mut || {
+            failure = become_nursery(theirs.as_fd(), &args, &env).err();
+            127
+        };
+        let (pid, _) = sys::vfork(0, child)?;
+        if let Some(error) = failure {
+            waitpid(pid, None)?;
+            return Err(error);
+        }
+        Ok(Self { socket: Mutex::new(socket), pid })
+    }
+
+    /// Forks an init process with these standard streams and this control socket; returns a descriptor for it.
+    pub(crate) fn fork(
+        &self,
+        isolate_network: bool,
+        streams: [BorrowedFd<'_>; STREAMS],
+    ) -> io::Result<OwnedFd> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send(socket.as_fd(), i32::from(isolate_network), &streams)?;
+        let (errno, pidfd) = receive::<1>(socket.as_fd())?.ok_or_else(|| io::Error::from(Errno::PIPE))?;
+        match pidfd {
+            Some([pidfd]) => Ok(pidfd),
+            None => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // It ends when it sees this; if it has ended already, that is just as well.
+        let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+/// Serves as the nursery; does not return in this process. Forked processes go on as init.
+pub(crate) fn serve(socket: OwnedFd) -> ! {
+    // Init shall outlive the nursery no more than kiln: both end when their sockets close.
+    while let Ok(Some((isolate_network, Some(streams)))) = receive::<STREAMS>(socket.as_fd()) {
+        // What has ended since the last time. The descriptor told of its end then.
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {
+        }
+        let network = if isolate_network == 0 { 0 } else { libc::CLONE_NEWNET };
+        let answer = match sys::fork_into(NAMESPACES | network) {
+            Ok(Forked::Child) => {
+                drop(socket);
+                let [stdin, stdout, stderr, control] = streams;
+                become_init([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+                init::serve(control);
+            }
+            Ok(Forked::Parent(pidfd)) => send(socket.as_fd(), 0, &[pidfd.as_fd()]),
+            Err(error) => send(socket.as_fd(), error.raw_os_error().unwrap_or(libc::EIO), &[]),
+        };
+        if answer.is_err() {
+            break;
+        }
+    }
+    sys::exit_now(0)
+}
+
+/// Runs between vfork and exec: system calls only.
+fn become_nursery(
+    socket: BorrowedFd<'_>,
+    args: &StringArray,
+    env: &StringArray,
+) -> io::Result<std::convert::Infallible> {
+    // Copies out of the way of the numbers that are to be given, which the caller may have free or in use. What comes
+    // with a request later gets higher ones.
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    let above = SOCKET + 1;
+    let (null, socket) = (fcntl_dupfd_cloexec(null, above)?, fcntl_dupfd_cloexec(socket, above)?);
+    sys::place(socket.as_fd(), SOCKET)?;
+    for number in 0..SOCKET {
+        sys::place(null.as_fd(), number)?;
+    }
+    sys::close_on_exec_from(SOCKET.cast_unsigned() + 1)?;
+    Err(sys::exec(c"/proc/self/exe", args, env))
+}
+
+/// The first things a forked process does. It is alone, so that nothing can fail but by the machine's fault; then it
+/// ends, and kiln sees that.
+fn become_init(streams: [BorrowedFd<'_>; 3]) {
+    let ready = rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(io::Error::from)
+        .and_then(|()| (0..).zip(streams).try_for_each(|(number, stream)| sys::place(stream, number)));
+    if ready.is_err() {
+        sys::exit_now(1)
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, number: i32, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let number = number.to_ne_bytes();
+    sendmsg(socket, &[IoSlice::new(&number)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives a number and so many descriptors or none. None at the end.
+fn receive<const COUNT: usize>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(i32, Option<[OwnedFd; COUNT]>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut number = [0; 4];
+    let received = loop {
+        let mut into = [IoSliceMut::new(&mut number)];
+        match recvmsg(socket, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            // Killed with a request unread.
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        // The process may have no more descriptors.
+        return Err(Errno::MFILE.into());
+    }
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok(Some((i32::from_ne_bytes(number), fds.try_into().ok())))
+}
