@@ -88,6 +88,9 @@ pub(crate) struct BuildArgs {
     /// Run every step again; cache mounts keep what they hold
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run the steps of these stages again, separated by commas
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
     /// A further context: a directory, oci-layout://PATH[:TAG], or docker-image://REF
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,

@@ -29,6 +29,8 @@ pub struct BuildRequest {
     pub tags: Vec<ImageRef>,
     /// `--no-cache`: step records are not looked up; cache mounts keep what they hold.
     pub no_cache: bool,
+    /// `--no-cache-filter`: stages whose step records are not looked up.
+    pub no_cache_filter: Vec<String>,
     /// `--output`. Without one the image is kept in the local image store.
     pub outputs: Vec<Output>,
     /// Steps that run at once; the number of processors if none.
@@ -56,6 +58,7 @@ impl BuildRequest {
             platforms: Vec::new(),
             tags: Vec::new(),
             no_cache: false,
+            no_cache_filter: Vec::new(),
             outputs: Vec::new(),
             jobs: None,
             source_date_epoch: None,

@@ -73,6 +73,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         platforms,
         tags,
         no_cache: args.no_cache,
+        no_cache_filter: args.no_cache_filter.clone(),
         outputs: args.output.iter().map(|text| output_flag::parse(text)).collect::<Result<_, _>>()?,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date_epoch()?,

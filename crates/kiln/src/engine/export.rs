@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_core::{Cancel, Digest, Event, IoError, IoResultExt as _, Snapshot};
+use kiln_core::{Cancel, Digest, Event, ImageRef, IoError, IoResultExt as _, Snapshot};
 use kiln_frontend::BuildPlan;
 use kiln_oci::{BlobSource, Document, Documents, Image, Root};
 use kiln_runtime::IdMode;
@@ -13,25 +13,14 @@ use kiln_store::Store;
 use kiln_store::copy::export_tree;
 
 use super::Engine;
-use super::bases::Bases;
-use super::build::base_of;
-use super::reporter::Reporter;
+use super::build::Build;
+use crate::Error;
 use crate::request::Output;
-use crate::{BuildRequest, Error};
 
-impl Engine {
+impl Build<'_> {
     /// Writes every output asked for; returns what the image's name points to.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one build, each used here alone")]
-    pub(super) fn export(
-        &self,
-        request: &BuildRequest,
-        plan: &BuildPlan,
-        solved: &Solved,
-        images: &[Image],
-        bases: &Bases<'_>,
-        reporter: &Reporter<'_>,
-        cancel: &Cancel,
-    ) -> Result<Option<Digest>, Error> {
+    pub(super) fn export(&self, solved: &Solved, images: &[Image]) -> Result<Option<Digest>, Error> {
+        let Self { engine, request, plan, bases, reporter, cancel, .. } = self;
         let index = (images.len() > 1).then(|| {
             let all: Vec<&Image> = images.iter().collect();
             kiln_oci::index(&all, &Default::default())
@@ -42,7 +31,7 @@ impl Engine {
         if root.is_some() {
             let task = reporter.task("exporting to image");
             for planned in &plan.images {
-                if let Some(base) = base_of(plan, planned, bases) {
+                if let Some(base) = self.base_of(planned) {
                     bases.fetch(&base, &task, cancel)?;
                 }
             }
@@ -50,17 +39,17 @@ impl Engine {
         }
         let default = [Output::Image];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
-        let below = StoreBlobs(&self.store);
+        let below = StoreBlobs(&engine.store);
         let blobs = Documents::over(documents(), &below);
         let platform = images.first().filter(|_| index.is_none()).map(|image| &image.platform);
         for output in outputs {
-            let names: &[_] = &request.tags;
+            let names = &request.tags[..];
             let roots: Vec<Root<'_>> =
                 root.map(|document| Root { document, platform, names }).into_iter().collect();
             match output {
                 Output::Image => {
                     let Some(root) = root else { continue };
-                    self.keep(documents(), root, request)?;
+                    engine.keep(documents(), root, &request.tags)?;
                 }
                 Output::Oci { dest: Some(dest), tar: false } => {
                     kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
@@ -71,12 +60,12 @@ impl Engine {
                 Output::Docker { dest } => {
                     to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
                 }
-                Output::Local { dest } => self.files(plan, solved, dest, cancel)?,
+                Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
                 Output::Tar { dest } => {
                     let snapshot = only_snapshot(plan, solved)?;
                     to_file(dest.as_deref(), |out| {
-                        let view = self.view_of(&snapshot)?;
-                        Ok(self.store.write_tar(&view, request.source_date_epoch, out)?)
+                        let view = engine.view_of(&snapshot)?;
+                        Ok(engine.store.write_tar(&view, request.source_date_epoch, out)?)
                     })?;
                 }
             }
@@ -85,25 +74,27 @@ impl Engine {
                 digest: root
                     .map(|root| root.digest)
                     .filter(|_| !matches!(output, Output::Local { .. } | Output::Tar { .. })),
-                names: names.iter().map(kiln_core::ImageRef::familiar).collect(),
+                names: names.iter().map(ImageRef::familiar).collect(),
             });
         }
         Ok(root.map(|root| root.digest))
     }
+}
 
+impl Engine {
     /// Keeps an image in the local image store under its tags.
     fn keep<'d>(
         &self,
         documents: impl Iterator<Item = &'d Document>,
         root: &Document,
-        request: &BuildRequest,
+        tags: &[ImageRef],
     ) -> Result<(), Error> {
         for document in documents {
             if !self.store.has_blob(&document.digest) {
                 self.store.put_blob(&document.bytes)?;
             }
         }
-        for tag in &request.tags {
+        for tag in tags {
             self.store.tag(tag, &root.digest)?;
         }
         Ok(())

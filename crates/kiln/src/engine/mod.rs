@@ -2,7 +2,9 @@
 
 mod bases;
 mod build;
+mod chain;
 mod contexts;
+mod definition;
 mod export;
 mod image;
 mod index;
@@ -10,6 +12,8 @@ mod last_copy;
 mod manage;
 mod output;
 mod packer;
+mod planning;
+mod progress;
 mod reporter;
 mod run_image;
 mod run_step;

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Layer, LayerId, Op, Snapshot, StepGraph, StepId};
+use kiln_core::{Layer, LayerId, Snapshot, StepGraph, StepId};
 use kiln_store::{LayerOptions, Store};
 
+use super::chain::Chain;
 use crate::Error;
 
 /// Takes layers of the wanted images as their steps end. The store remembers what was packed before.
@@ -30,23 +31,17 @@ impl Packer {
         wanted: &[StepId],
         depth: impl Fn(&kiln_core::Digest) -> usize,
     ) -> (Self, Receiver<LayerId>) {
-        let mut chain = HashMap::new();
+        let mut owners = HashMap::new();
         for id in wanted {
-            let mut steps = Vec::new();
-            let mut base = 0;
-            let mut next = Some(*id);
-            while let Some(step) = next.and_then(|id| graph.get(id)) {
-                if let Op::Image(op) = &step.op {
-                    base = depth(&op.manifest);
-                    break;
-                }
-                steps.extend(next);
-                next = step.op.root();
-            }
-            chain.extend(steps.into_iter().map(|id| (id, base)));
+            let Chain { steps, base } = super::chain::chain(graph, Some(*id));
+            let base = base.map_or(0, |manifest| depth(&manifest));
+            owners.extend(steps.into_iter().map(|id| (id, base)));
         }
         let (sender, receiver) = channel();
-        (Self { chain, queue: Mutex::new(Queue { sender: Some(sender), seen: HashSet::new() }) }, receiver)
+        (
+            Self { chain: owners, queue: Mutex::new(Queue { sender: Some(sender), seen: HashSet::new() }) },
+            receiver,
+        )
     }
 
     /// A step's snapshot is known: its top layer can be packed. (A step that changed nothing shows the layer of an
@@ -72,7 +67,7 @@ impl Packer {
 pub(crate) fn pack(
     store: &Store,
     options: &LayerOptions,
-    queue: &Receiver<LayerId>,
+    queue: Receiver<LayerId>,
 ) -> Result<HashMap<LayerId, Layer>, Error> {
     let mut packed = HashMap::new();
     for layer in queue {

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use kiln_core::{
-    Cancel, Chmod, CopyOp, CopySource, Digest, Op, Selection, Snapshot, Step, StepGraph, StepId, StepOutcome,
-    StepUsage, WorkdirOp,
+    Cancel, Chmod, CopyOp, CopySource, Digest, Op, Selection, Snapshot, Step, StepGraph, StepId, StepUsage,
+    WorkdirOp,
 };
 use kiln_runtime::Entered;
 use kiln_solver::{Inputs, SourceUse, Worker};
@@ -214,44 +213,5 @@ impl LayerProgress for ImageProgress<'_> {
             current,
             total: Some(total),
         });
-    }
-}
-
-/// Tells events of steps, and hands finished layers to be packed.
-pub(crate) struct StepProgress<'a> {
-    pub(crate) worker: &'a StepWorker<'a>,
-    pub(crate) packer: Option<&'a super::packer::Packer>,
-}
-
-impl StepProgress<'_> {
-    fn number(&self, id: StepId) -> Option<u32> {
-        Some(self.worker.number(id, self.worker.graph.get(id)?))
-    }
-}
-
-impl kiln_solver::Progress for StepProgress<'_> {
-    fn started(&self, id: StepId) {
-        if let Some(step) = self.number(id) {
-            self.worker.reporter.emit(kiln_core::Event::StepStarted { step });
-        }
-    }
-
-    fn cached(&self, id: StepId) {
-        if let Some(step) = self.number(id) {
-            self.worker.reporter.cached(step);
-        }
-    }
-
-    fn finished(&self, id: StepId, outcome: StepOutcome, duration: Duration) {
-        let usage = self.worker.usages.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        if let Some(step) = self.number(id) {
-            self.worker.reporter.finished(step, outcome, duration, usage);
-        }
-    }
-
-    fn settled(&self, id: StepId, finished: &kiln_solver::Finished) {
-        if let Some(packer) = self.packer {
-            packer.settled(id, &finished.snapshot);
-        }
     }
 }

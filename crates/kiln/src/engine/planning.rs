@@ -1,0 +1,105 @@
+//! From a Dockerfile to a plan: lowering asks for images, they are resolved, and it is asked again.
+
+use kiln_core::{ImageRef, Platform};
+use kiln_dockerfile::Dockerfile;
+use kiln_frontend::{
+    BuildPlan, ImageRequest, ImageTable, LowerOptions, Lowered, NamedContext, ResolvedImage,
+};
+
+use super::bases::Bases;
+use super::definition::Definition;
+use super::reporter::Reporter;
+use crate::request::ContextSource;
+use crate::{BuildRequest, Error};
+
+/// Plans what is asked for.
+pub(crate) fn plan(
+    request: &BuildRequest,
+    definition: &Definition,
+    file: &Dockerfile,
+    bases: &Bases<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<BuildPlan, Error> {
+    let options = options(request);
+    let mut table = ImageTable::new();
+    loop {
+        let lowered = kiln_frontend::lower(file, &options, &table)
+            .map_err(|diagnostics| definition.refused(diagnostics))?;
+        match lowered {
+            Lowered::Ready(plan) => return Ok(*plan),
+            Lowered::NeedImages(requests) => {
+                let resolved = resolve_all(request, &requests, bases, reporter);
+                for (wanted, resolved) in requests.into_iter().zip(resolved) {
+                    table.insert(wanted, resolved?);
+                }
+            }
+        }
+    }
+}
+
+fn options(request: &BuildRequest) -> LowerOptions {
+    let contexts = request.build_contexts.iter().map(|(name, source)| {
+        let kind = match source {
+            ContextSource::Directory(_) => NamedContext::Files,
+            ContextSource::OciLayout { .. } | ContextSource::Image(_) => NamedContext::Image,
+        };
+        (name.clone(), kind)
+    });
+    LowerOptions {
+        build_args: request.build_args.clone(),
+        target: request.target.clone(),
+        platforms: request.platforms.clone(),
+        build_platform: Some(Platform::host()),
+        labels: request.labels.clone(),
+        contexts: contexts.collect(),
+        no_cache: request.no_cache,
+        no_cache_filter: request.no_cache_filter.clone(),
+    }
+}
+
+/// Resolves images at once, a thread each: a Dockerfile names few.
+fn resolve_all(
+    request: &BuildRequest,
+    wanted: &[ImageRequest],
+    bases: &Bases<'_>,
+    reporter: &Reporter<'_>,
+) -> Vec<Result<ResolvedImage, Error>> {
+    std::thread::scope(|scope| {
+        let start = |wanted| scope.spawn(move || resolve(request, wanted, bases, reporter));
+        let threads: Vec<_> = wanted.iter().map(start).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    })
+}
+
+fn resolve(
+    request: &BuildRequest,
+    wanted: &ImageRequest,
+    bases: &Bases<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<ResolvedImage, Error> {
+    let named = request.build_contexts.get(&wanted.name);
+    let title = match (named, wanted.name.parse::<ImageRef>()) {
+        (None, Ok(name)) => format!("[internal] load metadata for {name}"),
+        _ => format!("[internal] load metadata for {}", wanted.name),
+    };
+    let task = reporter.task(&title);
+    let found = match named {
+        Some(source) => bases.by_context(source, &wanted.platform),
+        None => match wanted.name.parse::<ImageRef>() {
+            Ok(name) => bases.by_name(&name, &wanted.platform),
+            Err(error) => Err(Error::Reference(error)),
+        },
+    };
+    task.end_with(&found);
+    let base = found?;
+    if base.image.image.platform() != wanted.platform {
+        reporter.warn(
+            format!("{} is for {}, not for {}", wanted.name, base.image.image.platform(), wanted.platform),
+            None,
+        );
+    }
+    Ok(ResolvedImage { manifest: base.image.digest(), config: base.image.image.clone() })
+}

@@ -1,0 +1,49 @@
+//! What the solver says of steps, on its way to events and to the packer.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use kiln_core::{Event, StepId, StepOutcome};
+use kiln_solver::{Finished, Progress};
+
+use super::packer::Packer;
+use super::worker::StepWorker;
+
+/// Tells events of steps, and hands finished layers to be packed.
+pub(crate) struct StepProgress<'a> {
+    pub(crate) worker: &'a StepWorker<'a>,
+    pub(crate) packer: Option<&'a Packer>,
+}
+
+impl StepProgress<'_> {
+    fn number(&self, id: StepId) -> Option<u32> {
+        Some(self.worker.number(id, self.worker.graph.get(id)?))
+    }
+}
+
+impl Progress for StepProgress<'_> {
+    fn started(&self, id: StepId) {
+        if let Some(step) = self.number(id) {
+            self.worker.reporter.emit(Event::StepStarted { step });
+        }
+    }
+
+    fn cached(&self, id: StepId) {
+        if let Some(step) = self.number(id) {
+            self.worker.reporter.cached(step);
+        }
+    }
+
+    fn finished(&self, id: StepId, outcome: StepOutcome, duration: Duration) {
+        let usage = self.worker.usages.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(step) = self.number(id) {
+            self.worker.reporter.finished(step, outcome, duration, usage);
+        }
+    }
+
+    fn settled(&self, id: StepId, finished: &Finished) {
+        if let Some(packer) = self.packer {
+            packer.settled(id, &finished.snapshot);
+        }
+    }
+}
