@@ -1,5 +1,8 @@
 //! Step records on disk, as the solver's cache index.
 
+#[cfg(test)]
+mod tests;
+
 use kiln_core::{Digest, Snapshot};
 use kiln_solver::{CacheIndex, KeyParts, StepRecord};
 use kiln_store::{RecordKind, Store};
