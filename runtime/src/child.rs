@@ -26,7 +26,12 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts one in namespaces of its own and tells it what to run. If kiln is gone, it ends by itself.
-    pub(crate) fn spawn(entered: &Entered, spec: &RunSpec, stdio: [OwnedFd; 3]) -> Result<Self, RunError> {
+    pub(crate) fn spawn(
+        entered: &Entered,
+        spec: &RunSpec,
+        stdio: [OwnedFd; 3],
+        window: Option<(u16, u16)>,
+    ) -> Result<Self, RunError> {
         let (control, theirs) = UnixStream::pair().at("make", "a socket")?;
         let [stdin, stdout, stderr] = &stdio;
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
@@ -34,7 +39,10 @@ impl Child {
             entered.nursery()?.fork(spec.isolate_network, streams).at("make namespaces for", "a step")?;
         let mut this = Self { pidfd: Arc::new(pidfd), control, received: Vec::new(), terminal: None };
         drop((stdio, theirs));
-        match wire::write(&mut this.control, &Start { spec: spec.clone(), ids: entered.ids().clone() }) {
+        match wire::write(
+            &mut this.control,
+            &Start { spec: spec.clone(), ids: entered.ids().clone(), window },
+        ) {
             // It is gone already; what it said, if anything, is read as ever.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             other => other.at("send", "the step to its init")?,

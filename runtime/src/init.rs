@@ -33,17 +33,17 @@ pub(crate) fn serve(control: OwnedFd) -> ! {
 fn run(control: &mut UnixStream) -> Result<(ExitStatus, Stubs), RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { spec, ids } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
+    let Start { spec, ids, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
     if spec.isolate_network {
         sys::loopback_up().stage(Stage::Network, "lo")?;
     }
     rustix::system::sethostname(spec.hostname.as_bytes()).stage(Stage::Network, &spec.hostname)?;
-    let stubs = world::enter(&spec)?;
+    let stubs = world::enter(&spec, &ids)?;
     let mut step = Step::prepare(&spec, &ids)?;
     if spec.tty {
-        let terminal = open_terminal(control, &step).stage(Stage::Terminal, "/dev/ptmx")?;
+        let terminal = open_terminal(control, &step, window).stage(Stage::Terminal, "/dev/ptmx")?;
         step.use_terminal(terminal);
     } else {
         own_pipes(&step);
@@ -97,7 +97,7 @@ fn reap(main: Pid) -> io::Result<Option<ExitStatus>> {
 }
 
 /// A terminal of the step's own: the other side goes to kiln, so that the caller's is out of reach (TIOCSTI).
-fn open_terminal(control: &UnixStream, step: &Step) -> io::Result<OwnedFd> {
+fn open_terminal(control: &UnixStream, step: &Step, window: Option<(u16, u16)>) -> io::Result<OwnedFd> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
@@ -106,6 +106,10 @@ fn open_terminal(control: &UnixStream, step: &Step) -> io::Result<OwnedFd> {
     let name = ptsname(&master, Vec::new())?;
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
     let terminal = rustix::fs::open(&name, flags, rustix::fs::Mode::empty())?;
+    if let Some((ws_row, ws_col)) = window {
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&terminal, size)?;
+    }
     let (uid, _) = step.owner();
     rustix::fs::fchown(&terminal, Some(uid), None)?;
     let mut message = Vec::new();

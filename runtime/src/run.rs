@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::child::Child;
 use crate::enter::Entered;
 use crate::error::RunError;
-use crate::terminal::Relay;
+use crate::terminal::{self, Relay};
 use crate::wire::Said;
 
 /// As much as is read at once: a pipe's whole capacity.
@@ -42,7 +42,7 @@ pub fn run(
 ) -> Result<RunReport, RunError> {
     let (stdout, their_stdout) = io::pipe().at("make", "a pipe")?;
     let (stderr, their_stderr) = io::pipe().at("make", "a pipe")?;
-    let child = Child::spawn(entered, spec, [stdin(spec)?, their_stdout.into(), their_stderr.into()])?;
+    let child = Child::spawn(entered, spec, [stdin(spec)?, their_stdout.into(), their_stderr.into()], None)?;
     let sources = vec![(stdout.into(), LogStream::Stdout), (stderr.into(), LogStream::Stderr)];
     follow(child, spec, sources, output, cancel, None)
 }
@@ -61,11 +61,11 @@ pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Re
     let streams =
         [stdin(spec)?, copy(std::os::fd::AsFd::as_fd(&out))?, copy(std::os::fd::AsFd::as_fd(&err))?];
     if !spec.tty {
-        let child = Child::spawn(entered, spec, streams)?;
+        let child = Child::spawn(entered, spec, streams, None)?;
         return follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None);
     }
     let mut relay = Relay::start(spec.stdin)?;
-    let child = Child::spawn(entered, spec, streams)?;
+    let child = Child::spawn(entered, spec, streams, terminal::window())?;
     let mut failed = None;
     let mut output = |_: LogStream, bytes: &[u8]| {
         let written =

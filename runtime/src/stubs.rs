@@ -31,6 +31,13 @@ impl Time {
     }
 }
 
+/// The time of the directories that lead to mount points and that no layer of the image has. With it, overlay's copy of
+/// one is told from what a step made.
+pub(crate) const MOUNT_POINT_TIMES: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: 0 },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: 0 },
+};
+
 /// What was made in a root file system, as paths inside it without the leading slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stubs {
@@ -97,15 +104,24 @@ impl Stubs {
 fn remove_if_bare_copy(upper: &Path, lower: &[PathBuf], directory: &Path) -> Result<bool, IoError> {
     let copy = upper.join(directory);
     let Some(metadata) = stat(&copy)? else { return Ok(true) };
-    let Some((original, below)) = topmost(lower, directory)? else { return Ok(false) };
-    let same = |of: fn(&Metadata) -> u64| of(&metadata) == of(&below);
-    let alike = below.is_dir()
-        && same(|m| m.mode().into())
-        && same(|m| m.uid().into())
-        && same(|m| m.gid().into())
-        && Time::of(&metadata) == Time::of(&below)
-        && fs::read_dir(&copy).at("list", &copy)?.next().is_none()
-        && attributes(&copy)? == attributes(&original)?;
+    let same = match topmost(lower, directory)? {
+        Some((original, below)) => {
+            let same = |of: fn(&Metadata) -> u64| of(&metadata) == of(&below);
+            below.is_dir()
+                && same(|m| m.mode().into())
+                && same(|m| m.uid().into())
+                && same(|m| m.gid().into())
+                && Time::of(&metadata) == Time::of(&below)
+                && attributes(&copy)? == attributes(&original)?
+        }
+        None => {
+            Time::of(&metadata) == Time(0, 0)
+                && metadata.mode() & 0o7777 == 0o755
+                && (metadata.uid(), metadata.gid()) == (0, 0)
+                && attributes(&copy)?.is_empty()
+        }
+    };
+    let alike = same && fs::read_dir(&copy).at("list", &copy)?.next().is_none();
     if alike {
         let parent = copy.parent().unwrap_or(upper);
         let time = stat(parent)?.map(|metadata| Time::of(&metadata));

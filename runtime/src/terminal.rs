@@ -16,6 +16,12 @@ const STDIN: std::os::fd::BorrowedFd<'static> = rustix::stdio::stdin();
 /// End of file, as typed: what a terminal is told when the input ends.
 const END_OF_TRANSMISSION: u8 = 4;
 
+/// Rows and columns of the caller's terminal.
+pub(crate) fn window() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    Some((size.ws_row, size.ws_col))
+}
+
 /// Input and window size on their way to the step. Puts the terminal back as it was on drop.
 pub(crate) struct Relay {
     saved: Option<Termios>,

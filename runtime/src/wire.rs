@@ -15,6 +15,8 @@ use crate::stubs::Stubs;
 pub(crate) struct Start {
     pub(crate) spec: RunSpec,
     pub(crate) ids: IdMode,
+    /// Rows and columns of the step's terminal at its start, if it has one and they are known.
+    pub(crate) window: Option<(u16, u16)>,
 }
 
 /// From init.

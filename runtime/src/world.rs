@@ -9,13 +9,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat, utimensat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use crate::error::{InitFailure, Stage, StageExt};
+use crate::ids::IdMode;
 use crate::mounts::{self, NODEV};
-use crate::stubs::Stubs;
+use crate::stubs::{MOUNT_POINT_TIMES, Stubs};
 use place::{Kind, Places, kind_of, open_in};
 
 mod place;
@@ -28,6 +29,9 @@ const DEVICES: &str = include_str!("../data/devices");
 const MASKED_PATHS: &str = include_str!("../data/masked_paths");
 const READONLY_PATHS: &str = include_str!("../data/readonly_paths");
 
+const APT_SINGLE_ID: &str = include_str!("../data/apt_single_id.conf");
+const APT_DIRECTORY: &str = "/etc/apt/apt.conf.d";
+
 /// The entries of one of the files in data/: a word a line, `#` for comments.
 pub(crate) fn entries(data: &str) -> impl Iterator<Item = &str> {
     data.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next())
@@ -35,9 +39,12 @@ pub(crate) fn entries(data: &str) -> impl Iterator<Item = &str> {
 
 /// Makes the world of `spec` and moves the process into it. What was made in the root file system to mount something on
 /// comes back.
-pub(crate) fn enter(spec: &RunSpec) -> Result<Stubs, InitFailure> {
+pub(crate) fn enter(spec: &RunSpec, ids: &IdMode) -> Result<Stubs, InitFailure> {
     let mut world = World::new(spec)?;
     world.system(spec)?;
+    if *ids == IdMode::Single {
+        world.single_id()?;
+    }
     for mount in &spec.mounts {
         world.mount(mount)?;
     }
@@ -116,6 +123,15 @@ impl World {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             mqueue => self.attach_in_dev(mqueue, "mqueue"),
         }
+    }
+
+    /// What lets a package manager work that would otherwise change its user.
+    fn single_id(&mut self) -> Result<(), InitFailure> {
+        if self.places.find(APT_DIRECTORY).stage(Stage::MountSystem, APT_DIRECTORY)?.is_none() {
+            return Ok(());
+        }
+        let settings = self.file(APT_SINGLE_ID, 0o644);
+        self.attach_system(settings, &format!("{APT_DIRECTORY}/99kiln-single-id"), Kind::File)
     }
 
     /// One of the step's own mounts.
@@ -300,13 +316,13 @@ fn merges_detached() -> bool {
 /// upper directory the stubs, which would have to be written to disk and removed again. Where an image has something
 /// else in the way (a link, a directory that hides what is below), `Places` makes the stub after all.
 fn mount_points(spec: &RunSpec) -> io::Result<OwnedFd> {
-    const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
     let points = mounts::tmpfs(&[("mode", "0755")], NOSUID | NODEV | NOEXEC)?;
-    for name in DIRECTORIES {
-        mkdirat(&points, name, Mode::from_raw_mode(0o755))?;
+    let mut made = Vec::new();
+    for name in ["dev", "proc", "sys"] {
+        make_point(&points, name, false, &mut made)?;
     }
     for name in ["etc/hosts", "etc/resolv.conf"] {
-        make_file(&points, name)?;
+        make_point(&points, name, true, &mut made)?;
     }
     for mount in &spec.mounts {
         let is_file = match &mount.kind {
@@ -317,18 +333,27 @@ fn mount_points(spec: &RunSpec) -> io::Result<OwnedFd> {
             // Not known before the layers are merged.
             MountSpecKind::Layers { .. } => continue,
         };
-        make_point(&points, &mount.target, is_file)?;
+        make_point(&points, &mount.target, is_file, &mut made)?;
+    }
+    // A copy of one of these in the upper directory is known by its time.
+    for directory in made {
+        utimensat(&points, directory, &MOUNT_POINT_TIMES, AtFlags::empty())?;
     }
     Ok(points)
 }
 
 /// Makes one place and the directories above it. A path with `..` is left to `Places`, which knows about links.
-fn make_point(points: &OwnedFd, target: &str, is_file: bool) -> io::Result<()> {
+fn make_point<'a>(
+    points: &OwnedFd,
+    target: &'a str,
+    is_file: bool,
+    directories: &mut Vec<&'a Path>,
+) -> io::Result<()> {
     let target = Path::new(target.trim_start_matches('/'));
     if !target.components().all(|component| matches!(component, Component::Normal(_))) {
         return Ok(());
     }
-    let mut above: Vec<&Path> =
+    let mut above: Vec<&'a Path> =
         target.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
     above.reverse();
     if !is_file {
@@ -339,7 +364,10 @@ fn make_point(points: &OwnedFd, target: &str, is_file: bool) -> io::Result<()> {
             // The targets of two mounts, one below the other's file: refused where it is mounted.
             Err(Errno::EXIST) => {}
             Err(Errno::NOTDIR) => return Ok(()),
-            other => other?,
+            other => {
+                other?;
+                directories.push(directory);
+            }
         }
     }
     match if is_file { make_file(points, target) } else { Ok(()) } {

@@ -241,3 +241,19 @@ fn views_merge() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "b \"b\"\nsame \"b\"\nOk(())\n", "{rung:?}");
     }
 }
+
+#[test]
+fn apt_is_told_of_a_single_id_and_of_nothing_else() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let script = "cat /etc/apt/apt.conf.d/99kiln-single-id | grep -c Sandbox";
+        let without = place.run(&place.spec(script));
+        assert_eq!((without.stdout.as_str(), place.upper()), ("0\n", Vec::new()), "{rung:?}");
+        place.clear();
+        place.dir_at("root/etc/apt");
+        place.dir_at("root/etc/apt/apt.conf.d");
+        let with = place.run(&place.spec(script));
+        let expected = if rung.has_range() { "0\n" } else { "1\n" };
+        assert_eq!((with.stdout.as_str(), place.upper()), (expected, Vec::new()), "{rung:?}");
+    }
+}
