@@ -6,20 +6,20 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat, utimensat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use crate::error::{InitFailure, Stage, StageExt};
 use crate::ids::IdMode;
 use crate::mounts::{self, NODEV};
-use crate::stubs::{MOUNT_POINT_TIMES, Stubs};
+use crate::stubs::Stubs;
 use place::{Kind, Places, kind_of, open_in};
 
 mod place;
+mod points;
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -66,7 +66,7 @@ impl World {
     /// Mounts the root file system and its /dev.
     fn new(spec: &RunSpec) -> Result<Self, InitFailure> {
         let rootfs = &spec.rootfs;
-        let mount_points = mount_points(spec).stage(Stage::MountPoint, "/")?;
+        let mount_points = points::mount_points(spec).stage(Stage::MountPoint, "/")?;
         let root = mount_root(rootfs, &mount_points).stage(Stage::MountRoot, &rootfs.upper)?;
         // Over the host's root, where nothing sees it until the process moves in.
         attach_at(&root, Path::new("/")).stage(Stage::MountRoot, &rootfs.upper)?;
@@ -310,75 +310,6 @@ fn merges_detached() -> bool {
         uname.release().to_str().unwrap_or("").split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     (next(), next()) >= (6, 15)
-}
-
-/// A file system that holds nothing but the places where something will be mounted. As the lowest layer it spares the
-/// upper directory the stubs, which would have to be written to disk and removed again. Where an image has something
-/// else in the way (a link, a directory that hides what is below), `Places` makes the stub after all.
-fn mount_points(spec: &RunSpec) -> io::Result<OwnedFd> {
-    let points = mounts::tmpfs(&[("mode", "0755")], NOSUID | NODEV | NOEXEC)?;
-    let mut made = Vec::new();
-    for name in ["dev", "proc", "sys"] {
-        make_point(&points, name, false, &mut made)?;
-    }
-    for name in ["etc/hosts", "etc/resolv.conf"] {
-        make_point(&points, name, true, &mut made)?;
-    }
-    for mount in &spec.mounts {
-        let is_file = match &mount.kind {
-            MountSpecKind::Bind { source, .. } => !source.is_dir(),
-            MountSpecKind::File { .. } => true,
-            MountSpecKind::Tmpfs { .. } | MountSpecKind::Scratch { .. } => false,
-            MountSpecKind::Layers { path, .. } if path == "/" => false,
-            // Not known before the layers are merged.
-            MountSpecKind::Layers { .. } => continue,
-        };
-        make_point(&points, &mount.target, is_file, &mut made)?;
-    }
-    // A copy of one of these in the upper directory is known by its time.
-    for directory in made {
-        utimensat(&points, directory, &MOUNT_POINT_TIMES, AtFlags::empty())?;
-    }
-    Ok(points)
-}
-
-/// Makes one place and the directories above it. A path with `..` is left to `Places`, which knows about links.
-fn make_point<'a>(
-    points: &OwnedFd,
-    target: &'a str,
-    is_file: bool,
-    directories: &mut Vec<&'a Path>,
-) -> io::Result<()> {
-    let target = Path::new(target.trim_start_matches('/'));
-    if !target.components().all(|component| matches!(component, Component::Normal(_))) {
-        return Ok(());
-    }
-    let mut above: Vec<&'a Path> =
-        target.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-    above.reverse();
-    if !is_file {
-        above.push(target);
-    }
-    for directory in above {
-        match mkdirat(points, directory, Mode::from_raw_mode(0o755)) {
-            // The targets of two mounts, one below the other's file: refused where it is mounted.
-            Err(Errno::EXIST) => {}
-            Err(Errno::NOTDIR) => return Ok(()),
-            other => {
-                other?;
-                directories.push(directory);
-            }
-        }
-    }
-    match if is_file { make_file(points, target) } else { Ok(()) } {
-        Err(Errno::EXIST | Errno::NOTDIR) => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-fn make_file(dir: &OwnedFd, name: impl AsRef<Path>) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    openat(dir, name.as_ref(), flags, Mode::from_raw_mode(0o644)).map(drop)
 }
 
 /// /sys, read-only: a new one where the network namespace is ours, else the machine's.
