@@ -191,11 +191,14 @@ pub(crate) struct ImagesArgs {
     /// Print digests only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Also images without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RmiArgs {
-    /// Names to remove
+    /// Names to remove; an id removes all names of its image
     #[arg(required = true)]
     pub(crate) image: Vec<String>,
 }
@@ -243,6 +246,9 @@ pub(crate) struct PruneArgs {
     /// Only say what would go
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// List each thing, not only how many there were of each kind
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
     /// Accepted as docker's; kiln never asks
     #[arg(short, long)]
     pub(crate) force: bool,

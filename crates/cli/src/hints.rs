@@ -48,7 +48,9 @@ impl Failure {
         }
         match &**error {
             Error::StepFailed { tail, .. } => step_hint(tail),
-            Error::NoSuchImage { .. } => Some("`kiln images` lists what is there".to_owned()),
+            Error::NoSuchImage { .. } | Error::AmbiguousId { .. } => {
+                Some("`kiln images --all` lists what is there".to_owned())
+            }
             Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
             other => match other.kind() {
                 ErrorKind::Machine => {

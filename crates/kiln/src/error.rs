@@ -101,6 +101,14 @@ pub enum Error {
         /// As asked for.
         name: ImageRef,
     },
+    /// Several images whose ids begin alike.
+    #[error("{several} images have an id that begins like {}: give more of it", name.familiar())]
+    AmbiguousId {
+        /// As asked for.
+        name: ImageRef,
+        /// How many.
+        several: usize,
+    },
     /// An image without a command, and none was given.
     #[error("{} has neither entrypoint nor command: say what to run", image.familiar())]
     NoCommand {
@@ -205,6 +213,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Step { error, .. } => error.kind(),
+            Self::Registry(RegistryError::Cancelled) | Self::Copy(CopyError::Cancelled) => {
+                ErrorKind::Interrupted
+            }
             Self::StepFailed { .. } | Self::Exited { .. } => ErrorKind::Step,
             Self::Dockerfile { .. }
             | Self::NoDockerfile { .. }
@@ -213,6 +224,7 @@ impl Error {
             | Self::Reference(_)
             | Self::NotAnImage { .. }
             | Self::NoSuchImage { .. }
+            | Self::AmbiguousId { .. }
             | Self::NoCommand { .. }
             | Self::NoSuchCache { .. }
             | Self::OnePlatformOnly { .. }

@@ -9,7 +9,9 @@ mod plan;
 mod remote;
 mod request;
 
-pub use engine::{CacheSummary, Engine, ImageSummary, PruneReport, PruneRequest, RunRequest};
+pub use engine::{
+    CacheSummary, Engine, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing, RunRequest,
+};
 pub use error::{Error, ErrorKind};
 pub use kiln_core::{
     CacheMountState, Cancel, Digest, Event, EventSink, ExitStatus, ImageRef, LogStream, Platform,

@@ -35,6 +35,8 @@ pub enum RecordKind {
     Reference,
     /// By a build's name: what it did.
     Build,
+    /// By a configuration's digest (docker's image id): the manifest or index it belongs to.
+    Image,
 }
 
 /// A record, as [`Store::list_records`] finds it.
@@ -53,7 +55,7 @@ struct Envelope<T> {
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Step,
         Self::KeyParts,
         Self::Alias,
@@ -62,6 +64,7 @@ impl RecordKind {
         Self::LayerBlob,
         Self::Reference,
         Self::Build,
+        Self::Image,
     ];
 
     const fn dir(self) -> &'static str {
@@ -74,6 +77,7 @@ impl RecordKind {
             Self::LayerBlob => "layer-blob",
             Self::Reference => "reference",
             Self::Build => "build",
+            Self::Image => "image",
         }
     }
 

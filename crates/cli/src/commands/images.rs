@@ -10,23 +10,26 @@ use crate::ui::{self, Table};
 
 /// Lists images, newest first.
 pub(crate) fn list(global: Global, args: &ImagesArgs) -> Result<ExitCode, Failure> {
-    let images = start(global)?.images()?;
+    let images = start(global)?.images(args.all)?;
     if args.json {
         ui::print(serde_json::to_string_pretty(&images).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);
     }
     if args.quiet {
-        for image in images {
-            ui::print(image.digest);
-        }
+        // A digest with two names is one image.
+        let mut shown = std::collections::HashSet::new();
+        images.iter().filter(|image| shown.insert(image.digest)).for_each(|image| ui::print(image.digest));
         return Ok(ExitCode::SUCCESS);
     }
+    if images.is_empty() {
+        ui::note("no images yet; `kiln build -t NAME .` makes one");
+    }
     let now = config::now();
-    let mut table = Table::new(["NAME", "DIGEST", "PLATFORMS", "SIZE", "CREATED"]);
+    let mut table = Table::new(["NAME", "DIGEST", "PLATFORMS", "SIZE", "TAGGED"]);
     for image in images {
         let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
         table.row([
-            image.name.familiar(),
+            image.name.map_or_else(|| "<none>".to_owned(), |name| name.familiar()),
             image.digest.short(),
             platforms.join(","),
             ui::bytes(image.size),
@@ -47,8 +50,13 @@ pub(crate) fn remove(global: Global, args: &RmiArgs) -> Result<ExitCode, Failure
         .map_err(Failure::from_usage)?;
     let engine = start(global)?;
     for name in names {
-        engine.remove_image(&name)?;
-        ui::print(format_args!("untagged {}", name.familiar()));
+        let untagged = engine.remove_image(&name)?;
+        for name in &untagged {
+            ui::print(format_args!("untagged {}", name.familiar()));
+        }
+        if untagged.is_empty() {
+            ui::print(format_args!("forgot {}", name.familiar()));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::PruneRequest;
+use kiln::{PruneRequest, PrunedKind};
 
 use super::start;
 use crate::args::{DuArgs, Global, PruneArgs};
@@ -41,12 +41,36 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
     let request =
         PruneRequest { all: args.all, cache_mounts: args.cache_mounts, unused_for, dry_run: args.dry_run };
     let report = start(global)?.prune(&request)?;
-    for removed in &report.removed {
-        ui::note(format_args!("{removed}"));
+    if args.verbose {
+        for thing in &report.removed {
+            ui::note(format_args!("{} {}, {}", kind(thing.kind).0, thing.name, ui::bytes(thing.bytes)));
+        }
+    }
+    let mut table = Table::new(["KIND", "COUNT", "SIZE"]);
+    for which in [PrunedKind::Layer, PrunedKind::Blob, PrunedKind::Record, PrunedKind::CacheMount] {
+        let things = || report.removed.iter().filter(|thing| thing.kind == which);
+        let bytes = things().map(|thing| thing.bytes).sum();
+        table.row([kind(which).1.to_owned(), things().count().to_string(), ui::bytes(bytes)]);
+    }
+    if !report.removed.is_empty() {
+        ui::print(table);
     }
     let would = if args.dry_run { "would be freed" } else { "freed" };
     ui::print(format_args!("{} {would}", ui::bytes(report.bytes)));
+    if report.removed.is_empty() && !args.all {
+        ui::note("what builds would still hit was kept; `kiln prune --all` removes that too");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What one and several of a kind are called.
+fn kind(kind: PrunedKind) -> (&'static str, &'static str) {
+    match kind {
+        PrunedKind::Layer => ("layer", "layers"),
+        PrunedKind::Blob => ("blob", "blobs"),
+        PrunedKind::Record => ("record", "records"),
+        PrunedKind::CacheMount => ("cache mount", "cache mounts"),
+    }
 }
 
 /// `until=24h` -> seconds.

@@ -22,7 +22,6 @@ use super::planning;
 use super::progress::StepProgress;
 use super::reporter::Reporter;
 use super::worker::StepWorker;
-use crate::request::Output;
 use crate::{BuildOutcome, BuildRequest, BuiltImage, Error};
 
 /// One build whose plan stands.
@@ -183,8 +182,7 @@ impl Build<'_> {
     /// Whether any output is an image, and not files alone.
     fn wants_images(&self) -> bool {
         let outputs = &self.request.outputs;
-        outputs.is_empty()
-            || outputs.iter().any(|output| !matches!(output, Output::Local { .. } | Output::Tar { .. }))
+        outputs.is_empty() || outputs.iter().any(super::export::is_image)
     }
 
     fn layer_options(&self) -> LayerOptions {

@@ -28,21 +28,20 @@ impl Build<'_> {
         let documents =
             || images.iter().flat_map(|image| [&image.manifest, &image.config]).chain(index.as_ref());
         let root = index.as_ref().or_else(|| images.first().map(|image| &image.manifest));
-        if root.is_some() {
-            let task = reporter.task("exporting to image");
-            for planned in &plan.images {
-                if let Some(base) = self.base_of(planned) {
-                    bases.fetch(&base, &task, cancel)?;
-                }
-            }
-            task.done();
-        }
         let default = [Output::Image];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
         let below = StoreBlobs(&engine.store);
         let blobs = Documents::over(documents(), &below);
         let platform = images.first().filter(|_| index.is_none()).map(|image| &image.platform);
+        let mut fetched = false;
         for output in outputs {
+            let task = reporter.task(&title(output));
+            if is_image(output) && !std::mem::replace(&mut fetched, true) {
+                // Layers of bases may have been found unpacked, or not have been needed at all.
+                for base in plan.images.iter().filter_map(|planned| self.base_of(planned)) {
+                    bases.fetch(&base, &task, cancel)?;
+                }
+            }
             let names = &request.tags[..];
             let roots: Vec<Root<'_>> =
                 root.map(|document| Root { document, platform, names }).into_iter().collect();
@@ -50,6 +49,8 @@ impl Build<'_> {
                 Output::Image => {
                     let Some(root) = root else { continue };
                     engine.keep(documents(), root, &request.tags)?;
+                    let configs: Vec<Digest> = images.iter().map(|image| image.config.digest).collect();
+                    super::ids::remember(&engine.store, &root.digest, &configs)?;
                 }
                 Output::Oci { dest: Some(dest), tar: false } => {
                     kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
@@ -69,11 +70,10 @@ impl Build<'_> {
                     })?;
                 }
             }
+            task.done();
             reporter.emit(Event::Exported {
                 output: describe(output),
-                digest: root
-                    .map(|root| root.digest)
-                    .filter(|_| !matches!(output, Output::Local { .. } | Output::Tar { .. })),
+                digest: root.map(|root| root.digest).filter(|_| is_image(output)),
                 names: names.iter().map(ImageRef::familiar).collect(),
             });
         }
@@ -123,6 +123,26 @@ impl Engine {
         let dirs: Vec<PathBuf> = snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
         Ok(kiln_runtime::view(&self.entered, &dirs)?)
     }
+}
+
+/// Whether an output holds images, and not files alone.
+pub(super) fn is_image(output: &Output) -> bool {
+    match output {
+        Output::Image | Output::Oci { .. } | Output::Docker { .. } => true,
+        Output::Local { .. } | Output::Tar { .. } => false,
+    }
+}
+
+/// What the progress display calls it, in BuildKit's words.
+fn title(output: &Output) -> String {
+    let what = match output {
+        Output::Image => "image",
+        Output::Oci { .. } => "oci image format",
+        Output::Docker { .. } => "docker image format",
+        Output::Local { .. } => "client directory",
+        Output::Tar { .. } => "client tarball",
+    };
+    format!("exporting to {what}")
 }
 
 fn only_snapshot(plan: &BuildPlan, solved: &Solved) -> Result<Snapshot, Error> {

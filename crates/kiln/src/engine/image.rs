@@ -65,3 +65,6 @@ fn rfc3339(seconds: u64) -> String {
     jiff::Timestamp::from_second(seconds)
         .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |time| time.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Looking after a store: images, caches, room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use kiln_core::{CacheScope, Digest, ImageRef, IoResultExt as _, Layer, LayerId, 
 use kiln_oci::{Children, Document, LoadedImage};
 use kiln_registry::RegistryConfig;
 use kiln_store::cache_mount::CacheInfo;
-use kiln_store::{Problem, PruneOptions, RecordKind, Usage};
+use kiln_store::{Problem, PruneOptions, RecordKind, ThingKind, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
@@ -18,15 +18,15 @@ use crate::request::RegistryOptions;
 /// One name of the local image store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSummary {
-    /// The name.
-    pub name: ImageRef,
+    /// The name; none if it was built without one, or another image has it now.
+    pub name: Option<ImageRef>,
     /// What it points to: a manifest or an index.
     pub digest: Digest,
     /// What it is for.
     pub platforms: Vec<Platform>,
     /// Bytes of its compressed layers, each counted once.
     pub size: u64,
-    /// When the name was given, seconds since 1970.
+    /// When the name was given, seconds since 1970; for an image without name, when it was made or last used.
     pub tagged: u64,
 }
 
@@ -67,10 +67,45 @@ pub struct PruneRequest {
 /// What was pruned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PruneReport {
-    /// Paths in the store, and cache mounts by name.
-    pub removed: Vec<String>,
+    /// Each thing, in the order of going.
+    pub removed: Vec<PrunedThing>,
     /// Bytes on disk.
     pub bytes: u64,
+}
+
+/// One thing that was pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedThing {
+    /// What it was.
+    pub kind: PrunedKind,
+    /// Its path in the store, or the cache mount's name.
+    pub name: String,
+    /// Bytes on disk that became free with it.
+    pub bytes: u64,
+}
+
+/// What a pruned thing was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrunedKind {
+    /// The files of a base layer or a step.
+    Layer,
+    /// A blob of an image.
+    Blob,
+    /// What was known of a step or a layer.
+    Record,
+    /// A cache mount.
+    CacheMount,
+}
+
+impl From<ThingKind> for PrunedKind {
+    fn from(kind: ThingKind) -> Self {
+        match kind {
+            ThingKind::Record => Self::Record,
+            ThingKind::Layer => Self::Layer,
+            ThingKind::Blob => Self::Blob,
+        }
+    }
 }
 
 /// Turns a request's registry options into the client's.
@@ -83,22 +118,27 @@ pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
 }
 
 impl Engine {
-    /// Lists the local image store, newest first.
+    /// Lists the local image store, newest first: names, and with `all` also images without one.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
-        let mut images = Vec::new();
+    pub fn images(&self, all: bool) -> Result<Vec<ImageSummary>, Error> {
+        let mut found: Vec<(Option<ImageRef>, Digest, u64)> = Vec::new();
         for tagged in self.store.images()? {
-            let mut summary = ImageSummary {
-                name: tagged.name,
-                digest: tagged.digest,
-                platforms: Vec::new(),
-                size: 0,
-                tagged: seconds(tagged.tagged),
-            };
-            for image in self.all_platforms(&tagged.digest)? {
-                summary.size += image.layers.iter().map(|layer| layer.size).sum::<u64>();
+            found.push((Some(tagged.name), tagged.digest, seconds(tagged.tagged)));
+        }
+        if all {
+            for (root, used) in self.untagged()? {
+                found.push((None, root, seconds(used)));
+            }
+        }
+        let mut images = Vec::new();
+        for (name, digest, tagged) in found {
+            let mut summary = ImageSummary { name, digest, platforms: Vec::new(), size: 0, tagged };
+            let mut counted = HashSet::new();
+            for image in self.all_platforms(&digest)? {
+                let new = image.layers.iter().filter(|layer| counted.insert(layer.digest));
+                summary.size += new.map(|layer| layer.size).sum::<u64>();
                 summary.platforms.push(image.image.platform());
             }
             images.push(summary);
@@ -107,12 +147,51 @@ impl Engine {
         Ok(images)
     }
 
-    /// Takes a name away. What only it reached goes with the next prune.
+    /// Takes a name away; or, given an id, all names of that image. What only they reached goes with the next prune.
+    /// Returns the names.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`].
-    pub fn remove_image(&self, name: &ImageRef) -> Result<(), Error> {
-        if self.store.untag(name)? { Ok(()) } else { Err(Error::NoSuchImage { name: name.clone() }) }
+    pub fn remove_image(&self, name: &ImageRef) -> Result<Vec<ImageRef>, Error> {
+        if name.tag.is_some() && self.store.untag(name)? {
+            return Ok(vec![name.clone()]);
+        }
+        let no_such = || Error::NoSuchImage { name: name.clone() };
+        let digest = super::ids::digest_of(&self.store, name)?.ok_or_else(no_such)?;
+        let mut removed = Vec::new();
+        for tagged in self.store.images()?.into_iter().filter(|tagged| tagged.digest == digest) {
+            self.store.untag(&tagged.name)?;
+            removed.push(tagged.name);
+        }
+        let forgotten = self.forget(|root| root == digest)?;
+        if removed.is_empty() && forgotten == 0 { Err(no_such()) } else { Ok(removed) }
+    }
+
+    /// Returns the images that no name means, with the time of their last use.
+    fn untagged(&self) -> Result<Vec<(Digest, SystemTime)>, Error> {
+        let named: HashSet<Digest> = self.store.images()?.into_iter().map(|tagged| tagged.digest).collect();
+        let mut used: HashMap<String, SystemTime> = HashMap::new();
+        for info in self.store.list_records(RecordKind::Image)? {
+            used.insert(info.key, info.used);
+        }
+        let mut found: HashMap<Digest, SystemTime> = HashMap::new();
+        for (config, root) in super::ids::known(&self.store)? {
+            if !named.contains(&root) {
+                found.insert(root, used.get(&config).copied().unwrap_or(SystemTime::UNIX_EPOCH));
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Forgets images by id; returns how many ids went.
+    fn forget(&self, which: impl Fn(Digest) -> bool) -> Result<usize, Error> {
+        let mut count = 0;
+        for (config, root) in super::ids::known(&self.store)? {
+            if which(root) && self.store.delete_record(RecordKind::Image, &config)? {
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// Lists cache mounts.
@@ -188,10 +267,24 @@ impl Engine {
             keep_bytes: None,
             dry_run: request.dry_run,
         };
-        let mut report = PruneReport::default();
+        if !request.dry_run {
+            // As docker has it, an image without a name is nobody's.
+            let oldest =
+                request.unused_for.and_then(|age| SystemTime::now().checked_sub(Duration::from_secs(age)));
+            let gone: HashSet<Digest> = self
+                .untagged()?
+                .into_iter()
+                .filter(|(_, used)| oldest.is_none_or(|oldest| *used < oldest))
+                .map(|(root, _)| root)
+                .collect();
+            self.forget(|root| gone.contains(&root))?;
+        }
         let things = self.store.prune(&options)?;
-        report.bytes = things.freed;
-        report.removed.extend(things.removed.iter().map(|thing| thing.path.display().to_string()));
+        let mut report = PruneReport { removed: Vec::new(), bytes: things.freed };
+        for thing in things.removed {
+            let name = thing.path.display().to_string();
+            report.removed.push(PrunedThing { kind: thing.kind.into(), name, bytes: thing.bytes });
+        }
         if request.cache_mounts {
             let now = seconds(SystemTime::now());
             for cache in self.caches()? {
@@ -203,7 +296,8 @@ impl Engine {
                     self.caches.remove(&cache.id, Some(&scope_of(&cache.scope)))?;
                 }
                 report.bytes += cache.size;
-                report.removed.push(format!("cache mount {} ({})", cache.id, cache.scope));
+                let name = format!("{} ({})", cache.id, cache.scope);
+                report.removed.push(PrunedThing { kind: PrunedKind::CacheMount, name, bytes: cache.size });
             }
         }
         Ok(report)

@@ -6,9 +6,11 @@ mod chain;
 mod contexts;
 mod definition;
 mod export;
+mod ids;
 mod image;
 mod index;
 mod last_copy;
+mod layers;
 mod manage;
 mod output;
 mod packer;
@@ -27,7 +29,7 @@ use kiln_store::{Ids, Store};
 
 use crate::Error;
 
-pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest};
+pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};
 pub use run_image::RunRequest;
 
 /// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.

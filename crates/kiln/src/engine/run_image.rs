@@ -8,7 +8,8 @@ use kiln_runtime::RunError;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use super::bases::{Bases, LayerProgress};
+use super::bases::Bases;
+use super::layers::LayerProgress;
 use crate::Error;
 use crate::request::RegistryOptions;
 

@@ -16,9 +16,10 @@ use kiln_store::cache_mount::CacheMounts;
 use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
 use kiln_store::tree::{DigestRule, SourceTree};
 
-use super::bases::{Bases, LayerProgress};
+use super::bases::Bases;
 use super::contexts::Contexts;
 use super::last_copy::LastCopy;
+use super::layers::LayerProgress;
 use super::reporter::Reporter;
 use crate::Error;
 

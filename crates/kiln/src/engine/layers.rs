@@ -1,0 +1,211 @@
+//! Layers of images that a build starts from: fetched, kept and unpacked, a few at once.
+
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use kiln_core::{Cancel, Layer, LayerId, Snapshot};
+use kiln_registry::RegistryError;
+use kiln_store::{RecordKind, StoreError};
+
+use super::bases::{Base, Bases, Origin};
+use super::reporter::Task;
+use crate::Error;
+
+/// Layers fetched and unpacked at once: enough to keep two connections and the disk busy, few enough for memory.
+const PARALLEL_LAYERS: usize = 4;
+
+impl Bases<'_> {
+    /// Makes an image's layers present as directories: those that are not yet are fetched and unpacked at once.
+    pub(crate) fn unpack(
+        &self,
+        base: &Base,
+        task: &dyn LayerProgress,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, Error> {
+        let layers = &base.image.layers;
+        each(layers, cancel, |layer| {
+            if self.known(layer).is_none() {
+                self.unpack_layer(base, layer, task)?;
+            }
+            Ok(())
+        })?;
+        let ids = layers.iter().map(|layer| self.known(layer).unwrap_or_else(|| layer_id(layer))).collect();
+        Ok(Snapshot { layers: ids })
+    }
+
+    /// Makes sure that the store has the blobs of these layers of a base, as an export needs them.
+    pub(crate) fn fetch(&self, base: &Base, task: &dyn LayerProgress, cancel: &Cancel) -> Result<(), Error> {
+        each(&base.image.layers, cancel, |layer| {
+            if self.store.has_blob(&layer.digest) {
+                return Ok(());
+            }
+            let mut reader = self.reader(base, layer, task)?;
+            let mut buffer = vec![0; 256 * 1024];
+            reader.drain(layer, &mut buffer)?;
+            reader.finish(layer)
+        })
+    }
+
+    fn unpack_layer(&self, base: &Base, layer: &Layer, task: &dyn LayerProgress) -> Result<(), Error> {
+        let mut reader = self.reader(base, layer, task)?;
+        let unpacked = self.store.unpack(&layer.diff_id, &layer.media_type, &mut reader);
+        // If reading failed, the unpacker knows only that it did.
+        unpacked.map_err(|error| reader.failed.take().unwrap_or(Error::Store(error)))?;
+        reader.drain(layer, &mut [0; 4096])?;
+        reader.finish(layer)
+    }
+
+    /// Reads a layer's blob: from the store if it is there, else from its origin, and into the store on the way.
+    fn reader<'r>(
+        &self,
+        base: &'r Base,
+        layer: &Layer,
+        task: &'r dyn LayerProgress,
+    ) -> Result<BlobReader<'r>, Error> {
+        let (source, keep): (Box<dyn Read + Send + 'r>, bool) = if self.store.has_blob(&layer.digest) {
+            (Box::new(self.store.open_blob(&layer.digest)?), false)
+        } else {
+            match &base.origin {
+                Origin::Store => return Err(StoreError::NoBlob { digest: layer.digest }.into()),
+                Origin::Layout(layout) => (Box::new(layout.blob(&blob_info(layer))?), true),
+                Origin::Registry(name) => {
+                    (Box::new(self.registry.blob(name, &blob_info(layer), None)?), true)
+                }
+            }
+        };
+        let into = if keep { Some(self.store.blob_writer()?) } else { None };
+        Ok(BlobReader {
+            source,
+            into,
+            read: 0,
+            item: layer.digest.short(),
+            total: layer.size,
+            task,
+            failed: None,
+        })
+    }
+
+    /// Returns the directory that has a layer's files: unpacked from it, or the one that a step left and the layer
+    /// was made of.
+    fn known(&self, layer: &Layer) -> Option<LayerId> {
+        let unpacked = layer_id(layer);
+        if self.store.has_layer(&unpacked) {
+            return Some(unpacked);
+        }
+        let made: LayerId = self.store.get_record(RecordKind::Base, &layer.diff_id.hex()).ok()??;
+        self.store.has_layer(&made).then_some(made)
+    }
+}
+
+/// Is told how far a layer is.
+pub(crate) trait LayerProgress: Sync {
+    /// So many of so many bytes of an item are here.
+    fn progress(&self, item: &str, current: u64, total: u64);
+}
+
+impl LayerProgress for Task<'_> {
+    fn progress(&self, item: &str, current: u64, total: u64) {
+        Task::progress(self, item, current, Some(total));
+    }
+}
+
+/// A blob on its way: what is read is kept, counted and reported.
+struct BlobReader<'a> {
+    source: Box<dyn Read + Send + 'a>,
+    into: Option<kiln_store::BlobWriter>,
+    read: u64,
+    item: String,
+    total: u64,
+    task: &'a dyn LayerProgress,
+    /// Why reading failed, as the type it was: on its way through a decompressor only a text is left.
+    failed: Option<Error>,
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        /// Often enough for a smooth display, seldom enough to cost nothing.
+        const REPORT: u64 = 4 << 20;
+        let count = self.source.read(buffer).inspect_err(|error| self.failed = of_registry(error))?;
+        if let Some(into) = &mut self.into
+            && let Err(error) = into.append(&buffer[..count])
+        {
+            self.failed = Some(error.into());
+            return Err(std::io::Error::other("the store cannot keep it"));
+        }
+        let before = self.read;
+        self.read += count as u64;
+        if before / REPORT != self.read / REPORT || self.read == self.total && count > 0 {
+            self.task.progress(&self.item, self.read, self.total);
+        }
+        Ok(count)
+    }
+}
+
+impl BlobReader<'_> {
+    /// Reads what is left: all of it, or what a decompressor did not want.
+    fn drain(&mut self, layer: &Layer, buffer: &mut [u8]) -> Result<(), Error> {
+        loop {
+            match self.read(buffer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    let message = error.to_string();
+                    let unknown = || StoreError::LayerRead { layer: layer.diff_id, message }.into();
+                    return Err(self.failed.take().unwrap_or_else(unknown));
+                }
+            }
+        }
+    }
+
+    /// Makes the blob the store's if it is what was promised.
+    fn finish(self, layer: &Layer) -> Result<(), Error> {
+        if let Some(into) = self.into {
+            into.finish(Some((layer.digest, layer.size)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A registry's failure, which travels inside an I/O error.
+fn of_registry(error: &std::io::Error) -> Option<Error> {
+    error.get_ref()?.downcast_ref::<RegistryError>().cloned().map(Error::Registry)
+}
+
+/// Does something for each layer, a few at once; the first failure is returned and the rest not begun.
+fn each(
+    layers: &[Layer],
+    cancel: &Cancel,
+    work: impl Fn(&Layer) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL_LAYERS.min(layers.len()) {
+            scope.spawn(|| {
+                while let Some(layer) = layers.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    if cancel.is_cancelled()
+                        || failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+                    {
+                        return;
+                    }
+                    if let Err(error) = work(layer) {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None if cancel.is_cancelled() => Err(Error::Interrupted),
+        None => Ok(()),
+    }
+}
+
+fn blob_info(layer: &Layer) -> kiln_oci::BlobInfo {
+    kiln_oci::BlobInfo { media_type: layer.media_type.clone(), digest: layer.digest, size: layer.size }
+}
+
+fn layer_id(layer: &Layer) -> LayerId {
+    LayerId(layer.diff_id.hex())
+}
