@@ -23,10 +23,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for level in [0, 1, 2, 3, 4, 5, 6, 9] {
         let compression = if level == 0 { Compression::None } else { Compression::Gzip { level } };
         let name = format!("pack, {compression:?}");
-        let packed = timed(&name, || store.layer_blob(&layer, &LayerOptions { compression, epoch: None }))?;
+        let packed = timed(&name, || {
+            store.layer_blob(&layer, &LayerOptions { compression, epoch: None }, &kiln_core::Cancel::new())
+        })?;
         println!("{:>34.1} MiB", packed.size as f64 / f64::from(1 << 20));
     }
-    timed("pack again", || store.layer_blob(&layer, &LayerOptions::default()))?;
+    timed("pack again", || store.layer_blob(&layer, &LayerOptions::default(), &kiln_core::Cancel::new()))?;
     timed("usage", || store.usage())?;
     println!("peak memory {} KiB", peak_kib());
     Ok(())

@@ -56,6 +56,9 @@ pub enum StoreError {
         /// What the tar has.
         actual: Digest,
     },
+    /// The build was interrupted.
+    #[error("interrupted")]
+    Interrupted,
     /// A blob is not there.
     #[error("blob {digest} is not in the store")]
     NoBlob {

@@ -9,7 +9,7 @@ use support::{list, store, tar, unpack};
 
 /// Packs a layer and unpacks it again, in another store.
 fn there_and_back(store: &Store, layer: &LayerId, ids: Ids) -> (Digest, String) {
-    let packed = store.layer_blob(layer, &LayerOptions::default()).unwrap();
+    let packed = store.layer_blob(layer, &LayerOptions::default(), &kiln_core::Cancel::new()).unwrap();
     let (_dir, other) = support::store(ids);
     let blob = store.open_blob(&packed.digest).unwrap();
     let layer = other.unpack(&packed.diff_id, &packed.media_type, blob).unwrap();
@@ -115,8 +115,10 @@ fn the_root_directory_belongs_to_the_topmost_layer_that_says_so() {
         let changed = layer.commit().unwrap().unwrap();
         for (id, said) in [(unchanged, false), (changed, true)] {
             let options = LayerOptions { compression: Compression::None, epoch: None };
-            let blob =
-                std::fs::read(store.blob_path(&store.layer_blob(&id, &options).unwrap().digest)).unwrap();
+            let blob = std::fs::read(
+                store.blob_path(&store.layer_blob(&id, &options, &kiln_core::Cancel::new()).unwrap().digest),
+            )
+            .unwrap();
             assert_eq!(blob.starts_with(b"./\0"), said);
         }
     }
@@ -154,8 +156,9 @@ file z 644 x mtime=1800000000 xattr:user.b=2 xattr:user.a=1";
     for ids in support::kinds() {
         let (_dir, store) = store(ids);
         let layer = unpack(&store, &tar(lines)).unwrap();
-        let pack =
-            |compression, epoch| store.layer_blob(&layer, &LayerOptions { compression, epoch }).unwrap();
+        let pack = |compression, epoch| {
+            store.layer_blob(&layer, &LayerOptions { compression, epoch }, &kiln_core::Cancel::new()).unwrap()
+        };
         let plain = pack(Compression::None, None);
         assert_eq!(plain.digest, plain.diff_id);
         assert_eq!(plain.media_type, "application/vnd.oci.image.layer.v1.tar");
@@ -210,7 +213,7 @@ fn one_packs_and_the_others_wait() {
             .map(|_| {
                 scope.spawn(|| {
                     let store = Store::open(store.root(), store.ids()).unwrap();
-                    store.layer_blob(&layer, &LayerOptions::default()).unwrap()
+                    store.layer_blob(&layer, &LayerOptions::default(), &kiln_core::Cancel::new()).unwrap()
                 })
             })
             .collect();
@@ -219,7 +222,10 @@ fn one_packs_and_the_others_wait() {
     assert!(packed.iter().all(|one| *one == packed[0]));
     // A record whose blob is gone is no record.
     std::fs::remove_file(store.blob_path(&packed[0].digest)).unwrap();
-    assert_eq!(store.layer_blob(&layer, &LayerOptions::default()).unwrap(), packed[0]);
+    assert_eq!(
+        store.layer_blob(&layer, &LayerOptions::default(), &kiln_core::Cancel::new()).unwrap(),
+        packed[0]
+    );
     assert!(store.has_blob(&packed[0].digest));
 }
 
@@ -229,6 +235,6 @@ fn sockets_are_left_out_and_named() {
     let layer = store.begin_layer(&Snapshot::default()).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(layer.upper().join("s")).unwrap();
     let id = layer.commit().unwrap().unwrap();
-    let packed = store.pack_layer(&id, &LayerOptions::default()).unwrap();
+    let packed = store.pack_layer(&id, &LayerOptions::default(), &kiln_core::Cancel::new()).unwrap();
     assert_eq!(packed.sockets, [std::path::PathBuf::from("s")]);
 }

@@ -145,7 +145,13 @@ fn collection_beside_builds_takes_nothing_they_use() {
                         let layer = store.unpack(&Digest::of(&bytes), PLAIN, &bytes[..]).unwrap();
                         let key = layer.0.clone();
                         store.put_record(kiln_store::RecordKind::Step, &key, &layer).unwrap();
-                        let packed = store.layer_blob(&layer, &kiln_store::LayerOptions::default()).unwrap();
+                        let packed = store
+                            .layer_blob(
+                                &layer,
+                                &kiln_store::LayerOptions::default(),
+                                &kiln_core::Cancel::new(),
+                            )
+                            .unwrap();
                         assert!(store.layer_dir(&layer).join("a").exists());
                         assert!(store.blob_path(&packed.digest).exists());
                         store.finish_build().unwrap();

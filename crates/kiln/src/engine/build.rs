@@ -54,9 +54,16 @@ impl Engine {
         let reporter = Reporter::new(events);
         let _pin = self.store.pin()?;
         let result = self.build_with(request, &reporter, cancel);
-        // Also after a failure: what was finished is worth keeping.
-        self.store.finish_build()?;
-        let (digest, images) = result?;
+        // Also after a failure: what was finished is worth keeping. But an interrupt does not wait for the disk; the
+        // next build's end does it.
+        if !cancel.is_cancelled() {
+            self.store.finish_build()?;
+        }
+        let (digest, images) = match result {
+            // Whatever broke off first, the interrupt is the reason.
+            Err(_) if cancel.is_cancelled() => return Err(Error::Interrupted),
+            result => result?,
+        };
         Ok(BuildOutcome {
             digest,
             images: images.iter().map(built).collect(),
@@ -144,12 +151,31 @@ impl Build<'_> {
         let (packer, queue) = Packer::new(&plan.graph, &wanted, depth);
         let options = self.layer_options();
         let (solved, packed) = std::thread::scope(|scope| {
-            let packing = scope.spawn(|| packer::pack(store, &options, queue));
+            let stop = Cancel::new();
+            let _forward = cancel.on_cancel({
+                let stop = stop.clone();
+                move || stop.cancel()
+            });
+            let packing = scope.spawn({
+                let stop = stop.clone();
+                move || packer::pack(store, &options, queue, &stop)
+            });
             let packer_of_images = self.wants_images().then_some(&packer);
             let progress = StepProgress { worker: &worker, packer: packer_of_images };
             let solved = kiln_solver::solve(&plan.graph, &wanted, &worker, &index, &progress, jobs, cancel);
             packer.close();
+            // What is packed already stays; the rest of a failed build is not worth waiting for.
+            let task = match &solved {
+                Err(_) => {
+                    stop.cancel();
+                    None
+                }
+                Ok(_) => (!packing.is_finished()).then(|| reporter.task("exporting layers")),
+            };
             let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if let Some(task) = task {
+                task.end_with(&packed);
+            }
             (solved, packed)
         });
         self.contexts.save()?;
@@ -161,7 +187,7 @@ impl Build<'_> {
         let options = self.layer_options();
         let mut pack = |layer: &LayerId| match packed.get(layer) {
             Some(packed) => Ok(packed.clone()),
-            None => Ok(self.engine.store.layer_blob(layer, &options)?),
+            None => Ok(self.engine.store.layer_blob(layer, &options, self.cancel)?),
         };
         let mut images = Vec::new();
         for planned in &self.plan.images {

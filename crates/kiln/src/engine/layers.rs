@@ -25,7 +25,7 @@ impl Bases<'_> {
         let layers = &base.image.layers;
         each(layers, cancel, |layer| {
             if self.known(layer).is_none() {
-                self.unpack_layer(base, layer, task)?;
+                self.unpack_layer(base, layer, task, cancel)?;
             }
             Ok(())
         })?;
@@ -39,15 +39,21 @@ impl Bases<'_> {
             if self.store.has_blob(&layer.digest) {
                 return Ok(());
             }
-            let mut reader = self.reader(base, layer, task)?;
+            let mut reader = self.reader(base, layer, task, cancel)?;
             let mut buffer = vec![0; 256 * 1024];
             reader.drain(layer, &mut buffer)?;
             reader.finish(layer)
         })
     }
 
-    fn unpack_layer(&self, base: &Base, layer: &Layer, task: &dyn LayerProgress) -> Result<(), Error> {
-        let mut reader = self.reader(base, layer, task)?;
+    fn unpack_layer(
+        &self,
+        base: &Base,
+        layer: &Layer,
+        task: &dyn LayerProgress,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let mut reader = self.reader(base, layer, task, cancel)?;
         let unpacked = self.store.unpack(&layer.diff_id, &layer.media_type, &mut reader);
         // If reading failed, the unpacker knows only that it did.
         unpacked.map_err(|error| reader.failed.take().unwrap_or(Error::Store(error)))?;
@@ -61,6 +67,7 @@ impl Bases<'_> {
         base: &'r Base,
         layer: &Layer,
         task: &'r dyn LayerProgress,
+        cancel: &'r Cancel,
     ) -> Result<BlobReader<'r>, Error> {
         let (source, keep): (Box<dyn Read + Send + 'r>, bool) = if self.store.has_blob(&layer.digest) {
             (Box::new(self.store.open_blob(&layer.digest)?), false)
@@ -81,6 +88,7 @@ impl Bases<'_> {
             item: layer.digest.short(),
             total: layer.size,
             task,
+            cancel,
             failed: None,
         })
     }
@@ -117,6 +125,7 @@ struct BlobReader<'a> {
     item: String,
     total: u64,
     task: &'a dyn LayerProgress,
+    cancel: &'a Cancel,
     /// Why reading failed, as the type it was: on its way through a decompressor only a text is left.
     failed: Option<Error>,
 }
@@ -125,6 +134,10 @@ impl Read for BlobReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         /// Often enough for a smooth display, seldom enough to cost nothing.
         const REPORT: u64 = 4 << 20;
+        if self.cancel.is_cancelled() {
+            self.failed = Some(Error::Interrupted);
+            return Err(std::io::Error::other("interrupted"));
+        }
         let count = self.source.read(buffer).inspect_err(|error| self.failed = of_registry(error))?;
         if let Some(into) = &mut self.into
             && let Err(error) = into.append(&buffer[..count])

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Layer, LayerId, Snapshot, StepGraph, StepId};
+use kiln_core::{Cancel, Layer, LayerId, Snapshot, StepGraph, StepId};
 use kiln_store::{LayerOptions, Store};
 
 use super::chain::Chain;
@@ -68,10 +68,11 @@ pub(crate) fn pack(
     store: &Store,
     options: &LayerOptions,
     queue: Receiver<LayerId>,
+    cancel: &Cancel,
 ) -> Result<HashMap<LayerId, Layer>, Error> {
     let mut packed = HashMap::new();
     for layer in queue {
-        let blob = store.layer_blob(&layer, options)?;
+        let blob = store.layer_blob(&layer, options, cancel)?;
         packed.insert(layer, blob);
     }
     Ok(packed)

@@ -9,7 +9,7 @@ use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
     MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Selection, Snapshot, Step, StepId,
 };
-use kiln_runtime::{IdMode, RunError};
+use kiln_runtime::RunError;
 use kiln_solver::Inputs;
 use kiln_store::ActiveLayer;
 use kiln_store::cache_mount::{CacheRequest, Held, HeldCache};
@@ -23,11 +23,6 @@ use crate::Error;
 
 /// BuildKit's name for the machine that a step sees.
 const HOSTNAME: &str = "buildkitsandbox";
-
-/// apt drops to a user of its own for downloads, which a single id does not allow
-/// (<https://github.com/containers/buildah/issues/3345>). Only there, apt is told not to; by a file in the step's own
-/// /dev, so that no layer ever has it.
-const APT_CONF: (&str, &str) = ("/dev/kiln-apt.conf", "APT::Sandbox::User \"root\";\n");
 
 impl StepWorker<'_> {
     /// Runs a step's process over a fresh layer.
@@ -110,12 +105,6 @@ impl StepWorker<'_> {
             if !env.iter().any(|(known, _)| known == name) {
                 env.push((name.clone(), value.clone()));
             }
-        }
-        if *self.entered.ids() == IdMode::Single && !env.iter().any(|(name, _)| name == "APT_CONFIG") {
-            let (path, content) = APT_CONF;
-            let kind = MountSpecKind::File { content: content.to_owned(), mode: 0o644 };
-            mounts.push(MountSpec { target: path.to_owned(), kind });
-            env.push(("APT_CONFIG".to_owned(), path.to_owned()));
         }
         Ok(RunSpec {
             rootfs: Rootfs { lower: Vec::new(), upper: PathBuf::new(), work: PathBuf::new() },

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{IoError, IoResultExt as _};
+use kiln_core::{Cancel, IoError, IoResultExt as _};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
@@ -25,6 +25,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) links: LinkOwners,
     /// Latest time that may appear.
     pub(crate) epoch: Option<u64>,
+    pub(crate) cancel: &'a Cancel,
 }
 
 /// Writes the tar, without its end. Returns the sockets, which a tar cannot hold.
@@ -79,6 +80,7 @@ impl Writer<'_, '_, '_, '_> {
     }
 
     fn child(&mut self, dir: &OwnedFd, name: &CString, kind: FileType) -> Result<(), StoreError> {
+        self.go_on()?;
         let mut kind = kind;
         let mut stat = None;
         if !matches!(kind, FileType::RegularFile | FileType::Directory) {
@@ -140,9 +142,15 @@ impl Writer<'_, '_, '_, '_> {
         self.content(file, size)
     }
 
+    /// Asked before each file and each block of one: an interrupt must not wait for a large layer.
+    fn go_on(&self) -> Result<(), StoreError> {
+        if self.plan.cancel.is_cancelled() { Err(StoreError::Interrupted) } else { Ok(()) }
+    }
+
     fn content(&mut self, file: &OwnedFd, size: u64) -> Result<(), StoreError> {
         let mut rest = size;
         while rest > 0 {
+            self.go_on()?;
             let space = self.out.space()?;
             let wanted = usize::try_from(rest).unwrap_or(usize::MAX).min(space.len());
             let length = match rustix::io::read(file, &mut space[..wanted]) {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::PathBuf;
 
-use kiln_core::{Digest, IoResultExt as _, Layer, LayerId};
+use kiln_core::{Cancel, Digest, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
@@ -64,18 +64,28 @@ impl Store {
     /// Returns the blob of a layer, making it if it is not there. Who asks for one that is being made waits for it.
     ///
     /// # Errors
-    /// The layer is not there or cannot be read, or the blob cannot be written.
-    pub fn layer_blob(&self, layer: &LayerId, options: &LayerOptions) -> Result<Layer, StoreError> {
-        Ok(self.pack_layer(layer, options)?.layer)
+    /// The layer is not there or cannot be read, the blob cannot be written, or `cancel` was raised.
+    pub fn layer_blob(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        cancel: &Cancel,
+    ) -> Result<Layer, StoreError> {
+        Ok(self.pack_layer(layer, options, cancel)?.layer)
     }
 
     /// [`layer_blob`](Self::layer_blob), with what was left out.
     ///
     /// # Errors
     /// As there.
-    pub fn pack_layer(&self, layer: &LayerId, options: &LayerOptions) -> Result<PackedLayer, StoreError> {
+    pub fn pack_layer(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        cancel: &Cancel,
+    ) -> Result<PackedLayer, StoreError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        self.pack_on(layer, options, threads)
+        self.pack_on(layer, options, threads, cancel)
     }
 
     pub(crate) fn pack_on(
@@ -83,6 +93,7 @@ impl Store {
         layer: &LayerId,
         options: &LayerOptions,
         threads: usize,
+        cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
         let key = options.key(layer);
         if let Some(packed) = self.packed(&key)? {
@@ -92,7 +103,7 @@ impl Store {
         let lock = FileLock::wait(&self.0.layout.at(layout::LOCKS).join(name), Hold::Exclusive)?;
         let made = match self.packed(&key)? {
             Some(packed) => Ok(packed),
-            None => self.make(layer, options, threads),
+            None => self.make(layer, options, threads, cancel),
         };
         if let Ok(packed) = &made {
             self.put_record(RecordKind::LayerBlob, &key, packed)?;
@@ -110,9 +121,10 @@ impl Store {
         view: impl AsFd,
         epoch: Option<u64>,
         out: &mut dyn Write,
+        cancel: &Cancel,
     ) -> Result<(), StoreError> {
         let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_fd().as_raw_fd()));
-        let plan = archive::Plan { tree: &tree, root: true, links: LinkOwners::default(), epoch };
+        let plan = archive::Plan { tree: &tree, root: true, links: LinkOwners::default(), epoch, cancel };
         let Packed { blob, .. } = self.pack(&plan, None, 1)?.0;
         let mut tar = blob.into_reader()?;
         std::io::copy(&mut tar, out).at("write", "the tar")?;
@@ -130,6 +142,7 @@ impl Store {
         layer: &LayerId,
         options: &LayerOptions,
         threads: usize,
+        cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
         if !self.has_layer(layer) {
             return Err(StoreError::NoLayer { layer: layer.clone() });
@@ -140,6 +153,7 @@ impl Store {
             root: self.layer_info(layer)?.root,
             links: LinkOwners::read(&dir)?,
             epoch: options.epoch,
+            cancel,
         };
         let (Packed { blob, diff_id }, sockets) = self.pack(&plan, options.compression.level(), threads)?;
         let size = blob.size();
