@@ -58,7 +58,8 @@ def run_one(command, env, log, programs, daemons, watch):
     sample = Sample(wall=wall, cpu=usage.ru_utime + usage.ru_stime)
     sample.cpu += sum(map(cpu_of, daemons)) - cpu_before
     if watcher:
-        sample.rss = watcher.stop()
+        # What ends before the first look has at least the kernel's word: the largest of all its processes.
+        sample.rss = watcher.stop() or usage.ru_maxrss << 10
     if child.returncode != 0:
         with open(log, "rb") as said:
             said.seek(begin_at)
