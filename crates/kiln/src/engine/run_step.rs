@@ -180,9 +180,11 @@ impl StepWorker<'_> {
             mounts.iter().map(|(target, cache)| CacheRequest::new(target, cache)).collect();
         let seeds: HashMap<&str, &(StepId, String)> =
             mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();
+        // What another process shows while it waits for us.
+        let holder = format!("process {}, step {:?}", std::process::id(), step.info.title);
         let held = self.caches.acquire(
             &requests,
-            &step.info.title,
+            &holder,
             &mut |request, holder| {
                 self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
             },
