@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Remove images
     Rmi(RmiArgs),
     /// See and remove cache mounts
-    #[command(subcommand)]
+    #[command(subcommand, after_help = CACHE_EXAMPLES)]
     Cache(CacheCommand),
     /// Show what the store holds and how big it is
     Du(DuArgs),
@@ -104,9 +104,27 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_enum, default_value_t, env = "KILN_PROGRESS", hide_env_values = true)]
     pub(crate) progress: ProgressMode,
     /// Print only the image's digest
-    #[arg(short, long, conflicts_with = "progress")]
+    #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Write the image's id to a file
+    /// Look tags of base images up at their registry, even if the local image store has them
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Keep the image in the local image store, also beside other outputs
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Network of RUN steps: the host's, under either name; one step goes without by RUN --network=none
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub(crate) network: NetworkMode,
+    /// Accepted as docker's if false: kiln writes no attestations yet
+    #[arg(long, value_name = "false", hide = true)]
+    pub(crate) provenance: Option<String>,
+    /// Accepted as docker's if false: kiln writes no attestations yet
+    #[arg(long, value_name = "false", hide = true)]
+    pub(crate) sbom: Option<String>,
+    /// Accepted as docker's: there are no containers to remove
+    #[arg(long, alias = "force-rm", hide = true)]
+    pub(crate) rm: bool,
+    /// Write the image's id (its configuration's digest, as docker has it) to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
     /// Write what was built to a file, as JSON
@@ -136,6 +154,15 @@ pub(crate) struct RegistryArgs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkMode {
+    /// The host's
+    #[default]
+    Default,
+    /// The host's
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// A live list on a terminal, lines elsewhere
     #[default]
@@ -145,13 +172,33 @@ pub(crate) enum ProgressMode {
     /// Lines
     Plain,
     /// One JSON object a line (docs/events.md)
+    #[value(alias = "rawjson")]
     Json,
     /// Nothing but the digest
     Quiet,
 }
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  kiln run --rm demo                                  what the image is made to run
+  kiln run --rm -it demo sh                           a shell in it
+  kiln run --rm demo ls -l /pip-packages              look at its files
+  kiln run --rm $(kiln build -q .) env                an image without a name, by its id";
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  kiln prune                                          what nothing refers to any more
+  kiln prune --all --filter until=7d                  all that no image needs and nothing used for a week
+  kiln prune --all --cache-mounts --dry-run           what a clean sweep would free";
+
+const CACHE_EXAMPLES: &str = "\
+Examples:
+  kiln cache ls
+  kiln cache rm /root/.cache/pip                      the next build fills it again
+  kiln cache rm --all";
+
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln run --rm demo\n  kiln run --rm -it demo sh")]
+#[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
     /// Accepted as docker's; nothing is ever kept of a run
     #[arg(long)]
@@ -201,17 +248,22 @@ pub(crate) struct RmiArgs {
     /// Names to remove; an id removes all names of its image
     #[arg(required = true)]
     pub(crate) image: Vec<String>,
+    /// Accepted as docker's
+    #[arg(short, long, hide = true)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
     /// List cache mounts
+    #[command(alias = "list")]
     Ls {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Empty and remove cache mounts
+    #[command(alias = "remove")]
     Rm {
         /// Ids to remove
         #[arg(required_unless_present = "all")]
@@ -233,6 +285,7 @@ pub(crate) struct DuArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = PRUNE_EXAMPLES)]
 pub(crate) struct PruneArgs {
     /// Also what images need not but builds would still hit
     #[arg(short, long)]

@@ -3,22 +3,38 @@
 mod args;
 mod commands;
 mod config;
+mod docker_flags;
 mod hints;
 mod ui;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 fn main() -> ExitCode {
     // A re-executed child (the init of a step, a library's engine) never comes back from here.
     kiln::init();
-    let cli = args::Cli::parse();
-    match commands::run(cli) {
+    match parse().and_then(commands::run) {
         Ok(code) => code,
         Err(failure) => {
             ui::show_failure(&failure);
             failure.exit_code()
         }
     }
+}
+
+/// Reads the command line. Help, version and mistakes are clap's to show, but for flags that only docker has.
+fn parse() -> Result<args::Cli, hints::Failure> {
+    args::Cli::try_parse().map_err(|error| {
+        let flag = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => flag,
+            _ => error.exit(),
+        };
+        let flag = flag.split('=').next().unwrap_or_default();
+        match docker_flags::reason(flag) {
+            Some(reason) => hints::Failure::usage(format!("{flag}: {reason}")),
+            None => error.exit(),
+        }
+    })
 }

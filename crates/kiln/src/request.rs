@@ -29,6 +29,8 @@ pub struct BuildRequest {
     pub tags: Vec<ImageRef>,
     /// `--no-cache`: step records are not looked up; cache mounts keep what they hold.
     pub no_cache: bool,
+    /// `--pull`: tags are looked up at their registry, even if the local image store has them.
+    pub pull: bool,
     /// `--no-cache-filter`: stages whose step records are not looked up.
     pub no_cache_filter: Vec<String>,
     /// `--output`. Without one the image is kept in the local image store.
@@ -58,6 +60,7 @@ impl BuildRequest {
             platforms: Vec::new(),
             tags: Vec::new(),
             no_cache: false,
+            pull: false,
             no_cache_filter: Vec::new(),
             outputs: Vec::new(),
             jobs: None,

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, ContextSource, DockerfileSource};
+use kiln::{BuildOutcome, BuildRequest, ContextSource, DockerfileSource, Output};
 
 use super::{cancel_on_signal, output_flag, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
@@ -17,6 +17,10 @@ use crate::ui::{self, Progress};
 pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failure> {
     // Everything that may be wrong with what was typed comes before anything is made.
     let request = request(&global, args)?;
+    if let Some(path) = &args.iidfile {
+        // As docker: after a failure there is no id, not an old one.
+        remove_old(path)?;
+    }
     let engine = start(global)?;
     let cancel = cancel_on_signal()?;
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
@@ -25,8 +29,12 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
     progress.finish();
     let outcome = result?;
     if let Some(path) = &args.iidfile {
-        let id = outcome.images.first().map_or(String::new(), |image| image.config.to_string());
-        write_file(path, &id)?;
+        // As docker: the configuration's digest; of several platforms, the index's.
+        let id = match &outcome.images[..] {
+            [image] => Some(image.config),
+            _ => outcome.digest,
+        };
+        write_file(path, &id.map_or(String::new(), |id| id.to_string()))?;
     }
     if let Some(path) = &args.metadata_file {
         write_file(path, &metadata(&outcome))?;
@@ -49,6 +57,20 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     }
     if !context.is_dir() {
         return Err(Failure::usage(format!("build context {} is not a directory", context.display())));
+    }
+    for (flag, value) in [("--provenance", &args.provenance), ("--sbom", &args.sbom)] {
+        if value.as_ref().is_some_and(|value| value != "false") {
+            return Err(Failure::usage(format!("{flag}: attestations are not supported yet")));
+        }
+    }
+    let mut outputs: Vec<Output> =
+        args.output.iter().map(|text| output_flag::parse(text)).collect::<Result<_, _>>()?;
+    if args.load && !outputs.is_empty() && !outputs.contains(&Output::Image) {
+        outputs.push(Output::Image);
+    }
+    let files = |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
+    if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(files) {
+        return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
     }
     let dockerfile = match &args.file {
         Some(file) if file == Path::new("-") => DockerfileSource::Text(read_stdin()?),
@@ -73,8 +95,9 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         platforms,
         tags,
         no_cache: args.no_cache,
+        pull: args.pull,
         no_cache_filter: args.no_cache_filter.clone(),
-        outputs: args.output.iter().map(|text| output_flag::parse(text)).collect::<Result<_, _>>()?,
+        outputs,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date_epoch()?,
         registry: config::registry(&args.registry)?,
@@ -140,6 +163,15 @@ fn read_stdin() -> Result<String, Failure> {
         Failure::usage(format!("cannot read the Dockerfile from standard input: {error}"))
     })?;
     Ok(text)
+}
+
+fn remove_old(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::usage(format!("cannot write {}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), Failure> {

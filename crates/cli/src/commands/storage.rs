@@ -50,6 +50,9 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
     for which in [PrunedKind::Layer, PrunedKind::Blob, PrunedKind::Record, PrunedKind::CacheMount] {
         let things = || report.removed.iter().filter(|thing| thing.kind == which);
         let bytes = things().map(|thing| thing.bytes).sum();
+        if things().next().is_none() {
+            continue;
+        }
         table.row([kind(which).1.to_owned(), things().count().to_string(), ui::bytes(bytes)]);
     }
     if !report.removed.is_empty() {

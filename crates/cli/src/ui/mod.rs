@@ -2,10 +2,12 @@
 
 mod diagnostics;
 mod failure;
+mod live;
 mod plain;
 mod table;
 mod text;
 mod tty;
+mod words;
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,7 @@ use kiln::{Event, EventSink};
 
 pub(crate) use diagnostics::show_diagnostics;
 pub(crate) use failure::show_failure;
+use live::Live;
 pub(crate) use table::Table;
 pub(crate) use text::{age, bytes};
 
@@ -34,12 +37,11 @@ trait Renderer: Send {
 impl Progress {
     /// Chooses a renderer: for `auto` a live list where standard error is a terminal, else lines.
     pub(crate) fn new(mode: ProgressMode) -> Self {
+        let tty = || Live::start(tty::Screen::new(crate::config::colours()));
         let renderer: Box<dyn Renderer> = match mode {
-            ProgressMode::Tty => Box::new(tty::Tty::start()),
-            ProgressMode::Auto if crate::config::live_terminal() => Box::new(tty::Tty::start()),
-            ProgressMode::Auto | ProgressMode::Plain => {
-                Box::new(plain::Plain::new(Box::new(std::io::stderr())))
-            }
+            ProgressMode::Tty => Box::new(tty()),
+            ProgressMode::Auto if crate::config::live_terminal() => Box::new(tty()),
+            ProgressMode::Auto | ProgressMode::Plain => Box::new(Live::start(plain::Plain::default())),
             ProgressMode::Json => Box::new(Json),
             ProgressMode::Quiet => Box::new(Quiet),
         };

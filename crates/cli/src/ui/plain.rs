@@ -1,166 +1,189 @@
-//! Lines, as `docker build --progress=plain` prints them.
+//! Lines, as `docker build --progress=plain` prints them: `#5 [2/4] RUN make`, `#5 0.123 text`, `#5 DONE 1.2s`.
+//!
+//! Steps run side by side, but are shown one at a time: lines of the others wait, for a while.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kiln::{CacheMountState, Event, LogStream, StepOutcome};
+use kiln::{CacheMountState, Event, StepOutcome};
 
-use super::Renderer;
-use super::text::{bytes, seconds};
+use super::live::{Display, Window};
+use super::text::bytes;
+use super::words::{exported, one_line, overwritten, waiting, warning};
+
+/// How long lines of a step wait for another that is shown: two talkative steps shall not alternate line by line, and
+/// a silent one shall not hide the rest.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often the progress of one item is told.
+const EVERY: Duration = Duration::from_secs(2);
+/// A wait for a cache mount that is worth a line.
+const LONG_WAIT_US: u64 = 100_000;
 
 /// Prints each event as a line or two.
+#[derive(Default)]
 pub(crate) struct Plain {
-    out: Box<dyn Write + Send>,
-    titles: BTreeMap<u32, Step>,
-    /// The step that printed last: another one's lines are set off by an empty line and its title again.
-    last: Option<u32>,
+    steps: BTreeMap<u32, Step>,
+    /// The step that is shown.
+    current: Option<u32>,
+    /// Lines that belong to no step.
+    notes: Vec<String>,
+    /// Whether anything was written: blocks are set off by an empty line.
+    begun: bool,
 }
 
+#[derive(Default)]
 struct Step {
     title: String,
-    shown: bool,
-    started: Option<Instant>,
+    started: Duration,
+    ended: bool,
+    lines: Vec<String>,
+    /// Since when it has something to show while another is shown.
+    waits: Option<Duration>,
     /// The log's last line, while it has no line end.
     partial: String,
-    progress: BTreeMap<String, Item>,
+    items: BTreeMap<String, Item>,
 }
 
 #[derive(Default)]
 struct Item {
-    shown: Option<Instant>,
+    shown: Option<Duration>,
     done: bool,
 }
 
-impl Plain {
-    pub(crate) fn new(out: Box<dyn Write + Send>) -> Self {
-        Self { out, titles: BTreeMap::new(), last: None }
-    }
-
-    fn line(&mut self, step: u32, text: &str) {
-        if self.last != Some(step) {
-            if self.last.is_some() {
-                self.write("\n");
-            }
-            self.last = Some(step);
-            if let Some(entry) = self.titles.get_mut(&step) {
-                let dots = if entry.shown { " ..." } else { "" };
-                let title = format!("#{step} {}{dots}\n", one_line(&entry.title));
-                entry.shown = true;
-                self.write(&title);
-            }
-        }
-        if !text.is_empty() {
-            self.write(&format!("#{step} {text}\n"));
-        }
-    }
-
-    fn write(&mut self, text: &str) {
-        // A closed standard error must not end the build.
-        let _ = self.out.write_all(text.as_bytes());
-    }
-
-    fn log(&mut self, step: u32, text: &str) {
-        let Some(entry) = self.titles.get_mut(&step) else { return };
-        let stamp = entry.started.map_or(0.0, |t| t.elapsed().as_secs_f64());
-        entry.partial.push_str(text);
-        let Some(end) = entry.partial.rfind('\n') else { return };
-        let rest = entry.partial.split_off(end + 1);
-        let whole = std::mem::replace(&mut entry.partial, rest);
-        for line in whole.lines() {
-            // A carriage return overwrites: what a terminal would show at the end is the last part.
-            let shown = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line);
-            self.line(step, &format!("{stamp:.3} {shown}"));
-        }
-    }
-
-    fn progress(&mut self, step: u32, item: &str, current: u64, total: Option<u64>) {
-        const EVERY: Duration = Duration::from_secs(2);
-        let Some(entry) = self.titles.get_mut(&step) else { return };
-        let state = entry.progress.entry(item.to_owned()).or_default();
-        let done = total == Some(current);
-        let now = Instant::now();
-        let due = state.shown.is_none_or(|shown| now.duration_since(shown) >= EVERY);
-        if state.done || !(due || done) {
-            return;
-        }
-        state.shown = Some(now);
-        state.done = done;
-        let total = total.map_or(String::new(), |total| format!(" / {}", bytes(total)));
-        let end = if done { " done" } else { "" };
-        self.line(step, &format!("{item} {}{total}{end}", bytes(current)));
-    }
-
-    fn flush_partial(&mut self, step: u32) {
-        if self.titles.get(&step).is_some_and(|entry| !entry.partial.is_empty()) {
-            self.log(step, "\n");
-        }
-    }
-}
-
-impl Renderer for Plain {
-    fn event(&mut self, event: &Event) {
+impl Display for Plain {
+    fn take(&mut self, event: Event, now: Duration) {
         match event {
             Event::PlanReady { .. } => {}
             Event::StepDeclared { step, title, .. } => {
-                let entry = Step {
-                    title: title.clone(),
-                    shown: false,
-                    started: None,
-                    partial: String::new(),
-                    progress: BTreeMap::new(),
-                };
-                self.titles.insert(*step, entry);
+                self.steps.insert(step, Step { title: one_line(&title), ..Step::default() });
             }
-            Event::StepStarted { step } => {
-                if let Some(entry) = self.titles.get_mut(step) {
-                    entry.started = Some(Instant::now());
-                }
-                self.line(*step, "");
-            }
-            Event::StepCached { step } => self.line(*step, "CACHED"),
-            Event::StepLog { step, stream: LogStream::Stdout | LogStream::Stderr, text } => {
-                self.log(*step, text)
-            }
+            Event::StepStarted { step } => self.with(step, now, |s| s.started = now),
+            Event::StepCached { step } => self.with(step, now, |s| {
+                s.lines.push("CACHED".to_owned());
+                s.ended = true;
+            }),
+            Event::StepLog { step, text, .. } => self.with(step, now, |s| s.log(&text, now)),
             Event::StepProgress { step, item, current, total } => {
-                self.progress(*step, item, *current, *total)
+                let Some(s) = self.steps.get_mut(&step) else { return };
+                if let Some(line) = s.progress(item, current, total, now) {
+                    self.with(step, now, |s| s.lines.push(line));
+                }
             }
-            Event::StepFinished { step, outcome, duration_us, .. } => {
-                self.flush_partial(*step);
-                let text = match outcome {
-                    StepOutcome::Done => format!("DONE {}", seconds(Duration::from_micros(*duration_us))),
+            Event::StepFinished { step, outcome, duration_us, .. } => self.with(step, now, |s| {
+                if !s.partial.is_empty() {
+                    s.log("\n", now);
+                }
+                s.lines.push(match outcome {
+                    StepOutcome::Done => {
+                        format!("DONE {:.1}s", Duration::from_micros(duration_us).as_secs_f64())
+                    }
                     StepOutcome::Failed { message } => format!("ERROR: {message}"),
                     StepOutcome::Cancelled => "CANCELED".to_owned(),
-                };
-                self.line(*step, &text);
-            }
+                });
+                s.ended = true;
+            }),
             Event::CacheMount { step, id, state, .. } => match state {
                 CacheMountState::Waiting { holder } => {
-                    self.line(*step, &format!("waiting for cache {id:?}, held by {holder}"));
+                    self.with(step, now, |s| s.lines.push(waiting(&id, &holder)));
                 }
-                CacheMountState::Acquired { waited_us, .. } if *waited_us > 100_000 => {
-                    let waited = seconds(Duration::from_micros(*waited_us));
-                    self.line(*step, &format!("got cache {id:?} after {waited}"));
+                CacheMountState::Acquired { waited_us, .. } if waited_us > LONG_WAIT_US => {
+                    let waited = Duration::from_micros(waited_us).as_secs_f64();
+                    self.with(step, now, |s| s.lines.push(format!("got cache {id:?} after {waited:.1}s")));
                 }
                 CacheMountState::Acquired { .. } => {}
             },
             Event::Warning { message, lines } => {
-                let place = lines.map_or(String::new(), |(first, _)| format!(" (line {first})"));
-                self.last = None;
-                self.write(&format!("\nWARNING: {message}{place}\n"));
+                self.notes.push(format!("WARNING: {}", warning(&message, lines)));
             }
-            Event::Exported { output, digest, names } => {
-                self.last = None;
-                let digest = digest.map_or(String::new(), |digest| format!(" {digest}"));
-                let names =
-                    if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-                self.write(&format!("\nexported {output}{digest}{names}\n"));
+            Event::Exported { output, digest, names } => self.notes.push(exported(&output, digest, &names)),
+        }
+    }
+
+    fn draw(&mut self, now: Duration, _window: Window, last: bool) -> String {
+        let mut out = String::new();
+        loop {
+            let next = self.next();
+            if let Some(number) = self.current {
+                let Some(step) = self.steps.get_mut(&number) else { break };
+                for line in step.lines.drain(..) {
+                    out.push_str(&format!("#{number} {line}\n"));
+                }
+                if !step.ended {
+                    let waited = next.and_then(|next| self.steps.get(&next)?.waits);
+                    if waited.is_none_or(|since| !last && now.saturating_sub(since) < PATIENCE) {
+                        break;
+                    }
+                    out.push_str(&format!("#{number} ...\n"));
+                }
+                self.current = None;
             }
+            let Some(number) = next else { break };
+            self.set_off(&mut out);
+            if let Some(step) = self.steps.get_mut(&number) {
+                out.push_str(&format!("#{number} {}\n", step.title));
+                step.waits = None;
+            }
+            self.current = Some(number);
+        }
+        for note in std::mem::take(&mut self.notes) {
+            if let Some(number) = self.current.take() {
+                out.push_str(&format!("#{number} ...\n"));
+            }
+            self.set_off(&mut out);
+            out.push_str(&note);
+            out.push('\n');
+        }
+        out
+    }
+}
+
+impl Plain {
+    /// Changes a step, which has something to show then.
+    fn with(&mut self, step: u32, now: Duration, change: impl FnOnce(&mut Step)) {
+        let current = self.current == Some(step);
+        let Some(step) = self.steps.get_mut(&step) else { return };
+        change(step);
+        if !current {
+            step.waits.get_or_insert(now);
+        }
+    }
+
+    /// Returns the step to show next: one that ended, else the one that waits longest.
+    fn next(&self) -> Option<u32> {
+        let waiting = self.steps.iter().filter(|(_, step)| step.waits.is_some());
+        waiting.min_by_key(|(number, step)| (!step.ended, step.waits, **number)).map(|(number, _)| *number)
+    }
+
+    fn set_off(&mut self, out: &mut String) {
+        if std::mem::replace(&mut self.begun, true) {
+            out.push('\n');
         }
     }
 }
 
-/// A title may hold a heredoc's or a long command's line ends.
-fn one_line(title: &str) -> String {
-    title.split_whitespace().collect::<Vec<_>>().join(" ")
+impl Step {
+    fn log(&mut self, text: &str, now: Duration) {
+        let stamp = now.saturating_sub(self.started).as_secs_f64();
+        self.partial.push_str(text);
+        let Some(end) = self.partial.rfind('\n') else { return };
+        let rest = self.partial.split_off(end + 1);
+        let whole = std::mem::replace(&mut self.partial, rest);
+        self.lines.extend(whole.lines().map(|line| format!("{stamp:.3} {}", overwritten(line))));
+    }
+
+    fn progress(&mut self, item: String, current: u64, total: Option<u64>, now: Duration) -> Option<String> {
+        let state = self.items.entry(item.clone()).or_default();
+        let done = total == Some(current);
+        let due = state.shown.is_none_or(|shown| now.saturating_sub(shown) >= EVERY);
+        if state.done || !(due || done) {
+            return None;
+        }
+        *state = Item { shown: Some(now), done };
+        let total = total.map_or(String::new(), |total| format!(" / {}", bytes(total)));
+        let end = if done { " done" } else { "" };
+        Some(format!("{item} {}{total}{end}", bytes(current)))
+    }
 }
+
+#[cfg(test)]
+mod tests;

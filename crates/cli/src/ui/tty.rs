@@ -2,67 +2,34 @@
 //! taken, the tail of their output and the progress of what they move.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kiln::{CacheMountState, Event, StepOutcome};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::Renderer;
+use super::live::{Display, Window};
 use super::text::{bytes, seconds};
+use super::words::{exported, one_line, overwritten, printable, waiting, warning};
 
-/// How often the live part is drawn again: often enough for tenths of seconds, seldom enough for slow terminals.
-const TICK: Duration = Duration::from_millis(100);
-/// Lines of output shown under a running step.
+/// Lines shown under a running step, if the window has room.
 const TAIL: usize = 4;
+const INDENT: &str = "    ";
 
-/// Hands events to the thread that draws.
-pub(crate) struct Tty {
-    events: Option<Sender<Event>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Tty {
-    pub(crate) fn start() -> Self {
-        let (events, receiver) = channel();
-        let thread = std::thread::spawn(move || Screen::new().run(&receiver));
-        Self { events: Some(events), thread: Some(thread) }
-    }
-}
-
-impl Renderer for Tty {
-    fn event(&mut self, event: &Event) {
-        if let Some(events) = &self.events {
-            let _ = events.send(event.clone());
-        }
-    }
-
-    fn finish(&mut self) {
-        self.events = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Tty {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-struct Screen {
-    started: Instant,
+/// The list.
+pub(crate) struct Screen {
+    colours: bool,
     steps: BTreeMap<u32, Step>,
-    /// Lines of the live part on the screen now.
-    drawn: usize,
-    done: usize,
+    /// Lines that go above the live part with the next drawing.
+    above: Vec<String>,
+    /// Columns of each line of the live part that is on the screen.
+    drawn: Vec<usize>,
+    cached: usize,
 }
 
+#[derive(Default)]
 struct Step {
     title: String,
-    started: Option<Instant>,
+    started: Option<Duration>,
     ended: bool,
     waiting: Option<String>,
     tail: VecDeque<String>,
@@ -70,203 +37,220 @@ struct Step {
     items: BTreeMap<String, (u64, Option<u64>)>,
 }
 
-impl Screen {
-    fn new() -> Self {
-        Self { started: Instant::now(), steps: BTreeMap::new(), drawn: 0, done: 0 }
-    }
+/// Select Graphic Rendition.
+#[derive(Clone, Copy)]
+enum Style {
+    Good,
+    Bad,
+    Attention,
+    Running,
+    Hit,
+    Faint,
+}
 
-    fn run(mut self, events: &Receiver<Event>) {
-        let mut next = Instant::now() + TICK;
-        loop {
-            let mut above = Vec::new();
-            let open = loop {
-                match events.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                    Ok(event) => above.extend(self.take(event)),
-                    Err(RecvTimeoutError::Timeout) => break true,
-                    Err(RecvTimeoutError::Disconnected) => break false,
-                }
-                if Instant::now() >= next {
-                    break true;
-                }
-            };
-            next = Instant::now() + TICK;
-            self.draw(&above, open);
-            if !open {
-                return;
-            }
-        }
-    }
-
-    /// Takes an event in; returns lines that scroll away above the live part.
-    fn take(&mut self, event: Event) -> Option<String> {
+impl Display for Screen {
+    fn take(&mut self, event: Event, now: Duration) {
         match event {
-            Event::PlanReady { .. } => None,
+            Event::PlanReady { .. } => {}
             Event::StepDeclared { step, title, .. } => {
-                let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
-                self.steps.insert(step, Step::new(title));
-                None
+                self.steps.insert(step, Step { title: one_line(&title), ..Step::default() });
             }
-            Event::StepStarted { step } => {
-                self.steps.get_mut(&step)?.started = Some(Instant::now());
-                None
-            }
+            Event::StepStarted { step } => self.with(step, |s| s.started = Some(now)),
             Event::StepCached { step } => {
-                self.done += 1;
-                let step = self.steps.get_mut(&step)?;
-                step.ended = true;
-                Some(format!("\x1b[36m = \x1b[0m{} \x1b[2mCACHED\x1b[0m", step.title))
+                self.cached += 1;
+                self.end(step, (Style::Hit, "="), (Style::Faint, "CACHED"));
             }
-            Event::StepLog { step, text, .. } => {
-                self.steps.get_mut(&step)?.log(&text);
-                None
-            }
+            Event::StepLog { step, text, .. } => self.with(step, |s| s.log(&text)),
             Event::StepProgress { step, item, current, total } => {
-                self.steps.get_mut(&step)?.items.insert(item, (current, total));
-                None
+                self.with(step, |s| {
+                    s.items.insert(item, (current, total));
+                });
             }
             Event::StepFinished { step, outcome, duration_us, .. } => {
-                self.done += 1;
-                let step = self.steps.get_mut(&step)?;
-                step.ended = true;
                 let time = seconds(Duration::from_micros(duration_us));
-                Some(match outcome {
-                    StepOutcome::Done => format!("\x1b[32m ✔ \x1b[0m{} \x1b[2m{time}\x1b[0m", step.title),
-                    StepOutcome::Failed { .. } => {
-                        format!("\x1b[31m ✘ \x1b[0m{} \x1b[31m{time}\x1b[0m", step.title)
-                    }
+                match outcome {
+                    StepOutcome::Done => self.end(step, (Style::Good, "✔"), (Style::Faint, &time)),
+                    StepOutcome::Failed { .. } => self.end(step, (Style::Bad, "✘"), (Style::Bad, &time)),
                     StepOutcome::Cancelled => {
-                        format!("\x1b[33m - \x1b[0m{} \x1b[2mcancelled\x1b[0m", step.title)
+                        self.end(step, (Style::Attention, "-"), (Style::Faint, "cancelled"));
                     }
-                })
+                }
             }
-            Event::CacheMount { step, id, state, .. } => {
-                self.steps.get_mut(&step)?.waiting = match state {
-                    CacheMountState::Waiting { holder } => {
-                        Some(format!("waiting for cache {id:?}, held by {holder}"))
-                    }
+            Event::CacheMount { step, id, state, .. } => self.with(step, |s| {
+                s.waiting = match state {
+                    CacheMountState::Waiting { holder } => Some(waiting(&id, &holder)),
                     CacheMountState::Acquired { .. } => None,
                 };
-                None
-            }
+            }),
             Event::Warning { message, lines } => {
-                let place = lines.map_or(String::new(), |(first, _)| format!(" (line {first})"));
-                Some(format!("\x1b[33mwarning:\x1b[0m {message}{place}"))
+                let line =
+                    format!("{} {}", self.paint(Style::Attention, "warning:"), warning(&message, lines));
+                self.above.push(line);
             }
             Event::Exported { output, digest, names } => {
-                let digest = digest.map_or(String::new(), |digest| format!(" {digest}"));
-                let names =
-                    if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-                Some(format!("\x1b[32m ✔ \x1b[0mexported {output}{digest}{names}"))
+                let mark = self.paint(Style::Good, "✔");
+                self.above.push(format!(" {mark} {}", exported(&output, digest, &names)));
             }
         }
     }
 
-    /// Replaces the live part by `above` and the live part as it is now, in one write.
-    fn draw(&mut self, above: &[String], live: bool) {
-        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
-        let width = size.map_or(80, |s| usize::from(s.ws_col).max(20));
-        let height = size.map_or(24, |s| usize::from(s.ws_row).max(4));
+    /// Replaces the live part by what goes above it and the live part as it is now, in one write.
+    fn draw(&mut self, now: Duration, window: Window, last: bool) -> String {
         let mut out = String::new();
-        if self.drawn > 0 {
-            out.push_str(&format!("\x1b[{}A\r", self.drawn));
+        // A narrower window has wrapped what was drawn.
+        let rows: usize = self.drawn.iter().map(|width| width.div_ceil(window.columns).max(1)).sum();
+        if rows > 0 {
+            out.push_str(&format!("\x1b[{}A\r\x1b[0J", rows.min(window.rows)));
         }
-        out.push_str("\x1b[0J");
-        for line in above {
-            out.push_str(&clip(line, width));
+        for line in std::mem::take(&mut self.above) {
+            out.push_str(&fit_title(&line, window.columns));
             out.push('\n');
         }
-        let mut lines = if live { self.live() } else { Vec::new() };
-        // What does not fit would scroll and could not be taken back.
-        let room = height.saturating_sub(1);
-        if lines.len() > room {
-            lines.drain(..lines.len() - room);
-        }
-        self.drawn = lines.len();
+        let lines = if last { Vec::new() } else { self.live(now, window) };
+        self.drawn = lines.iter().map(|line| width(line)).collect();
         for line in lines {
-            out.push_str(&clip(&line, width));
+            out.push_str(&line);
             out.push('\n');
         }
-        let mut stderr = std::io::stderr().lock();
-        let _ = stderr.write_all(out.as_bytes());
+        out
+    }
+}
+
+impl Screen {
+    pub(crate) fn new(colours: bool) -> Self {
+        Self { colours, steps: BTreeMap::new(), above: Vec::new(), drawn: Vec::new(), cached: 0 }
     }
 
-    fn live(&self) -> Vec<String> {
-        let running: Vec<&Step> = self.steps.values().filter(|s| s.started.is_some() && !s.ended).collect();
+    fn with(&mut self, step: u32, change: impl FnOnce(&mut Step)) {
+        if let Some(step) = self.steps.get_mut(&step) {
+            change(step);
+        }
+    }
+
+    /// A step scrolls away.
+    fn end(&mut self, step: u32, mark: (Style, &str), result: (Style, &str)) {
+        let (mark, result) = (self.paint(mark.0, mark.1), self.paint(result.0, result.1));
+        let Some(step) = self.steps.get_mut(&step) else { return };
+        let title = std::mem::take(&mut step.title);
+        *step = Step { ended: true, ..Step::default() };
+        // The title is cut when the window's width is known.
+        self.above.push(format!(" {mark} {title}{TITLE_END}{result}"));
+    }
+
+    fn live(&self, now: Duration, window: Window) -> Vec<String> {
+        let running: Vec<(&Step, Duration)> = self
+            .steps
+            .values()
+            .filter(|step| !step.ended)
+            .filter_map(|step| Some((step, step.started?)))
+            .collect();
         if running.is_empty() {
             return Vec::new();
         }
-        let mut lines =
-            vec![format!("[+] {} {}/{}", seconds(self.started.elapsed()), self.done, self.steps.len())];
-        for step in running {
-            let time = step.started.map_or(String::new(), |t| seconds(t.elapsed()));
-            lines.push(format!("\x1b[34m => \x1b[0m{} \x1b[34m{time}\x1b[0m", step.title));
-            if let Some(waiting) = &step.waiting {
-                lines.push(format!("    \x1b[33m{waiting}\x1b[0m"));
+        // A line is kept free: what does not fit would scroll and could not be taken back.
+        let room = window.rows.saturating_sub(2).max(1);
+        let shown = if running.len() > room { room - 1 } else { running.len() };
+        let tail = TAIL.min((room - shown) / shown.max(1));
+        let done = self.steps.values().filter(|step| step.ended).count();
+        let cached = if self.cached > 0 { format!(", {} cached", self.cached) } else { String::new() };
+        let mut lines = vec![format!("[+] {} {done}/{}{cached}", seconds(now), self.steps.len())];
+        for (step, started) in &running[..shown] {
+            let mark = self.paint(Style::Running, "=>");
+            let time = self.paint(Style::Running, &seconds(now.saturating_sub(*started)));
+            lines.push(fit_title(&format!(" {mark} {}{TITLE_END}{time}", step.title), window.columns));
+            for line in step.below(tail) {
+                let text = cut(&line.1, window.columns - INDENT.len());
+                lines.push(format!("{INDENT}{}", self.paint(line.0, &text)));
             }
-            for (item, (current, total)) in step.items.iter().filter(|(_, (c, t))| *t != Some(*c)).take(TAIL)
-            {
-                let total = total.map_or(String::new(), |total| format!(" / {}", bytes(total)));
-                lines.push(format!("    \x1b[2m{item} {}{total}\x1b[0m", bytes(*current)));
-            }
-            lines.extend(step.tail.iter().map(|line| format!("    \x1b[2m{line}\x1b[0m")));
+        }
+        if shown < running.len() {
+            lines.push(format!("{INDENT}and {} more", running.len() - shown));
         }
         lines
+    }
+
+    fn paint(&self, style: Style, text: &str) -> String {
+        if !self.colours {
+            return text.to_owned();
+        }
+        let code = match style {
+            Style::Good => 32,
+            Style::Bad => 31,
+            Style::Attention => 33,
+            Style::Running => 34,
+            Style::Hit => 36,
+            Style::Faint => 2,
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
     }
 }
 
 impl Step {
-    fn new(title: String) -> Self {
-        Self {
-            title,
-            started: None,
-            ended: false,
-            waiting: None,
-            tail: VecDeque::new(),
-            partial: String::new(),
-            items: BTreeMap::new(),
-        }
-    }
-
     fn log(&mut self, text: &str) {
         self.partial.push_str(text);
         while let Some(end) = self.partial.find('\n') {
             let rest = self.partial.split_off(end + 1);
             let line = std::mem::replace(&mut self.partial, rest);
-            let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
-            // A step's own escape sequences would move our cursor.
-            let line: String =
-                line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
-            self.tail.push_back(line);
+            self.tail.push_back(printable(overwritten(&line)));
             if self.tail.len() > TAIL {
                 self.tail.pop_front();
             }
         }
     }
+
+    /// What is shown below its title: what it waits for, what is on its way, the last lines.
+    fn below(&self, room: usize) -> Vec<(Style, String)> {
+        let waiting = self.waiting.iter().map(|text| (Style::Attention, text.clone()));
+        let moving = self.items.iter().filter(|(_, (current, total))| *total != Some(*current));
+        let moving = moving.map(|(item, (current, total))| {
+            let total = total.map_or(String::new(), |total| format!(" / {}", bytes(total)));
+            (Style::Faint, format!("{item} {}{total}", bytes(*current)))
+        });
+        let mut lines: Vec<_> = waiting.chain(moving).take(room).collect();
+        let tail = self.tail.iter().skip(self.tail.len().saturating_sub(room - lines.len()));
+        lines.extend(tail.map(|line| (Style::Faint, line.clone())));
+        lines
+    }
 }
 
-/// Cuts a line to `width` columns, escape sequences not counted, colours ended.
-fn clip(line: &str, width: usize) -> String {
+/// Stands between a title, which may be cut, and what follows it, which may not. No title has it: it is a control
+/// character.
+const TITLE_END: char = '\x1f';
+
+/// Cuts the title in a line so that the line fits. A line without a title stays whole.
+fn fit_title(line: &str, columns: usize) -> String {
+    let Some((title, rest)) = line.split_once(TITLE_END) else { return line.to_owned() };
+    format!("{} {rest}", cut(title, columns.saturating_sub(width(rest) + 2)))
+}
+
+/// Cuts a line to so many columns. Escape sequences take none and are kept.
+fn cut(line: &str, columns: usize) -> String {
+    if width(line) <= columns {
+        return line.to_owned();
+    }
     let mut out = String::new();
-    let mut columns = 0;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        if c == '\x1b' {
-            out.push(c);
-            for c in chars.by_ref() {
-                out.push(c);
-                if c.is_ascii_alphabetic() {
-                    break;
-                }
-            }
-        } else {
-            columns += 1;
-            if columns == width && chars.clone().next().is_some() {
-                out.push('…');
+    let mut left = columns.saturating_sub(1);
+    let mut escape = false;
+    for c in line.chars() {
+        escape |= c == '\x1b';
+        if !escape {
+            let width = c.width().unwrap_or(0);
+            if width > left {
                 break;
             }
-            out.push(c);
+            left -= width;
         }
+        out.push(c);
+        escape &= !c.is_ascii_alphabetic();
     }
-    out.push_str("\x1b[0m");
+    out.push('…');
     out
 }
+
+/// Returns how many columns a line takes.
+fn width(line: &str) -> usize {
+    printable(line).width()
+}
+
+#[cfg(test)]
+mod tests;

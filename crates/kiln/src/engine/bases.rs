@@ -51,6 +51,11 @@ impl<'a> Bases<'a> {
         if super::ids::is_id(name) {
             return Err(Error::NoSuchImage { name: name.clone() });
         }
+        self.by_registry(name, platform)
+    }
+
+    /// Finds the image that a name means at its registry.
+    pub(crate) fn by_registry(&self, name: &ImageRef, platform: &Platform) -> Result<Arc<Base>, Error> {
         let cached = |digest: &Digest| self.read_blob(digest);
         let image = self.registry.resolve(name, platform, &cached)?;
         for document in [&image.root, &image.manifest, &image.config] {

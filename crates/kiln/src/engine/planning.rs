@@ -89,6 +89,7 @@ fn resolve(
     let found = match named {
         Some(source) => bases.by_context(source, &wanted.platform),
         None => match wanted.name.parse::<ImageRef>() {
+            Ok(name) if request.pull => bases.by_registry(&name, &wanted.platform),
             Ok(name) => bases.by_name(&name, &wanted.platform),
             Err(error) => Err(Error::Reference(error)),
         },

@@ -1,0 +1,44 @@
+//! Flags that docker has and kiln has not: people type them by reflex, and shall read why nothing happens.
+
+/// Returns why a flag of `kiln build` or `kiln run` is not there.
+pub(crate) fn reason(flag: &str) -> Option<&'static str> {
+    let known = FLAGS.iter().find(|(names, _)| names.split(' ').any(|name| name == flag));
+    known.map(|(_, reason)| *reason)
+}
+
+const FLAGS: &[(&str, &str)] = &[
+    (
+        "--push",
+        "pushing is not supported yet; write -o type=oci,dest=image.tar and push that with skopeo or crane",
+    ),
+    ("--secret --ssh", "secrets and ssh agents are not supported yet"),
+    ("--cache-from --cache-to", "caches elsewhere are not supported yet; the store is the cache"),
+    ("--add-host", "steps see the host's /etc/hosts and resolver; names of their own are not supported yet"),
+    ("--attest --annotation --allow", "not supported yet"),
+    ("--squash", "layers are kept apart, so that they are shared; `-o type=tar` has the files in one piece"),
+    (
+        "--memory -m --memory-swap --cpu-shares -c --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --ulimit \
+         --shm-size --cgroup-parent",
+        "kiln sets no limits; run it inside `systemd-run --user --scope -p MemoryMax=...`, or the like",
+    ),
+    ("--isolation --security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
+    ("--builder --context", "there is no daemon and so nothing to choose between"),
+    ("--call --check", "not supported yet; `kiln graph` shows what would be built"),
+    ("-d --detach --name --restart", "`kiln run` is a look into an image; what it runs ends with it"),
+    ("-v --volume --mount --tmpfs", "`kiln run` mounts nothing from outside; nothing of a run is kept"),
+    ("-p --publish -P --publish-all", "`kiln run` uses the host's network: ports are open as they are"),
+    ("--privileged --cap-add --cap-drop --device", "`kiln run` gives what a RUN step has, no more"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn known_flags_have_a_reason() {
+        assert!(reason("--push").is_some_and(|text| text.contains("type=oci")));
+        assert!(reason("-m").is_some());
+        assert_eq!(reason("--pushh"), None);
+        assert_eq!(reason(""), None);
+    }
+}
