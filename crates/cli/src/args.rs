@@ -66,7 +66,7 @@ pub(crate) enum Command {
 pub(crate) struct BuildArgs {
     /// Directory with the files that COPY may use
     #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
+    pub(crate) context: Option<PathBuf>,
     /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
@@ -176,6 +176,13 @@ pub(crate) enum ProgressMode {
     Json,
     /// Nothing but the digest
     Quiet,
+}
+
+impl ProgressMode {
+    /// Whether somebody reads it, and not a program.
+    pub(crate) fn is_for_people(self) -> bool {
+        matches!(self, Self::Auto | Self::Tty | Self::Plain)
+    }
 }
 
 const RUN_EXAMPLES: &str = "\

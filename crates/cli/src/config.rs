@@ -24,9 +24,9 @@ pub(crate) fn store_root(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
     match absolute_var("HOME") {
         Some(home) => Ok(home.join(".local/share/kiln")),
-        None => {
-            Err(Failure::usage("neither --root, KILN_ROOT, XDG_DATA_HOME nor HOME says where the store is"))
-        }
+        None => Err(Failure::usage(
+            "HOME is not set: say where the store shall be, by --root DIR or KILN_ROOT=DIR",
+        )),
     }
 }
 

@@ -47,7 +47,9 @@ impl Failure {
             );
         }
         match &**error {
-            Error::StepFailed { tail, .. } => step_hint(tail),
+            Error::StepFailed { tail, .. } => Some(step_hint(tail).unwrap_or(
+                "the steps before it are kept: correct the line and build again, it goes on from there",
+            ).to_owned()),
             Error::NoSuchImage { .. } | Error::AmbiguousId { .. } => {
                 Some("`kiln images --all` lists what is there".to_owned())
             }
@@ -77,28 +79,22 @@ impl From<Error> for Failure {
 }
 
 /// What the last words of a failed step tell.
-fn step_hint(tail: &[String]) -> Option<String> {
+fn step_hint(tail: &[String]) -> Option<&'static str> {
     let said = |words: &str| tail.iter().any(|line| line.contains(words));
     if said("Temporary failure in name resolution") || said("Temporary failure resolving") {
-        return Some(
-            "steps use the host's network and /etc/resolv.conf: does the name resolve on the host?"
-                .to_owned(),
-        );
+        return Some("steps use the host's network and /etc/resolv.conf: does the name resolve on the host?");
     }
     if said("CERTIFICATE_VERIFY_FAILED") || said("certificate verify failed") {
         return Some(
             "the step does not trust the server's certificate: put your CA bundle into the base image, or mount it \
-             (`--build-context` with `RUN --mount=type=bind`)"
-                .to_owned(),
+             (`--build-context` with `RUN --mount=type=bind`)",
         );
     }
     if said("setgroups") && said("not permitted") || said("Invalid argument") && said("chown") {
-        return Some("this needs more than one user id: see `kiln doctor`".to_owned());
+        return Some("this needs more than one user id: see `kiln doctor`");
     }
     if said("not found") && said("sh:") {
-        return Some(
-            "the image has no such program: check the name, or install it in a step before".to_owned(),
-        );
+        return Some("the image has no such program: check the name, or install it in a step before");
     }
     None
 }

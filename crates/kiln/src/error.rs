@@ -101,6 +101,14 @@ pub enum Error {
         /// As asked for.
         name: ImageRef,
     },
+    /// An image that is neither here nor to be had.
+    #[error("{} is not in the local image store, and {error}", name.familiar())]
+    NotHad {
+        /// As asked for.
+        name: ImageRef,
+        /// Why its registry does not deliver it.
+        error: RegistryError,
+    },
     /// Several images whose ids begin alike.
     #[error("{several} images have an id that begins like {}: give more of it", name.familiar())]
     AmbiguousId {
@@ -213,9 +221,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Step { error, .. } => error.kind(),
-            Self::Registry(RegistryError::Cancelled) | Self::Copy(CopyError::Cancelled) => {
-                ErrorKind::Interrupted
-            }
+            Self::Registry(RegistryError::Cancelled)
+            | Self::NotHad { error: RegistryError::Cancelled, .. }
+            | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
             Self::StepFailed { .. } | Self::Exited { .. } => ErrorKind::Step,
             Self::Dockerfile { .. }
             | Self::NoDockerfile { .. }
@@ -236,7 +244,7 @@ impl Error {
             Self::Enter(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
                 ErrorKind::Machine
             }
-            Self::Registry(_) => ErrorKind::Network,
+            Self::Registry(_) | Self::NotHad { .. } => ErrorKind::Network,
             Self::NotResolved { .. } | Self::NoSuchStep { .. } | Self::EngineLost { .. } => {
                 ErrorKind::Internal
             }

@@ -27,6 +27,9 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
     let progress = Progress::new(mode);
     let result = engine.build(&request, &progress, &cancel);
     progress.finish();
+    if result.is_err() && mode.is_for_people() {
+        ui::note("");
+    }
     let outcome = result?;
     if let Some(path) = &args.iidfile {
         // As docker: the configuration's digest; of several platforms, the index's.
@@ -48,7 +51,9 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
 }
 
 fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
-    let context = &args.context;
+    let Some(context) = &args.context else {
+        return Err(Failure::usage("which directory? `kiln build .` builds the one that you are in"));
+    };
     if context == Path::new("-") {
         return Err(Failure::usage("a context on standard input is not supported yet; give a directory"));
     }

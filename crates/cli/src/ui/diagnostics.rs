@@ -8,7 +8,10 @@ pub(crate) fn show_diagnostics(file: &str, text: &str, diagnostics: &[Diagnostic
     let renderer = if crate::config::colours() { Renderer::styled() } else { Renderer::plain() };
     let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
     sorted.sort_by_key(|d| (d.severity == Severity::Error, d.span.start));
-    for diagnostic in sorted {
+    for (number, diagnostic) in sorted.into_iter().enumerate() {
+        if number > 0 {
+            super::note("");
+        }
         super::note(renderer.render(&report(file, text, diagnostic)));
     }
 }

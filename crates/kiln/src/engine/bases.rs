@@ -51,7 +51,10 @@ impl<'a> Bases<'a> {
         if super::ids::is_id(name) {
             return Err(Error::NoSuchImage { name: name.clone() });
         }
-        self.by_registry(name, platform)
+        self.by_registry(name, platform).map_err(|error| match error {
+            Error::Registry(error) => Error::NotHad { name: name.clone(), error },
+            other => other,
+        })
     }
 
     /// Finds the image that a name means at its registry.

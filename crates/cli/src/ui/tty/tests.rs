@@ -51,7 +51,7 @@ fn a_running_step_shows_its_time_and_tail_and_scrolls_away_when_done() {
 fn long_titles_are_cut_before_the_time() {
     let mut screen = Screen::new(false);
     start(&mut screen, 1, "[1/2] RUN a very long command that does not fit");
-    assert_eq!(draw(&mut screen, 0, window(30, 24)), "[+] 0.0s 0/1\n => [1/2] RUN a very lon… 0.0s\n");
+    assert_eq!(draw(&mut screen, 0, window(30, 24)), "[+] 0.0s 0/1\n => [1/2] RUN a very lo… 0.0s\n");
 }
 
 #[test]
