@@ -87,6 +87,11 @@ pub(crate) fn live_terminal() -> bool {
     std::io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Returns whether results are read by a person.
+pub(crate) fn results_on_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Returns whether to use colours: on a terminal, unless NO_COLOR asks for none (<https://no-color.org>).
 pub(crate) fn colours() -> bool {
     std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

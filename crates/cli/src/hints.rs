@@ -46,6 +46,9 @@ impl Failure {
                 "make room with `kiln prune --all`, or put the store elsewhere with --root".to_owned(),
             );
         }
+        if error.to_string().ends_with("read-only file system") {
+            return Some("put the store where it can be written, with --root or KILN_ROOT".to_owned());
+        }
         match &**error {
             Error::StepFailed { tail, .. } => Some(step_hint(tail).unwrap_or(
                 "the steps before it are kept: correct the line and build again, it goes on from there",

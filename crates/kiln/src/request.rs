@@ -134,4 +134,8 @@ pub struct RegistryOptions {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// Hosts reached by plain http.
     pub insecure: Vec<String>,
+    /// A file with credentials, instead of docker's.
+    pub auth_file: Option<PathBuf>,
+    /// What kiln calls itself.
+    pub user_agent: Option<String>,
 }

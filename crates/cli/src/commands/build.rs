@@ -17,6 +17,11 @@ use crate::ui::{self, Progress};
 pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failure> {
     // Everything that may be wrong with what was typed comes before anything is made.
     let request = request(&global, args)?;
+    if writes_to_stdout(&request) && config::results_on_terminal() {
+        return Err(Failure::usage(
+            "the result would go to the terminal: add dest=FILE to --output, or a pipe",
+        ));
+    }
     if let Some(path) = &args.iidfile {
         // As docker: after a failure there is no id, not an old one.
         remove_old(path)?;

@@ -33,7 +33,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Graph(args) => debug::graph(&args),
         Command::Debug(command) => debug::debug(global, command),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut script);
+            crate::ui::print(String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }

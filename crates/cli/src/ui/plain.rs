@@ -151,7 +151,8 @@ impl Plain {
     /// Returns the step to show next: one that ended, else the one that waits longest.
     fn next(&self) -> Option<u32> {
         let waiting = self.steps.iter().filter(|(_, step)| step.waits.is_some());
-        waiting.min_by_key(|(number, step)| (!step.ended, step.waits, **number)).map(|(number, _)| *number)
+        let order = |number, step: &Step| (!step.ended, step.waits.filter(|_| !step.ended), number);
+        waiting.min_by_key(|(number, step)| order(**number, step)).map(|(number, _)| *number)
     }
 
     fn set_off(&mut self, out: &mut String) {

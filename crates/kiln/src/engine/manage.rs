@@ -113,6 +113,8 @@ pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
     RegistryConfig {
         mirrors: options.mirrors.clone(),
         insecure: options.insecure.clone(),
+        auth_file: options.auth_file.clone(),
+        user_agent: options.user_agent.clone(),
         ..RegistryConfig::default()
     }
 }
