@@ -136,6 +136,12 @@ pub(crate) fn set(mounted: BorrowedFd<'_>, recursive: bool, attributes: MountAtt
     )
 }
 
+/// Takes attributes from a mount that this namespace made.
+pub(crate) fn clear(mounted: impl AsFd, attributes: MountAttrFlags) -> io::Result<()> {
+    let attributes = MountAttr { clear: u64::from(attributes.bits()), ..MountAttr::default() };
+    sys::mount_setattr(mounted.as_fd(), false, attributes)
+}
+
 /// A fresh tmpfs.
 pub(crate) fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     fresh("tmpfs", options, attributes)

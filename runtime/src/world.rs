@@ -232,7 +232,10 @@ impl World {
     fn file(&mut self, content: &str, mode: u32) -> io::Result<OwnedFd> {
         let name = self.temporary(AtFlags::empty());
         self.dev_file(&name, mode)?.write_all(content.as_bytes())?;
-        mounts::bind_at(&self.dev, name, RDONLY)
+        let mounted = mounts::bind_at(&self.dev, name, RDONLY)?;
+        // It lies in /dev, where nothing may be executed; a heredoc with `#!` must be.
+        mounts::clear(&mounted, NOEXEC)?;
+        Ok(mounted)
     }
 
     /// A read-only mount of an empty directory that will have no name any more, so that nothing can be made in it.

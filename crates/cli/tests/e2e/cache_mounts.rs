@@ -1,0 +1,173 @@
+//! `RUN --mount=type=cache`.
+
+use crate::images::layers;
+use crate::place::Place;
+use crate::user::for_each_user;
+
+#[test]
+fn a_cache_is_kept_between_builds_and_by_no_cache() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        let count = "RUN --mount=type=cache,target=/c echo x >> /c/f; echo had $(wc -l < /c/f)\n";
+        place.base(count);
+        place.build(&[]).ok().says(&["had 1"]);
+        place.build(&["--no-cache"]).ok().says(&["had 2"]);
+        // Another mode is no other cache, and no reason to run the step again.
+        place.base("RUN --mount=type=cache,target=/c,mode=0755 echo x >> /c/f; echo had $(wc -l < /c/f)\n");
+        let ran = place.build(&[]).ok();
+        assert_eq!(ran.count("CACHED"), 2, "{ran}");
+        place.build(&["--no-cache"]).ok().says(&["had 3"]);
+        place.kiln(&["cache", "rm", "/c"]).ok();
+        place.build(&["--no-cache"]).ok().says(&["had 1"]);
+        let listed = place.kiln(&["cache", "ls"]).ok().out();
+        assert!(listed.contains("/c ") && listed.contains("linux/"), "{listed}");
+        place.kiln(&["cache", "rm", "/nothing-here"]).code(2).says(&["/nothing-here", "kiln cache ls"]);
+    });
+}
+
+#[test]
+fn an_id_is_the_cache_whatever_the_target() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN --mount=type=cache,id=one,target=/a echo from-a > /a/f\n\
+             RUN --mount=type=cache,id=one,target=/b grep from-a /b/f\n\
+             RUN --mount=type=cache,target=/a test ! -e /a/f\n",
+        );
+        place.build(&[]).ok();
+    });
+}
+
+#[test]
+fn mode_and_owner_are_those_asked_for() {
+    for_each_user(|user| {
+        // Who has one id only has root own it, or the step could not write to it.
+        let owner = if user.has_range() { "5:6" } else { "0:0" };
+        let place = Place::with(
+            user,
+            &format!(
+                "RUN --mount=type=cache,target=/a test $(stat -c %a:%u:%g /a) = 755:0:0\n\
+                 RUN --mount=type=cache,target=/b,mode=0700,uid=5,gid=6 test $(stat -c %a:%u:%g /b) = 700:{owner}\n"
+            ),
+        );
+        place.build(&[]).ok();
+    });
+}
+
+#[test]
+fn locked_waits_for_another_process_and_says_so() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        // Two Dockerfiles on one store. The first holds the cache until the other has said that it waits.
+        place.base(
+            "RUN --mount=type=cache,id=gate,target=/gate mkfifo /gate/p\n\
+             RUN --mount=type=cache,id=l,target=/l,sharing=locked --mount=type=cache,id=gate,target=/gate \
+             echo holding && cat /gate/p && echo first > /l/f\n",
+        );
+        let mut first = place.start(&[]);
+        assert!(first.until("holding"), "{}", first.seen);
+        place.file(
+            "context/second.Dockerfile",
+            &format!(
+                "{}RUN --mount=type=cache,id=l,target=/l,sharing=locked grep first /l/f\n",
+                crate::place::BASE
+            ),
+        );
+        let mut second = place.start(&["-f", "context/second.Dockerfile"]);
+        assert!(second.until("waiting for cache \"l\""), "{}", second.seen);
+        let held = place.kiln(&["cache", "ls"]).ok().out();
+        let line = held.lines().find(|line| line.starts_with("l ")).expect("it is listed").trim();
+        assert!(!line.ends_with(" -"), "held by nobody: {held}");
+        place.kiln(&["cache", "rm", "l"]).code(3).says(&["l"]);
+        place.file(
+            "context/third.Dockerfile",
+            &format!("{}RUN --mount=type=cache,id=gate,target=/gate echo go > /gate/p\n", crate::place::BASE),
+        );
+        place.build(&["-f", "context/third.Dockerfile"]).ok();
+        first.wait().ok();
+        second.wait().ok();
+    });
+}
+
+#[test]
+fn private_works_on_a_copy_that_a_failure_drops() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.says("RUN --mount=type=cache,id=p,target=/p echo one > /p/f\n");
+        place.base("RUN --mount=type=cache,id=p,target=/p,sharing=private echo two > /p/f; false\n");
+        place.build(&[]).code(1);
+        place.says(
+            "RUN --mount=type=cache,id=p,target=/p,sharing=private grep one /p/f && echo three > /p/f\n",
+        );
+        place.says("RUN --mount=type=cache,id=p,target=/p grep three /p/f\n");
+    });
+}
+
+#[test]
+fn a_read_only_cache_cannot_be_written() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.says("RUN --mount=type=cache,id=r,target=/r echo x > /r/f\n");
+        place.says("RUN --mount=type=cache,id=r,target=/r,ro cat /r/f && ! touch /r/g\n");
+    });
+}
+
+#[test]
+fn a_new_cache_begins_with_its_seed() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.dockerfile(
+            "FROM scratch AS seed\nCOPY bin /bin\nRUN mkdir -m 750 /s && echo seeded > /s/f\n\
+             FROM scratch\nCOPY bin /bin\n\
+             RUN --mount=type=cache,target=/c,from=seed,source=/s grep seeded /c/f && test $(stat -c %a /c) = 750 && echo used > /c/f\n\
+             RUN --mount=type=cache,target=/c,from=seed,source=/s grep used /c/f\n",
+        );
+        place.build(&[]).ok();
+    });
+}
+
+#[test]
+fn a_relative_target_is_below_the_working_directory() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "WORKDIR /srv\nRUN --mount=type=cache,target=rel echo x > /srv/rel/f\n\
+             RUN --mount=type=cache,target=/srv/rel grep x /srv/rel/f\n",
+        );
+        place.build(&[]).ok();
+    });
+}
+
+#[test]
+fn a_cache_over_the_install_target_leaves_the_directory_as_it_was() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN mkdir /packages && echo foo > /packages/foo\n\
+             RUN --mount=type=cache,target=/packages test ! -e /packages/foo && echo bar > /packages/bar\n\
+             RUN test -e /packages/foo && test ! -e /packages/bar\n",
+        );
+        place.build(&["-o", "type=oci,dest=image,tar=false"]).ok();
+        let layers = layers(&place, "image");
+        // The step that only filled the cache, and the one that only looked, changed nothing.
+        let changed: Vec<_> = layers[2..].iter().flat_map(|layer| layer.keys()).collect();
+        assert!(changed.is_empty(), "{changed:?}");
+    });
+}
+
+#[test]
+fn mount_points_that_the_step_needed_are_gone_with_it() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN --mount=type=cache,target=/a/b/c --mount=type=tmpfs,target=/t --mount=type=bind,target=/ctx echo x > /a/b/c/f\n\
+             RUN test ! -e /a && test ! -e /t && test ! -e /ctx\n\
+             RUN --mount=type=cache,target=/k/c touch /k/mine\n",
+        );
+        place.build(&["-o", "type=oci,dest=image,tar=false"]).ok();
+        let layers = layers(&place, "image");
+        let names: Vec<_> = layers[1..].iter().flat_map(|layer| layer.keys()).collect();
+        assert!(names.iter().all(|name| ["", ".", "k", "k/mine"].contains(&name.as_str())), "{names:?}");
+        assert!(names.iter().any(|name| *name == "k/mine"), "{names:?}");
+    });
+}

@@ -1,0 +1,17 @@
+//! The `kiln` binary end to end, as root, as a user with subordinate ids and as one without. docs/testing.md says how to
+//! run one case.
+
+mod bad_input;
+mod cache_mounts;
+mod commands;
+mod copy;
+mod hygiene;
+mod images;
+mod instructions;
+mod mounts;
+mod outputs;
+mod place;
+mod registry;
+mod same_digest;
+mod stages;
+mod user;

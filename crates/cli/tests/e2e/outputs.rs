@@ -1,0 +1,86 @@
+//! Where results go, and where inputs come from besides the context.
+
+use std::fs::File;
+
+use kiln_testkit::tools::{run, tool};
+
+use crate::images::entries;
+use crate::place::Place;
+use crate::user::for_each_user;
+
+const IMAGE: &str = "RUN echo x > /file && ln -s file /link && chmod 700 /file\nCMD [\"cat\", \"/file\"]\n";
+
+#[test]
+fn a_docker_archive_is_read_by_skopeo() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        place.build(&["-t", "demo:1", "-o", "type=docker,dest=image.tar"]).ok();
+        let Some(mut skopeo) = tool("skopeo") else { return };
+        skopeo.current_dir(place.path("")).args(["inspect", "docker-archive:image.tar:demo:1"]);
+        assert!(run(&mut skopeo).contains("\"Architecture\""));
+    });
+}
+
+#[test]
+fn files_go_to_a_directory_or_a_tar() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        place.build(&["-o", "type=local,dest=files", "-o", "type=tar,dest=files.tar"]).ok();
+        assert_eq!(place.read("files/file"), "x\n");
+        assert_eq!(std::fs::read_link(place.path("files/link")).expect("a link").to_str(), Some("file"));
+        let names = entries(File::open(place.path("files.tar")).expect("a tar"));
+        assert!(names["file"].mode == 0o700 && names["link"].link.as_deref() == Some("file"), "{names:?}");
+        let streamed = place.build(&["-o", "-"]).ok();
+        assert_eq!(entries(streamed.stdout.as_slice()).len(), names.len());
+        let streamed = place.build(&["-o", "type=oci"]).ok();
+        assert!(entries(streamed.stdout.as_slice()).contains_key("index.json"));
+    });
+}
+
+#[test]
+fn digests_go_to_files() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        let ran = place.build(&["-t", "demo", "--iidfile", "iid", "--metadata-file", "meta.json"]).ok();
+        let meta: serde_json::Value = serde_json::from_str(&place.read("meta.json")).expect("JSON");
+        assert_eq!(meta["containerimage.digest"], ran.digest());
+        assert_eq!(meta["containerimage.config.digest"], place.read("iid"));
+        assert!(meta["image.name"].as_str().expect("a name").ends_with("demo:latest"), "{meta}");
+        let quiet = place.kiln(&["build", "-q", "context"]).ok();
+        assert!(quiet.stderr.is_empty() && quiet.out().starts_with("sha256:"), "{quiet}");
+        let json = place.kiln(&["build", "--progress=json", "--no-cache", "context"]).ok();
+        for line in json.stderr.lines() {
+            let event: serde_json::Value =
+                serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            assert!(event["v"] == 1 && event["event"].is_string(), "{line}");
+        }
+    });
+}
+
+#[test]
+fn further_contexts_are_directories_layouts_and_images() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        place
+            .build(&[
+                "-t",
+                "local-base",
+                "-o",
+                "type=image",
+                "-o",
+                "type=oci,dest=layout,tar=false",
+                "-o",
+                "type=oci,dest=layout.tar",
+            ])
+            .ok();
+        place.file("other/file", "from other");
+        place.dockerfile(
+            "FROM base\nCOPY --from=other file /other\nRUN grep x /file && grep 'from other' /other\n",
+        );
+        for base in ["oci-layout://layout", "oci-layout://layout.tar", "docker-image://local-base"] {
+            place.build(&["--build-context", &format!("base={base}"), "--build-context", "other=other"]).ok();
+        }
+        place.dockerfile("FROM local-base\nRUN grep x /file\n");
+        place.build(&["--registry-mirror", "docker.io=http://127.0.0.1:1"]).ok();
+    });
+}
