@@ -6,7 +6,7 @@ use kiln_core::{Digest, ExitStatus, ImageRef, IoError, PatternError, ReferenceEr
 use kiln_dockerfile::Diagnostic;
 use kiln_oci::OciError;
 use kiln_registry::RegistryError;
-use kiln_runtime::{EnterError, RunError};
+use kiln_runtime::{EnterError, RunError, UserError};
 use kiln_store::StoreError;
 use kiln_store::cache_mount::CacheError;
 use kiln_store::copy::CopyError;
@@ -221,10 +221,17 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Step { error, .. } => error.kind(),
+            // Whatever was being done.
+            full if full.is_full() => ErrorKind::Machine,
             Self::Registry(RegistryError::Cancelled)
             | Self::NotHad { error: RegistryError::Cancelled, .. }
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
-            Self::StepFailed { .. } | Self::Exited { .. } => ErrorKind::Step,
+            Self::StepFailed { .. }
+            | Self::Exited { .. }
+            | Self::Run(
+                RunError::Program { .. }
+                | RunError::User(UserError::UnknownUser { .. } | UserError::UnknownGroup { .. }),
+            ) => ErrorKind::Step,
             Self::Dockerfile { .. }
             | Self::NoDockerfile { .. }
             | Self::NotUtf8 { .. }
@@ -241,6 +248,15 @@ impl Error {
             | Self::Tree(_)
             | Self::Copy(_)
             | Self::Oci(_) => ErrorKind::Input,
+            // What was served is not what an image promised, or is no layer.
+            Self::Store(
+                StoreError::Decompress { .. }
+                | StoreError::LayerRead { .. }
+                | StoreError::BadEntry { .. }
+                | StoreError::TooLarge { .. }
+                | StoreError::DiffIdMismatch { .. }
+                | StoreError::MediaType { .. },
+            ) => ErrorKind::Network,
             Self::Enter(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
                 ErrorKind::Machine
             }

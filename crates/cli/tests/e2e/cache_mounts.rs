@@ -10,15 +10,15 @@ fn a_cache_is_kept_between_builds_and_by_no_cache() {
         let place = Place::new(user);
         let count = "RUN --mount=type=cache,target=/c echo x >> /c/f; echo had $(wc -l < /c/f)\n";
         place.base(count);
-        place.build(&[]).ok().says(&["had 1"]);
-        place.build(&["--no-cache"]).ok().says(&["had 2"]);
+        place.build(&[]).ok().prints(&["had 1"]);
+        place.build(&["--no-cache"]).ok().prints(&["had 2"]);
         // Another mode is no other cache, and no reason to run the step again.
         place.base("RUN --mount=type=cache,target=/c,mode=0755 echo x >> /c/f; echo had $(wc -l < /c/f)\n");
         let ran = place.build(&[]).ok();
         assert_eq!(ran.count("CACHED"), 2, "{ran}");
-        place.build(&["--no-cache"]).ok().says(&["had 3"]);
+        place.build(&["--no-cache"]).ok().prints(&["had 3"]);
         place.kiln(&["cache", "rm", "/c"]).ok();
-        place.build(&["--no-cache"]).ok().says(&["had 1"]);
+        place.build(&["--no-cache"]).ok().prints(&["had 1"]);
         let listed = place.kiln(&["cache", "ls"]).ok().out();
         assert!(listed.contains("/c ") && listed.contains("linux/"), "{listed}");
         place.kiln(&["cache", "rm", "/nothing-here"]).code(2).says(&["/nothing-here", "kiln cache ls"]);
@@ -65,7 +65,7 @@ fn locked_waits_for_another_process_and_says_so() {
              echo holding && cat /gate/p && echo first > /l/f\n",
         );
         let mut first = place.start(&[]);
-        assert!(first.until("holding"), "{}", first.seen);
+        assert!(first.until(" holding\n"), "{}", first.seen);
         place.file(
             "context/second.Dockerfile",
             &format!(
@@ -93,13 +93,13 @@ fn locked_waits_for_another_process_and_says_so() {
 fn private_works_on_a_copy_that_a_failure_drops() {
     for_each_user(|user| {
         let place = Place::new(user);
-        place.says("RUN --mount=type=cache,id=p,target=/p echo one > /p/f\n");
+        place.builds("RUN --mount=type=cache,id=p,target=/p echo one > /p/f\n");
         place.base("RUN --mount=type=cache,id=p,target=/p,sharing=private echo two > /p/f; false\n");
         place.build(&[]).code(1);
-        place.says(
+        place.builds(
             "RUN --mount=type=cache,id=p,target=/p,sharing=private grep one /p/f && echo three > /p/f\n",
         );
-        place.says("RUN --mount=type=cache,id=p,target=/p grep three /p/f\n");
+        place.builds("RUN --mount=type=cache,id=p,target=/p grep three /p/f\n");
     });
 }
 
@@ -107,8 +107,8 @@ fn private_works_on_a_copy_that_a_failure_drops() {
 fn a_read_only_cache_cannot_be_written() {
     for_each_user(|user| {
         let place = Place::new(user);
-        place.says("RUN --mount=type=cache,id=r,target=/r echo x > /r/f\n");
-        place.says("RUN --mount=type=cache,id=r,target=/r,ro cat /r/f && ! touch /r/g\n");
+        place.builds("RUN --mount=type=cache,id=r,target=/r echo x > /r/f\n");
+        place.builds("RUN --mount=type=cache,id=r,target=/r,ro cat /r/f && ! touch /r/g\n");
     });
 }
 

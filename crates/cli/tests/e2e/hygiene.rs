@@ -27,7 +27,7 @@ fn an_interrupt_ends_a_build_with_130_and_leaves_nothing() {
         let place = Place::with(user, &format!("RUN echo kept\n{HANGS}"));
         for signal in [Signal::INT, Signal::TERM] {
             let mut build = place.start(&[]);
-            assert!(build.until(" begun"), "{}", build.seen);
+            assert!(build.until(" begun\n"), "{}", build.seen);
             build.signal(signal);
             build.wait().code(130).says(&["interrupted"]);
             place.is_quiet();
@@ -45,7 +45,7 @@ fn killed_while_a_step_runs_nothing_goes_on() {
     for_each_user(|user| {
         let place = Place::with(user, HANGS);
         let mut build = place.start(&[]);
-        assert!(build.until(" begun"), "{}", build.seen);
+        assert!(build.until(" begun\n"), "{}", build.seen);
         build.signal(Signal::KILL);
         // The pipe ends when the last process that has it does, so this waits for the step's processes.
         assert_eq!(build.wait().code, None);

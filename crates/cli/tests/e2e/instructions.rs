@@ -78,7 +78,7 @@ fn user_names_come_from_the_image() {
         place.base("COPY passwd group /etc/\nUSER ann\nRUN echo \"$(id -u):$(id -g) $(id -G) $HOME\"\nUSER 5:77\nRUN echo \"$(id -u):$(id -g)\"\n");
         let ran = place.build(&[]);
         if user.has_range() {
-            ran.ok().says(&["1000:1001 1001 77 /home/ann", "5:77"]);
+            ran.ok().prints(&["1000:1001 1001 77 /home/ann", "5:77"]);
         } else if user == User::Plain {
             ran.code(3).says(&["ann", "kiln doctor"]);
         }
@@ -105,6 +105,6 @@ fn shell_and_exec_forms_run_what_they_say() {
             user,
             "RUN [\"/bin/echo\", \"$HOME is not expanded\"]\nSHELL [\"/bin/sh\", \"-x\", \"-c\"]\nRUN echo traced\nRUN [\"echo\", \"found in PATH\"]\n",
         );
-        place.build(&[]).ok().says(&["$HOME is not expanded", "+ echo traced", "found in PATH"]);
+        place.build(&[]).ok().prints(&["$HOME is not expanded", "+ echo traced", "found in PATH"]);
     });
 }

@@ -87,7 +87,7 @@ fn heredocs_are_scripts_and_files() {
              RUN test \"$(cat /one)\" = \"$(printf 'shell\\nme')\" && grep redirected /three\n\
              RUN grep 'expanded me' /files/one.txt && grep 'literal \\$who' /files/two.txt && /script | grep 'from script'\n",
         );
-        place.build(&[]).ok().says(&["line of a cat"]);
+        place.build(&[]).ok().prints(&["#!/bin/cat", "line of a cat"]);
     });
 }
 

@@ -185,10 +185,10 @@ impl Place {
         self.kiln(&["run", "--rm", image, "/bin/sh", "-c", script]).ok().out()
     }
 
-    /// Runs a case's Dockerfile (behind the base) whose last step prints: what it printed, or the build's failure.
-    pub(crate) fn says(&self, dockerfile: &str) -> String {
+    /// Builds a Dockerfile behind the base.
+    pub(crate) fn builds(&self, dockerfile: &str) -> Ran {
         self.base(dockerfile);
-        self.build(&[]).ok().stderr
+        self.build(&[]).ok()
     }
 
     /// Checks that nothing is wrong with the store.
@@ -254,6 +254,24 @@ impl Ran {
     pub(crate) fn says(self, words: &[&str]) -> Self {
         for words in words {
             assert!(self.stderr.contains(words), "no {words:?} in {self}");
+        }
+        self
+    }
+
+    /// Checks that steps printed these lines; a title that holds the same words does not count.
+    #[track_caller]
+    pub(crate) fn prints(self, lines: &[&str]) -> Self {
+        let printed = |line: &str| {
+            let mut parts = self.stderr.lines().map(|shown| shown.splitn(3, ' '));
+            parts.any(|mut parts| {
+                let (step, seconds, rest) = (parts.next(), parts.next(), parts.next());
+                step.is_some_and(|s| s.starts_with('#'))
+                    && seconds.is_some_and(|s| s.parse::<f64>().is_ok())
+                    && rest == Some(line)
+            })
+        };
+        for line in lines {
+            assert!(printed(line), "no step printed {line:?}: {self}");
         }
         self
     }

@@ -52,7 +52,8 @@ fn a_fully_cached_build_downloads_no_layer_even_where_it_is_gone() {
         place.build(&["--registry-mirror", &mirror, "-t", "two"]).ok();
         let asked = registry.lines();
         assert!(!asked.iter().any(|line| line.starts_with("GET")), "{asked:#?}");
-        assert_eq!(place.kiln(&["images", "-q"]).ok().out().lines().count(), 2);
+        let images = place.kiln(&["images"]).ok().out();
+        assert!(images.contains("one") && images.contains("two"), "{images}");
     });
 }
 

@@ -40,6 +40,20 @@ impl Definition {
         Error::Dockerfile { file: self.file.clone(), text: self.text.clone(), diagnostics }
     }
 
+    /// Says where an image that cannot be had is asked for, if a FROM line names it as it stands.
+    pub(crate) fn at_image(&self, file: &Dockerfile, image: &str, error: Error) -> Error {
+        let from = file.stages.iter().map(|stage| &stage.from.value.image).find(|from| from.value == image);
+        let Some(from) = from else { return error };
+        let line = Position::of(&self.text, from.span.start).line;
+        Error::Step {
+            file: self.file.clone(),
+            text: self.text.clone(),
+            title: format!("FROM {image}"),
+            lines: Some((line, line)),
+            error: Box::new(error),
+        }
+    }
+
     /// Returns the first and last line that a diagnostic speaks of.
     pub(crate) fn lines(&self, diagnostic: &Diagnostic) -> (usize, usize) {
         let line = |offset| Position::of(&self.text, offset).line;

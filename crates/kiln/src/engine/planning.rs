@@ -30,7 +30,9 @@ pub(crate) fn plan(
             Lowered::NeedImages(requests) => {
                 let resolved = resolve_all(request, &requests, bases, reporter);
                 for (wanted, resolved) in requests.into_iter().zip(resolved) {
-                    table.insert(wanted, resolved?);
+                    let resolved =
+                        resolved.map_err(|error| definition.at_image(file, &wanted.name, error))?;
+                    table.insert(wanted, resolved);
                 }
             }
         }

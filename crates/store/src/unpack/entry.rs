@@ -269,8 +269,12 @@ impl Entries {
             None => own.map_err(|_| self.damaged(what)),
         };
         let id = |value: u64, what| u32::try_from(value).map_err(|_| self.damaged(what));
-        let uid = id(number(b"uid", header.uid(), "owner")?, "owner")?;
-        let gid = id(number(b"gid", header.gid(), "group")?, "group")?;
+        // An empty field is 0: so reads Go, and with it docker.
+        let own =
+            |field: &[u8], value| if field.iter().all(|b| matches!(b, 0 | b' ')) { Ok(0) } else { value };
+        let old = header.as_old();
+        let uid = id(number(b"uid", own(&old.uid, header.uid()), "owner")?, "owner")?;
+        let gid = id(number(b"gid", own(&old.gid, header.gid()), "group")?, "group")?;
         // Only files are followed by content, whatever the field says: so reads Go, and with it docker.
         let size = if kind == Kind::File { number(b"size", Ok(size), "size")? } else { 0 };
         let mtime = match pax.get(&b"mtime"[..]) {

@@ -1,0 +1,78 @@
+//! The example of docs/embedding.md, built by cargo beside this test and run as an ordinary user.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A user id that has no entry anywhere.
+const NOBODY_SPECIAL: u32 = 54_330;
+
+struct Place {
+    dir: tempfile::TempDir,
+    root: bool,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let this = Self { dir, root: rustix::process::geteuid().is_root() };
+        let tests = std::env::current_exe().expect("this test");
+        let built = tests.parent().expect("a directory").with_file_name("examples").join("embed");
+        fs::copy(built, this.dir.path().join("embed")).expect("cargo builds examples with tests");
+        fs::create_dir(this.dir.path().join("context")).expect("a directory");
+        fs::copy("/bin/busybox", this.dir.path().join("context/busybox"))
+            .expect("busybox-static is installed");
+        for name in ["", "context", "context/busybox"] {
+            this.give(&this.dir.path().join(name));
+        }
+        this
+    }
+
+    fn give(&self, path: &Path) {
+        if self.root {
+            chown(path, Some(NOBODY_SPECIAL), Some(NOBODY_SPECIAL)).expect("root may");
+        }
+    }
+
+    fn embed(&self, dockerfile: &str) -> Output {
+        fs::write(self.dir.path().join("context/Dockerfile"), dockerfile).expect("writing");
+        let mut command = if self.root {
+            let mut command = Command::new("setpriv");
+            let (uid, gid) = (format!("--reuid={NOBODY_SPECIAL}"), format!("--regid={NOBODY_SPECIAL}"));
+            command.args([&uid, &gid, "--clear-groups"]).arg(self.dir.path().join("embed"));
+            command
+        } else {
+            Command::new(self.dir.path().join("embed"))
+        };
+        command.current_dir(self.dir.path()).args(["context", "store"]).output().expect("it starts")
+    }
+}
+
+const BASE: &str = "FROM scratch\nCOPY busybox /bin/sh\n";
+
+#[test]
+fn a_program_with_threads_gets_events_and_an_outcome() {
+    let place = Place::new();
+    let dockerfile = format!("{BASE}RUN --mount=type=cache,target=/c echo hello from the step\n");
+    let first = place.embed(&dockerfile);
+    let out = String::from_utf8_lossy(&first.stdout);
+    assert!(first.status.success(), "{first:?}");
+    for words in ["started", "says hello from the step", "cache /c", "built sha256:", " ran\n"] {
+        assert!(out.contains(words), "no {words:?} in {out}");
+    }
+    let second = place.embed(&dockerfile);
+    let out = String::from_utf8_lossy(&second.stdout);
+    assert!(second.status.success() && out.contains(" was there") && !out.contains("says hello"), "{out}");
+}
+
+#[test]
+fn a_failure_arrives_as_the_type_that_left() {
+    let place = Place::new();
+    let ran = place.embed(&format!("{BASE}RUN echo last words; exit 3\n"));
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    // The example prints this for Error::StepFailed only.
+    assert!(err.contains("failed with exit code 3; it said:\nlast words"), "{err}");
+}
