@@ -20,7 +20,8 @@ impl Place {
         let this = Self { dir, root: rustix::process::geteuid().is_root() };
         let tests = std::env::current_exe().expect("this test");
         let built = tests.parent().expect("a directory").with_file_name("examples").join("embed");
-        fs::copy(built, this.dir.path().join("embed")).expect("cargo builds examples with tests");
+        fs::copy(built, this.dir.path().join("embed"))
+            .expect("`cargo test` builds the example; with --test, say --examples, too");
         fs::create_dir(this.dir.path().join("context")).expect("a directory");
         fs::copy("/bin/busybox", this.dir.path().join("context/busybox"))
             .expect("busybox-static is installed");
