@@ -156,17 +156,19 @@ fn plan(uid: u32, gid: u32) -> Result<Result<Plan, Missing>, IoError> {
         }
     }
     let name = user_name(uid);
-    let ranges = |path: &str| {
-        ids::subordinate_ranges(&fs::read_to_string(path).unwrap_or_default(), name.as_deref(), uid)
-    };
-    let (uids, gids) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
+    let [subuid, subgid] =
+        ["/etc/subuid", "/etc/subgid"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let ranges = |text: &str| ids::subordinate_ranges(text, name.as_deref(), uid);
+    let (uids, gids) = (ranges(&subuid), ranges(&subgid));
     for (file, found) in [("/etc/subuid", &uids), ("/etc/subgid", &gids)] {
         if found.is_empty() {
             let user = name.unwrap_or_else(|| uid.to_string());
+            let first = ids::free_block(&[&subuid, &subgid], 65_536);
+            let last = first + 65_535;
             return Ok(Err(Missing {
                 reason: format!("{file} has no ids for {user}"),
                 raise: Some(format!(
-                    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+                    "sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}"
                 )),
             }));
         }

@@ -8,6 +8,9 @@ mod tests;
 /// Most lines a map may have (user_namespaces(7), Linux 4.15).
 const MAX_RANGES: usize = 340;
 
+/// SUB_UID_MIN of login.defs(5).
+const SUB_ID_MIN: u32 = 100_000;
+
 /// Which ids there are inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdMode {
@@ -52,6 +55,18 @@ pub(crate) fn subordinate_ranges(text: &str, name: Option<&str>, uid: u32) -> Ve
             (fits && (Some(owner) == name || owner == number)).then_some((first, count))
         })
         .collect()
+}
+
+/// Returns the first id of a block of `count` that no line of /etc/subuid or /etc/subgid has, where useradd(8) would
+/// begin to look: a range that two users share is no boundary between them.
+pub(crate) fn free_block(texts: &[&str], count: u32) -> u32 {
+    let ends = texts.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let mut fields = line.trim().split(':').skip(1);
+        let first: u32 = fields.next()?.parse().ok()?;
+        let taken: u32 = fields.next()?.parse().ok()?;
+        first.checked_add(taken).filter(|end| end.checked_add(count).is_some())
+    });
+    ends.max().unwrap_or(0).max(SUB_ID_MIN)
 }
 
 /// Makes the map: 0 inside is `own`, then the ranges one after the other. An id that two ranges share, or that is

@@ -40,3 +40,16 @@ fn maps_are_read_and_asked() {
     assert_eq!(identity_of(&two), "0 0 1\n1 1 65536\n");
     assert_eq!(map_arguments(&two).join(" "), "0 1000 1 1 100000 65536");
 }
+
+#[test]
+fn a_free_block_is_nobody_elses() {
+    let rows: [(&[&str], u32); 4] = [
+        (&["", ""], 100_000),
+        (&["a:100000:65536\n", "a:100000:65536\n"], 165_536),
+        (&["a:1000:10\nbroken\n", "b:200000:5\n"], 200_005),
+        (&["a:4294901761:65535\nb:100000:1\n", ""], 100_001),
+    ];
+    for (texts, first) in rows {
+        assert_eq!(free_block(texts, 65_536), first, "{texts:?}");
+    }
+}
