@@ -21,7 +21,7 @@ impl Place {
         let tests = std::env::current_exe().expect("this test");
         let built = tests.parent().expect("a directory").with_file_name("examples").join("embed");
         fs::copy(built, this.dir.path().join("embed"))
-            .expect("`cargo test` builds the example; with --test, say --examples, too");
+            .expect("`cargo test` builds the example, unless --test selects targets");
         fs::create_dir(this.dir.path().join("context")).expect("a directory");
         fs::copy("/bin/busybox", this.dir.path().join("context/busybox"))
             .expect("busybox-static is installed");
