@@ -20,8 +20,10 @@ impl Place {
         let this = Self { dir, root: rustix::process::geteuid().is_root() };
         let tests = std::env::current_exe().expect("this test");
         let built = tests.parent().expect("a directory").with_file_name("examples").join("embed");
-        fs::copy(built, this.dir.path().join("embed"))
-            .expect("`cargo test` builds the example, unless --test selects targets");
+        // Not fs::copy: a process forked meanwhile by the other test would hold the copy open for writing, and then it
+        // cannot be executed.
+        let copied = Command::new("cp").arg(&built).arg(this.dir.path().join("embed")).status().expect("cp");
+        assert!(copied.success(), "`cargo test` builds the example, unless --test selects targets");
         fs::create_dir(this.dir.path().join("context")).expect("a directory");
         fs::copy("/bin/busybox", this.dir.path().join("context/busybox"))
             .expect("busybox-static is installed");

@@ -42,7 +42,9 @@ impl Place {
         // The build directory may be closed to other users; a second name costs nothing.
         let kiln = Path::new(env!("CARGO_BIN_EXE_kiln"));
         if fs::hard_link(kiln, place.kiln_path()).is_err() {
-            fs::copy(kiln, place.kiln_path()).expect("copying kiln");
+            // Not fs::copy: a process forked meanwhile by another test would hold the copy open for writing.
+            let copied = Command::new("cp").arg(kiln).arg(place.kiln_path()).status().expect("cp");
+            assert!(copied.success(), "copying kiln");
         }
         place.own("");
         place.directory("home");
