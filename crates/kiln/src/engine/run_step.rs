@@ -9,7 +9,7 @@ use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
     MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Selection, Snapshot, Step, StepId,
 };
-use kiln_runtime::RunError;
+use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
 use kiln_store::ActiveLayer;
 use kiln_store::cache_mount::{CacheRequest, Held, HeldCache};
@@ -178,6 +178,15 @@ impl StepWorker<'_> {
         }
         let requests: Vec<CacheRequest> =
             mounts.iter().map(|(target, cache)| CacheRequest::new(target, cache)).collect();
+        if *self.entered.ids() == IdMode::Single
+            && let Some((target, cache)) = mounts.iter().find(|(_, cache)| (cache.uid, cache.gid) != (0, 0))
+        {
+            let message = format!(
+                "the cache mount {target} is root's in the step: with a single id nobody else can own it (asked for {}:{})",
+                cache.uid, cache.gid
+            );
+            self.reporter.warn(message, step.info.lines);
+        }
         let seeds: HashMap<&str, &(StepId, String)> =
             mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();
         // What another process shows while it waits for us.
