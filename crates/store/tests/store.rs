@@ -285,3 +285,20 @@ fn fsck_finds_what_is_wrong() {
         .collect();
     assert_eq!(kinds, ["blob", "layer", "record", "dangling", "dangling", "left over"]);
 }
+
+#[test]
+fn a_store_is_made_by_several_at_once() {
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    Store::open(&root, Ids::Single).expect("whoever is first, all have a store");
+                });
+            }
+        });
+    }
+}
