@@ -13,7 +13,8 @@ build:
 	cargo build --release --package kiln-cli
 	@mkdir -p target
 	@cp $(TARGET_DIR)/$(HOST)/release/kiln target/kiln.new && mv target/kiln.new target/kiln
-	@! LC_ALL=C ldd target/kiln >/dev/null 2>&1 || { echo "target/kiln is not static:"; ldd target/kiln; exit 1; }
+	@LC_ALL=C ldd target/kiln 2>&1 | grep -qE 'statically linked|not a dynamic executable' || \
+		{ echo "target/kiln is not static:"; ldd target/kiln; exit 1; }
 	@ls -lh target/kiln | awk '{ print "target/kiln: " $$5 ", static" }'
 
 ## check: formatting and lints
