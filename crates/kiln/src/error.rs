@@ -48,6 +48,12 @@ pub enum Error {
         /// What is wrong with it.
         error: PatternError,
     },
+    /// A SOURCE_DATE_EPOCH that is no time.
+    #[error("SOURCE_DATE_EPOCH={text}: write seconds since 1970")]
+    BadEpoch {
+        /// As given.
+        text: String,
+    },
     /// A step's process failed.
     #[error("{title}: {status}")]
     StepFailed {
@@ -235,6 +241,7 @@ impl Error {
             Self::Dockerfile { .. }
             | Self::NoDockerfile { .. }
             | Self::NotUtf8 { .. }
+            | Self::BadEpoch { .. }
             | Self::IgnoreFile { .. }
             | Self::Reference(_)
             | Self::NotAnImage { .. }

@@ -35,7 +35,7 @@ pub(super) struct Build<'a> {
     definition: Definition,
     contexts: Contexts,
     /// Clamps and replaces times.
-    epoch: Option<u64>,
+    pub(super) epoch: Option<u64>,
 }
 
 impl Engine {
@@ -97,8 +97,7 @@ impl Engine {
         for diagnostic in &plan.diagnostics {
             reporter.warn(diagnostic.message.clone(), Some(definition.lines(diagnostic)));
         }
-        let epoch =
-            request.source_date_epoch.or_else(|| request.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok());
+        let epoch = epoch(request)?;
         let build = Build {
             engine: self,
             request,
@@ -240,6 +239,16 @@ fn built(image: &Image) -> BuiltImage {
         manifest: image.manifest.digest,
         config: image.config.digest,
         size: image.layers.iter().map(|layer| layer.size).sum(),
+    }
+}
+
+/// Returns SOURCE_DATE_EPOCH: the request's own, else the build argument's, as BuildKit has it.
+fn epoch(request: &BuildRequest) -> Result<Option<u64>, Error> {
+    match (request.source_date_epoch, request.build_args.get("SOURCE_DATE_EPOCH")) {
+        (None, Some(text)) if !text.is_empty() => {
+            text.parse().map(Some).map_err(|_| Error::BadEpoch { text: text.clone() })
+        }
+        (epoch, _) => Ok(epoch),
     }
 }
 
