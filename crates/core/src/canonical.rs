@@ -8,7 +8,7 @@
 use crate::{Digest, DigestHasher};
 
 /// Changes whenever the encoding of anything changes; all keys change with it.
-pub const ENCODING_VERSION: u64 = 1;
+pub const ENCODING_VERSION: u64 = 2;
 
 /// What an encoding is for: a step's identity in a graph, or its key in the cache.
 ///

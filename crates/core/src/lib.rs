@@ -28,8 +28,9 @@ pub use event::{CacheMountState, Event, EventSink, LogStream, StepOutcome};
 pub use graph::{Step, StepGraph, StepId, StepInfo};
 pub use io_error::{IoError, IoResultExt};
 pub use op::{
-    Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, ImageOp, InlineFile, Mount,
-    MountKind, Network, Op, RunOp, Selection, Sharing, Tmpfs, WorkdirOp,
+    Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, GitOp, HttpOp, ImageOp,
+    InlineFile, MergeOp, Mount, MountKind, Network, Op, RunOp, SecretMount, Security, Selection, Sharing,
+    SshMount, Tmpfs, Unpack, WorkdirOp,
 };
 pub use pattern::{IgnoreList, Pattern, PatternError, clean_path};
 pub use platform::{Platform, PlatformError};

@@ -3,9 +3,18 @@
 //! An operation names its inputs by [`StepId`], so a step's identity is the hash of its operation alone, and a
 //! cycle cannot be written down. No tags, no host paths, no clocks.
 
+mod copy;
+mod run;
+
+pub use copy::{Chmod, CopyFrom, CopyOp, CopySource, Selection, Unpack};
+pub use run::{
+    Bind, CacheMount, CacheScope, Mount, MountKind, Network, RunOp, SecretMount, Security, Sharing, SshMount,
+    Tmpfs,
+};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Canonical, Digest, Env, Platform, Purpose, StepId};
+use crate::{Canonical, Digest, Purpose, StepId};
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,12 +23,18 @@ pub enum Op {
     Image(ImageOp),
     /// Stands for a build context. Never executed: its users select files from it.
     Context(ContextOp),
+    /// Stands for a file behind a URL. Never executed, like a context.
+    Http(HttpOp),
+    /// Stands for a commit of a git repository. Never executed, like a context.
+    Git(GitOp),
     /// Runs a process.
     Run(RunOp),
     /// Copies files.
     Copy(CopyOp),
     /// Makes the working directory.
     Workdir(WorkdirOp),
+    /// Puts layers that were made without a root file system over one (`COPY --link`).
+    Merge(MergeOp),
 }
 
 /// A base image, resolved.
@@ -36,121 +51,44 @@ pub struct ContextOp {
     pub name: String,
 }
 
-/// `RUN`.
+/// A file behind a URL: a tree that holds this one file.
+///
+/// The URL names it as a context's name does; what it is worth in a key is what the file turns out to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunOp {
-    /// The root file system; none for scratch.
+pub struct HttpOp {
+    /// `http://` or `https://`, as written and expanded; without credentials.
+    pub url: String,
+    /// What the file is called in its tree: the last part of the URL's path.
+    pub name: String,
+    /// `--checksum`: the SHA-256 that the file must have.
+    pub checksum: Option<Digest>,
+}
+
+/// Files of a commit of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitOp {
+    /// The repository's URL, without fragment and query: `https://`, `http://`, `git://`, `ssh://`, `file://` or
+    /// `user@host:path`.
+    pub remote: String,
+    /// Branch, tag, full ref or commit; the remote's HEAD if none.
+    pub reference: Option<String>,
+    /// The directory in it that becomes the tree's root; cleaned, without leading slash; empty for all.
+    pub subdir: String,
+    /// `--checksum`: what the commit's id begins with.
+    pub checksum: Option<String>,
+    /// Whether `.git` is part of the tree.
+    pub keep_git_dir: bool,
+    /// Whether submodules are fetched too.
+    pub submodules: bool,
+}
+
+/// Layers over a root file system they were not made on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeOp {
+    /// The root file system below; none for scratch.
     pub root: Option<StepId>,
-    /// The argument vector, shell included.
-    pub args: Vec<String>,
-    /// Environment in effect, in order, names once.
-    pub env: Env,
-    /// Absolute working directory.
-    pub cwd: String,
-    /// USER as written, empty for root; resolved inside the root file system.
-    pub user: String,
-    /// Which network.
-    pub network: Network,
-    /// Mounts in order of the instruction.
-    pub mounts: Vec<Mount>,
-    /// Heredoc scripts that appear read-only under /dev/pipes/.
-    pub files: Vec<InlineFile>,
-    /// What the step's programs are compiled for.
-    pub platform: Platform,
-}
-
-/// `RUN --network`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// What the build says.
-    #[default]
-    Default,
-    /// Only an isolated `lo`.
-    None,
-    /// The host's.
-    Host,
-}
-
-/// `RUN --mount`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Absolute, cleaned; never `/`.
-    pub target: String,
-    /// What is mounted there.
-    pub kind: MountKind,
-}
-
-/// The closed set of mount types.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MountKind {
-    /// A persistent directory.
-    Cache(CacheMount),
-    /// Files of a context, stage or image.
-    Bind(Bind),
-    /// Memory.
-    Tmpfs(Tmpfs),
-}
-
-/// `type=cache`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheMount {
-    /// Its name; the cleaned target if none was given.
-    pub id: String,
-    /// Who shares the id.
-    pub scope: CacheScope,
-    /// How concurrent steps use it.
-    pub sharing: Sharing,
-    /// Permission bits of the directory when it is made. Not identity.
-    pub mode: u32,
-    /// Owner when it is made. Not identity.
-    pub uid: u32,
-    /// Group when it is made. Not identity.
-    pub gid: u32,
-    /// What a new cache starts with: a directory of a stage, context or image.
-    pub seed: Option<(StepId, String)>,
-    /// Whether the step may only read it.
-    pub read_only: bool,
-}
-
-/// Who shares a cache id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum CacheScope {
-    /// An explicit id: everyone who says it.
-    Global,
-    /// A defaulted id: steps of one architecture (buildkit#2598), as `linux/amd64`.
-    Platform(String),
-}
-
-/// How concurrent steps use one cache (DESIGN section 7's table).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sharing {
-    /// Several at once.
-    #[default]
-    Shared,
-    /// One at a time.
-    Locked,
-    /// Each its own copy.
-    Private,
-}
-
-/// `type=bind`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
-    /// Where the files come from.
-    pub from: StepId,
-    /// Path in it, absolute and cleaned; `/` for all.
-    pub path: String,
-    /// Whether the step may write; what it writes is thrown away.
-    pub writable: bool,
-}
-
-/// `type=tmpfs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tmpfs {
-    /// Bytes; unlimited if none.
-    pub size: Option<u64>,
+    /// The step whose layers go over it. It has no root itself.
+    pub layers: StepId,
 }
 
 /// A file whose content stands in the Dockerfile.
@@ -162,60 +100,6 @@ pub struct InlineFile {
     pub content: String,
     /// Permission bits.
     pub mode: u32,
-}
-
-/// `COPY`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyOp {
-    /// The root file system that is copied into; none for scratch.
-    pub root: Option<StepId>,
-    /// What is copied, in order.
-    pub sources: Vec<CopySource>,
-    /// Absolute, cleaned destination, without trailing slash (but `/`).
-    pub dest: String,
-    /// Whether the destination was written as a directory (a trailing slash, or `.`).
-    pub dest_is_dir: bool,
-    /// `--chown` as written: `user[:group]`, names or numbers; looked up in the destination.
-    pub chown: Option<String>,
-    /// `--chmod`.
-    pub chmod: Option<Chmod>,
-}
-
-/// `--chmod`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Chmod {
-    /// `0755`: replaces the permission bits of files and directories.
-    Octal(u32),
-    /// `u=rwX,go=rX`, as written and already validated.
-    Symbolic(String),
-}
-
-/// One source of a copy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CopySource {
-    /// Files of a context, stage or image.
-    From(CopyFrom),
-    /// A heredoc.
-    Inline(InlineFile),
-}
-
-/// Files of a context, stage or image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyFrom {
-    /// Where from.
-    pub step: StepId,
-    /// Which of them.
-    pub selection: Selection,
-}
-
-/// Which files of a source are meant: the part of a copy that decides what is hashed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Selection {
-    /// A path or wildcard relative to the source's root, cleaned, without leading slash; empty for the root
-    /// itself. Wildcards follow Go's filepath.Match.
-    pub path: String,
-    /// Whether `path` may be a wildcard; bind mounts name paths literally.
-    pub wildcard: bool,
 }
 
 /// `WORKDIR`: makes the directory if it is not there.
@@ -230,13 +114,20 @@ pub struct WorkdirOp {
 }
 
 impl Op {
+    /// Returns whether this only stands for files from outside the graph: it is never executed, has no snapshot,
+    /// and its users select files from it.
+    pub const fn is_source(&self) -> bool {
+        matches!(self, Self::Context(_) | Self::Http(_) | Self::Git(_))
+    }
+
     /// Returns the root file system input.
     pub fn root(&self) -> Option<StepId> {
         match self {
-            Self::Image(_) | Self::Context(_) => None,
+            Self::Image(_) | Self::Context(_) | Self::Http(_) | Self::Git(_) => None,
             Self::Run(op) => op.root,
             Self::Copy(op) => op.root,
             Self::Workdir(op) => op.root,
+            Self::Merge(op) => op.root,
         }
     }
 
@@ -244,7 +135,8 @@ impl Op {
     /// the inputs that count by content. A cache mount's seed is none of them: it decides nothing about the result.
     pub fn sources(&self) -> Vec<(StepId, Selection)> {
         match self {
-            Self::Image(_) | Self::Context(_) | Self::Workdir(_) => Vec::new(),
+            Self::Image(_) | Self::Context(_) | Self::Http(_) | Self::Git(_) | Self::Workdir(_) => Vec::new(),
+            Self::Merge(op) => vec![(op.layers, Selection::all())],
             Self::Run(op) => op.mounts.iter().filter_map(Mount::source).collect(),
             Self::Copy(op) => op
                 .sources
@@ -262,7 +154,7 @@ impl Op {
         let Self::Run(op) = self else { return Vec::new() };
         let seed = |mount: &Mount| match &mount.kind {
             MountKind::Cache(cache) => cache.seed.clone(),
-            MountKind::Bind(_) | MountKind::Tmpfs(_) => None,
+            MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Secret(_) | MountKind::Ssh(_) => None,
         };
         op.mounts.iter().filter_map(seed).collect()
     }
@@ -288,128 +180,36 @@ impl Op {
             Self::Workdir(op) => {
                 out.u64(5).str(&op.path).str(&op.user);
             }
-        }
-    }
-}
-
-impl Mount {
-    fn source(&self) -> Option<(StepId, Selection)> {
-        match &self.kind {
-            MountKind::Bind(bind) => {
-                let path = bind.path.trim_start_matches('/').to_owned();
-                Some((bind.from, Selection { path, wildcard: false }))
-            }
-            MountKind::Cache(_) | MountKind::Tmpfs(_) => None,
-        }
-    }
-
-    fn encode(&self, purpose: Purpose, out: &mut Canonical) {
-        out.str(&self.target);
-        match &self.kind {
-            MountKind::Cache(cache) => {
-                out.u64(1);
-                if purpose == Purpose::Id {
-                    out.str(&cache.id).u64(cache.scope.number()).u64(cache.sharing.number());
-                    out.u64(u64::from(cache.mode)).u64(u64::from(cache.uid)).u64(u64::from(cache.gid));
-                    out.bool(cache.read_only);
-                    out.option(cache.seed.as_ref(), |(step, path), out| {
-                        out.digest(step.digest()).str(path);
-                    });
-                }
-            }
-            MountKind::Bind(bind) => {
-                out.u64(2).bool(bind.writable);
-            }
-            MountKind::Tmpfs(tmpfs) => {
-                out.u64(3).option(tmpfs.size.as_ref(), |size, out| {
-                    out.u64(*size);
+            Self::Http(op) => {
+                out.u64(6).str(&op.url).str(&op.name);
+                out.option(op.checksum.as_ref(), |checksum, out| {
+                    out.digest(checksum);
                 });
             }
+            Self::Git(op) => op.encode(out),
+            Self::Merge(_) => {
+                out.u64(8);
+            }
         }
     }
 }
 
-impl RunOp {
-    fn encode(&self, purpose: Purpose, out: &mut Canonical) {
-        out.u64(3);
-        out.list(&self.args, |arg, out| {
-            out.str(arg);
-        });
-        out.value(&self.env);
-        out.str(&self.cwd).str(&self.user).u64(self.network.number());
-        out.list(&self.mounts, |mount, out| mount.encode(purpose, out));
-        out.list(&self.files, InlineFile::encode);
-        out.value(&self.platform);
-    }
-}
-
-impl CopyOp {
+impl GitOp {
     fn encode(&self, out: &mut Canonical) {
-        out.u64(4);
-        out.list(&self.sources, |source, out| match source {
-            // Which files is said by the selection (in an id) or by their digest (in a content key); only the
-            // name that a file arrives under matters besides: renaming a parent directory changes nothing.
-            CopySource::From(from) => {
-                out.u64(1).bool(from.selection.wildcard);
-            }
-            CopySource::Inline(file) => {
-                out.u64(2);
-                file.encode(out);
-            }
+        out.u64(7).str(&self.remote);
+        out.option(self.reference.as_ref(), |reference, out| {
+            out.str(reference);
         });
-        out.str(&self.dest).bool(self.dest_is_dir);
-        out.option(self.chown.as_ref(), |chown, out| {
-            out.str(chown);
+        out.str(&self.subdir);
+        out.option(self.checksum.as_ref(), |checksum, out| {
+            out.str(checksum);
         });
-        out.option(self.chmod.as_ref(), |chmod, out| match chmod {
-            Chmod::Octal(mode) => {
-                out.u64(1).u64(u64::from(*mode));
-            }
-            Chmod::Symbolic(text) => {
-                out.u64(2).str(text);
-            }
-        });
+        out.bool(self.keep_git_dir).bool(self.submodules);
     }
 }
 
 impl InlineFile {
-    fn encode(&self, out: &mut Canonical) {
+    pub(super) fn encode(&self, out: &mut Canonical) {
         out.str(&self.name).str(&self.content).u64(u64::from(self.mode));
-    }
-}
-
-impl Selection {
-    /// Appends the selection.
-    pub fn encode(&self, out: &mut Canonical) {
-        out.str(&self.path).bool(self.wildcard);
-    }
-}
-
-impl Network {
-    const fn number(self) -> u64 {
-        match self {
-            Self::Default => 0,
-            Self::None => 1,
-            Self::Host => 2,
-        }
-    }
-}
-
-impl Sharing {
-    const fn number(self) -> u64 {
-        match self {
-            Self::Shared => 0,
-            Self::Locked => 1,
-            Self::Private => 2,
-        }
-    }
-}
-
-impl CacheScope {
-    const fn number(&self) -> u64 {
-        match self {
-            Self::Global => 0,
-            Self::Platform(_) => 1,
-        }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Rule;
+
 /// A range of bytes in the Dockerfile's text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
@@ -257,4 +259,26 @@ pub struct Diagnostic {
     pub span: Span,
     /// What to write instead, if kiln knows: "did you mean `COPY`?".
     pub help: Option<String>,
+    /// The check that says so; none for what is simply wrong. A check can be skipped or made an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// How to change the text so that there is nothing more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
+}
+
+/// A mechanical change of the text: edits that do not overlap, in the order of their places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fix {
+    /// The edits.
+    pub edits: Vec<Edit>,
+}
+
+/// One edit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// What is replaced; empty for an insertion.
+    pub span: Span,
+    /// What comes there.
+    pub text: String,
 }

@@ -93,6 +93,8 @@ impl Document {
                     message: "empty line in a continued instruction".to_owned(),
                     span: line.span(),
                     help: Some("remove it, or make it a comment".to_owned()),
+                    rule: None,
+                    fix: None,
                 });
                 continue;
             }

@@ -97,6 +97,8 @@ pub(crate) fn body(marker: &Marker, lines: &mut Lines<'_>, at: Span) -> Result<(
         message: format!("the heredoc `{}` is not terminated", marker.name),
         span: at,
         help: Some(format!("end it with a line that holds `{}` and nothing else", marker.name)),
+        rule: None,
+        fix: None,
     })
 }
 

@@ -258,6 +258,8 @@ impl Reader<'_> {
                     message: format!("--{} has no effect on HEALTHCHECK NONE", flag.name),
                     span: flag.span,
                     help: None,
+                    rule: None,
+                    fix: None,
                 });
             }
             return Ok(Healthcheck { command: None, flags: Vec::new() });

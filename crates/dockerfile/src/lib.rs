@@ -17,14 +17,16 @@ mod node;
 mod parse;
 mod position;
 pub mod print;
+mod rule;
 mod suggest;
 mod words;
 
 pub use ast::{
-    ArgDecl, Command, Copy, Diagnostic, Directives, Dockerfile, Flag, From, Healthcheck, Heredoc,
+    ArgDecl, Command, Copy, Diagnostic, Directives, Dockerfile, Edit, Fix, Flag, From, Healthcheck, Heredoc,
     Instruction, KeyValue, Located, MountFlag, Run, Severity, Span, Spanned, Stage,
 };
 pub use node::Node;
 pub use parse::{parse, parse_nodes};
 pub use position::Position;
+pub use rule::Rule;
 pub use suggest::nearest;

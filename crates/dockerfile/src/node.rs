@@ -239,7 +239,7 @@ impl Node {
 
 /// An error at a place.
 pub(crate) fn error(message: String, span: Span) -> Diagnostic {
-    Diagnostic { severity: Severity::Error, message, span, help: None }
+    Diagnostic { severity: Severity::Error, message, span, help: None, rule: None, fix: None }
 }
 
 fn spanned(line: &Logical<'_>, base: usize, word: Word) -> Spanned<String> {

@@ -4,12 +4,19 @@ use kiln_dockerfile::{Diagnostic, Severity, Span, nearest};
 
 /// Something that keeps the image from being built.
 pub(crate) fn error(span: Span, message: impl Into<String>) -> Diagnostic {
-    Diagnostic { severity: Severity::Error, message: message.into(), span, help: None }
+    Diagnostic { severity: Severity::Error, message: message.into(), span, help: None, rule: None, fix: None }
 }
 
 /// Something worth knowing.
 pub(crate) fn warning(span: Span, message: impl Into<String>) -> Diagnostic {
-    Diagnostic { severity: Severity::Warning, message: message.into(), span, help: None }
+    Diagnostic {
+        severity: Severity::Warning,
+        message: message.into(),
+        span,
+        help: None,
+        rule: None,
+        fix: None,
+    }
 }
 
 /// What kiln refuses because it is not built yet.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::{
     ContextOp, CopyFrom, CopyOp, CopySource, Digest, ImageConfig, ImageOp, ImageRef, Op, Selection,
-    StepGraph, StepId, StepInfo,
+    StepGraph, StepId, StepInfo, Unpack,
 };
 use kiln_dockerfile::{Diagnostic, Span};
 
@@ -150,7 +150,7 @@ fn refuse_triggers(image: &ResolvedImage, span: Span) -> Result<(), Diagnostic> 
 
 /// A stage that starts from files has them as its first layer.
 fn everything(step: StepId) -> CopyOp {
-    let selection = Selection { path: String::new(), wildcard: false };
+    let selection = Selection::all();
     CopyOp {
         root: None,
         sources: vec![CopySource::From(CopyFrom { step, selection })],
@@ -158,5 +158,6 @@ fn everything(step: StepId) -> CopyOp {
         dest_is_dir: true,
         chown: None,
         chmod: None,
+        unpack: Unpack::Never,
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use kiln_core::{
-    CacheMount, CacheScope, Chmod, ContainerConfig, CopyOp, CopySource, InlineFile, Mount, MountKind,
-    Network, Op, RunOp, Sharing, Step, StepGraph, StepId,
+    CacheMount, CacheScope, Chmod, ContainerConfig, CopyOp, CopySource, GitOp, HttpOp, InlineFile, Mount,
+    MountKind, Network, Op, RunOp, Security, Selection, Sharing, Step, StepGraph, StepId, Unpack,
 };
 
 use crate::quote::{quote, quote_list};
@@ -65,6 +65,11 @@ impl Names {
         let mut line = match &step.op {
             Op::Image(op) => format!("image {}", op.manifest),
             Op::Context(op) => format!("context {}", quote(&op.name)),
+            Op::Http(op) => http(op),
+            Op::Git(op) => git(op),
+            Op::Merge(op) => {
+                format!("merge root={} layers={}", self.of_root(op.root), self.of_id(op.layers))
+            }
             Op::Run(op) => self.run(op),
             Op::Copy(op) => self.copy(op),
             Op::Workdir(op) => {
@@ -96,6 +101,10 @@ impl Names {
             Network::None => line.push_str(" network=none"),
             Network::Host => line.push_str(" network=host"),
         }
+        match op.security {
+            Security::Sandbox => {}
+            Security::Insecure => line.push_str(" security=insecure"),
+        }
         if !op.files.is_empty() {
             let files: Vec<String> = op.files.iter().map(inline).collect();
             let _ = write!(line, " files=[{}]", files.join(", "));
@@ -115,6 +124,17 @@ impl Names {
             MountKind::Tmpfs(tmpfs) => {
                 let size = tmpfs.size.map(|size| format!(" size={size}")).unwrap_or_default();
                 format!("tmpfs:{target}{size}")
+            }
+            MountKind::Secret(secret) => {
+                let required = if secret.required { " required" } else { "" };
+                let env = optional(" env=", secret.env.as_deref().unwrap_or(""));
+                let file = file_mode(secret.mode, 0o400, secret.uid, secret.gid);
+                format!("secret:{target} id={}{env}{file}{required}", quote(&secret.id))
+            }
+            MountKind::Ssh(ssh) => {
+                let required = if ssh.required { " required" } else { "" };
+                let file = file_mode(ssh.mode, 0o600, ssh.uid, ssh.gid);
+                format!("ssh:{target} id={}{file}{required}", quote(&ssh.id))
             }
         }
     }
@@ -148,8 +168,16 @@ impl Names {
             .iter()
             .map(|source| match source {
                 CopySource::From(from) => {
-                    let wildcard = if from.selection.wildcard { " wildcard" } else { "" };
-                    format!("{}:{}{wildcard}", self.of_id(from.step), quote(&from.selection.path))
+                    let Selection { path, wildcard, exclude, parents } = &from.selection;
+                    let mut text = format!("{}:{}", self.of_id(from.step), quote(path));
+                    text.push_str(if *wildcard { " wildcard" } else { "" });
+                    if let Some(pivot) = parents {
+                        let _ = write!(text, " parents={}", quote(pivot));
+                    }
+                    if !exclude.is_empty() {
+                        let _ = write!(text, " exclude={}", quote_list(exclude));
+                    }
+                    text
                 }
                 CopySource::Inline(file) => inline(file),
             })
@@ -168,6 +196,10 @@ impl Names {
             Some(Chmod::Symbolic(mode)) => {
                 let _ = write!(line, " chmod={mode}");
             }
+        }
+        match op.unpack {
+            Unpack::Never => {}
+            Unpack::Archives => line.push_str(" unpack"),
         }
         line
     }
@@ -211,6 +243,29 @@ fn settings(config: &ContainerConfig, author: Option<&str>) -> Vec<(&'static str
     ];
     out.extend(texts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (*name, quote(text))));
     out
+}
+
+fn http(op: &HttpOp) -> String {
+    let checksum = op.checksum.map(|checksum| format!(" checksum={checksum}")).unwrap_or_default();
+    format!("http {} name={}{checksum}", quote(&op.url), quote(&op.name))
+}
+
+fn git(op: &GitOp) -> String {
+    let mut line = format!("git {}", quote(&op.remote));
+    line.push_str(&optional(" ref=", op.reference.as_deref().unwrap_or("")));
+    line.push_str(&optional(" subdir=", &op.subdir));
+    line.push_str(&optional(" checksum=", op.checksum.as_deref().unwrap_or("")));
+    line.push_str(if op.keep_git_dir { " keep-git-dir" } else { "" });
+    line.push_str(if op.submodules { "" } else { " no-submodules" });
+    line
+}
+
+/// A file's mode and owner, where they are not the default.
+fn file_mode(mode: u32, usual: u32, uid: u32, gid: u32) -> String {
+    if (mode, uid, gid) == (usual, 0, 0) {
+        return String::new();
+    }
+    format!(" mode={mode:04o} uid={uid} gid={gid}")
 }
 
 fn inline(file: &InlineFile) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kiln_dockerfile::expand::{self, ExpandError, Expanded};
-use kiln_dockerfile::{Diagnostic, Span, Spanned};
+use kiln_dockerfile::{Diagnostic, Rule, Span, Spanned};
 
 use crate::diagnose::{did_you_mean, error, warning, with_help};
 use crate::variables::Variables;
@@ -86,6 +86,7 @@ impl Words {
         for name in &expanded.missing {
             if !self.declared.contains(name) {
                 let warning = warning(span, format!("variable `{name}` is not set here, so it is empty"));
+                let warning = Diagnostic { rule: Some(Rule::UndefinedVar), ..warning };
                 self.warnings.push(with_help(warning, did_you_mean(name, env.names())));
             }
         }

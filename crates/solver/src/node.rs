@@ -91,8 +91,9 @@ impl Node<'_> {
         matches!(self.step.op, Op::Image(_))
     }
 
-    pub(crate) const fn is_context(&self) -> bool {
-        matches!(self.step.op, Op::Context(_))
+    /// Whether it stands for files from outside, and is never executed.
+    pub(crate) const fn is_source(&self) -> bool {
+        self.step.op.is_source()
     }
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn nodes<'g>(
         });
         let sources = sources.collect();
         let seeds = step.op.seeds().into_iter().map(|(seed, _)| position[&seed]);
-        let seeds = seeds.filter(|&seed: &usize| !nodes[seed].is_context()).collect();
+        let seeds = seeds.filter(|&seed: &usize| !nodes[seed].is_source()).collect();
         nodes.push(Node {
             id,
             step,

@@ -2,6 +2,7 @@
 
 use kiln_core::{
     Chmod, CopyOp, CopySource, Digest, ENCODING_VERSION, InlineFile, Mount, MountKind, Network, Op, RunOp,
+    Security, Unpack,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,22 @@ impl KeyParts {
                 parts.push("op", "context");
                 parts.push("name", &op.name);
             }
+            Op::Http(op) => {
+                parts.push("op", "http");
+                parts.push("url", &op.url);
+                parts.push("name", &op.name);
+                parts.option("checksum", op.checksum.map(|checksum| checksum.to_string()));
+            }
+            Op::Git(op) => {
+                parts.push("op", "git");
+                parts.push("remote", &op.remote);
+                parts.option("reference", op.reference.clone());
+                parts.push("subdir", &op.subdir);
+                parts.option("checksum", op.checksum.clone());
+                parts.push("keep git dir", op.keep_git_dir.to_string());
+                parts.push("submodules", op.submodules.to_string());
+            }
+            Op::Merge(_) => parts.push("op", "merge"),
             Op::Run(op) => parts.run(op),
             Op::Copy(op) => parts.copy(op),
             Op::Workdir(op) => {
@@ -61,6 +78,12 @@ impl KeyParts {
         self.0.push(KeyPart { name: name.to_owned(), value: value.into() });
     }
 
+    fn option(&mut self, name: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.push(name, value);
+        }
+    }
+
     fn run(&mut self, op: &RunOp) {
         self.push("op", "run");
         for (number, arg) in op.args.iter().enumerate() {
@@ -80,6 +103,11 @@ impl KeyParts {
             Network::Host => "host",
         };
         self.push("network", network);
+        let security = match op.security {
+            Security::Sandbox => "sandbox",
+            Security::Insecure => "insecure",
+        };
+        self.push("security", security);
         for (number, mount) in op.mounts.iter().enumerate() {
             self.push(&format!("mount {}", number + 1), describe_mount(mount));
         }
@@ -94,6 +122,9 @@ impl KeyParts {
         for (number, source) in op.sources.iter().enumerate() {
             let name = format!("from {}", number + 1);
             match source {
+                CopySource::From(from) if from.selection.parents.is_some() => {
+                    self.push(&name, "files with their directories");
+                }
                 CopySource::From(from) if from.selection.wildcard => self.push(&name, "files by wildcard"),
                 CopySource::From(_) => self.push(&name, "files"),
                 CopySource::Inline(file) => self.file(&name, file),
@@ -109,6 +140,11 @@ impl KeyParts {
             Some(Chmod::Octal(mode)) => self.push("chmod", format!("{mode:04o}")),
             Some(Chmod::Symbolic(text)) => self.push("chmod", text),
         }
+        let unpack = match op.unpack {
+            Unpack::Never => "never",
+            Unpack::Archives => "archives",
+        };
+        self.push("unpack", unpack);
     }
 
     fn file(&mut self, name: &str, file: &InlineFile) {
@@ -127,5 +163,10 @@ fn describe_mount(mount: &Mount) -> String {
             Some(size) => format!("tmpfs of {size} bytes on {target}"),
             None => format!("tmpfs on {target}"),
         },
+        MountKind::Secret(secret) => match &secret.env {
+            Some(name) => format!("secret {} on {target} and in {name}", secret.id),
+            None => format!("secret {} on {target}", secret.id),
+        },
+        MountKind::Ssh(ssh) => format!("ssh {} on {target}", ssh.id),
     }
 }

@@ -119,7 +119,7 @@ impl<'g> Schedule<'g> {
         let root = node.root.map_or_else(Snapshot::default, snapshot);
         let sources = node.sources.iter().map(|source| source.node);
         let inputs =
-            sources.chain(node.seeds.iter().copied()).filter(|&input| !self.nodes[input].is_context());
+            sources.chain(node.seeds.iter().copied()).filter(|&input| !self.nodes[input].is_source());
         let snapshots = inputs.map(|input| (self.nodes[input].id, snapshot(input))).collect();
         Some(RunTask {
             node: position,
@@ -211,11 +211,13 @@ impl<'g> Schedule<'g> {
                 node.phase = Phase::Missed;
                 return self.resolve(position);
             }
-            Op::Context(_) => panic!("context {} is used as a file system of its own", node.id),
-            Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => node.phase = Phase::Keying,
+            Op::Context(_) | Op::Http(_) | Op::Git(_) => {
+                panic!("source {} is used as a file system of its own", node.id)
+            }
+            Op::Run(_) | Op::Copy(_) | Op::Workdir(_) | Op::Merge(_) => node.phase = Phase::Keying,
         }
         for input in node.inputs() {
-            if !self.nodes[input].is_context() && !self.nodes[input].resolved {
+            if !self.nodes[input].is_source() && !self.nodes[input].resolved {
                 self.nodes[position].pending += 1;
                 self.nodes[input].on_resolved.push(position);
                 self.agenda.push_back(Act::Activate(input));
@@ -278,7 +280,7 @@ impl<'g> Schedule<'g> {
         for number in 0..self.nodes[position].sources.len() {
             let content = self.nodes[position].sources[number].content;
             let source = self.contents[content].source;
-            if self.nodes[source].is_context() == contexts && self.contents[content].digest.is_none() {
+            if self.nodes[source].is_source() == contexts && self.contents[content].digest.is_none() {
                 self.nodes[position].pending += 1;
                 self.contents[content].waiters.push(position);
                 self.ask_for_content(content, source);
@@ -291,7 +293,7 @@ impl<'g> Schedule<'g> {
         if std::mem::replace(&mut self.contents[content].asked, true) {
             return;
         }
-        if self.nodes[source].is_context() || self.nodes[source].finished.is_some() {
+        if self.nodes[source].is_source() || self.nodes[source].finished.is_some() {
             self.digests.push_back(content);
         } else {
             self.nodes[source].on_finished.push(Waiter::Content(content));
@@ -306,7 +308,7 @@ impl<'g> Schedule<'g> {
         // An image is its content: making it present again changes nothing.
         node.moved = !node.is_image();
         for input in node.inputs().into_iter().chain(node.seeds.clone()) {
-            if !self.nodes[input].is_context() && self.nodes[input].finished.is_none() {
+            if !self.nodes[input].is_source() && self.nodes[input].finished.is_none() {
                 self.nodes[position].pending += 1;
                 self.nodes[input].on_finished.push(Waiter::Node(position));
                 self.agenda.push_back(Act::Want(input));

@@ -65,7 +65,13 @@ impl SourceUse {
     pub const fn of(op: &Op) -> Self {
         match op {
             Op::Copy(op) => Self::Copied { modes: !matches!(op.chmod, Some(Chmod::Octal(_))) },
-            Op::Image(_) | Op::Context(_) | Op::Run(_) | Op::Workdir(_) => Self::Mounted,
+            Op::Image(_)
+            | Op::Context(_)
+            | Op::Http(_)
+            | Op::Git(_)
+            | Op::Run(_)
+            | Op::Workdir(_)
+            | Op::Merge(_) => Self::Mounted,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use kiln_core::{
     Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, InlineFile,
-    LayerId, Mount, MountKind, Network, Op, Platform, RunOp, Selection, Sharing, Snapshot, StepId, Tmpfs,
-    WorkdirOp,
+    LayerId, Mount, MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, Snapshot, StepId,
+    Tmpfs, Unpack, WorkdirOp,
 };
 use kiln_solver::{KeyInputs, KeyParts, Snapshots, SourceInput, SourceUse, content_key, definition_key};
 
@@ -44,6 +44,7 @@ fn mount(target: &str, kind: MountKind) -> Mount {
 
 fn run() -> RunOp {
     RunOp {
+        security: Security::Sandbox,
         root: Some(step("root")),
         args: ["/bin/sh", "-c", "make"].map(str::to_owned).to_vec(),
         env: env(&[("PATH", "/bin"), ("HOME", "/root")]),
@@ -64,12 +65,13 @@ fn run() -> RunOp {
 }
 
 fn copy_from(path: &str, wildcard: bool) -> CopySource {
-    let selection = Selection { path: path.to_owned(), wildcard };
+    let selection = Selection { path: path.to_owned(), wildcard, ..Selection::default() };
     CopySource::From(CopyFrom { step: step("lib"), selection })
 }
 
 fn copy() -> CopyOp {
     CopyOp {
+        unpack: Unpack::Never,
         root: Some(step("root")),
         sources: vec![
             copy_from("a", false),
@@ -84,7 +86,7 @@ fn copy() -> CopyOp {
 
 fn inputs() -> KeyInputs {
     let source = SourceInput {
-        selection: Selection { path: "out".to_owned(), wildcard: false },
+        selection: Selection::literal("out"),
         step: Some(Digest::of(b"lib's key")),
         snapshot: Some(Snapshot { layers: vec![LayerId("lib#1".to_owned())] }),
         content: Some(Digest::of(b"files")),
@@ -113,6 +115,7 @@ fn what_a_run_key_holds() {
         ("user", |op| op.user = String::new()),
         ("network", |op| op.network = Network::None),
         ("host network", |op| op.network = Network::Host),
+        ("security", |op| op.security = Security::Insecure),
         ("platform", |op| op.platform = Platform::new("linux", "arm64", None)),
         ("a cache mount's target", |op| op.mounts[0].target = "/other".to_owned()),
         ("a cache mount less", |op| drop(op.mounts.remove(0))),
@@ -179,6 +182,7 @@ fn what_a_copy_key_holds() {
         ("no owner", |op| op.chown = None),
         ("mode", |op| op.chmod = Some(Chmod::Octal(0o600))),
         ("symbolic mode", |op| op.chmod = Some(Chmod::Symbolic("u=rw".to_owned()))),
+        ("archives are unpacked", |op| op.unpack = Unpack::Archives),
         ("no mode", |op| op.chmod = None),
         ("a heredoc", |op| {
             op.sources[1] = CopySource::Inline(InlineFile {
@@ -268,10 +272,10 @@ fn keys_of_a_known_encoding() {
         format!("{} {}", content.short(), definition.short())
     };
     let workdir = WorkdirOp { root: None, path: "/a".to_owned(), user: String::new() };
-    assert_eq!(kiln_core::ENCODING_VERSION, 1);
-    assert_eq!(golden(Op::Run(run())), "61e9191c6116 fd04b3428d01");
-    assert_eq!(golden(Op::Copy(copy())), "ff22732e9f7e 158c71e4eb10");
-    assert_eq!(golden(Op::Workdir(workdir)), "30f7d710f73f 8451f503d8fe");
+    assert_eq!(kiln_core::ENCODING_VERSION, 2);
+    assert_eq!(golden(Op::Run(run())), "781a1bbe2640 3fb3defa9d59");
+    assert_eq!(golden(Op::Copy(copy())), "dbd97ccb72d7 506f0a03bf67");
+    assert_eq!(golden(Op::Workdir(workdir)), "9cd9d7e737f2 f80b769fb307");
 }
 
 #[test]
@@ -285,15 +289,15 @@ fn parts_are_named_once_and_read_like_a_dockerfile() {
     let (root, files) = (Digest::of(b"root's key"), Digest::of(b"files"));
     let (echo, plain) = (Digest::of(b"echo"), Digest::of(b"text"));
     let expected = format!(
-        "encoding: 1\nop: run\narg 1: /bin/sh\narg 2: -c\narg 3: make\nenv PATH: /bin\nenv HOME: /root\n\
-         env order: PATH HOME\ncwd: /src\nuser: 1000\nnetwork: default\nmount 1: cache on /cache\n\
+        "encoding: 2\nop: run\narg 1: /bin/sh\narg 2: -c\narg 3: make\nenv PATH: /bin\nenv HOME: /root\n\
+         env order: PATH HOME\ncwd: /src\nuser: 1000\nnetwork: default\nsecurity: sandbox\nmount 1: cache on /cache\n\
          mount 2: tmpfs of 1048576 bytes on /tmp\nmount 3: bind on /lib\nfile 1: EOF mode 0755 {echo}\n\
          platform: linux/amd64\nroot: {root}\nsource 1: {files}\n"
     );
     assert_eq!(text(Op::Run(run())), expected);
     let expected = format!(
-        "encoding: 1\nop: copy\nfrom 1: files\nfrom 2: f mode 0644 {plain}\ndest: /dest\n\
-         dest is directory: false\nchown: user:group\nchmod: 0644\nroot: {root}\nsource 1: {files}\n"
+        "encoding: 2\nop: copy\nfrom 1: files\nfrom 2: f mode 0644 {plain}\ndest: /dest\n\
+         dest is directory: false\nchown: user:group\nchmod: 0644\nunpack: never\nroot: {root}\nsource 1: {files}\n"
     );
     assert_eq!(text(Op::Copy(copy())), expected);
 }

@@ -18,7 +18,8 @@ use std::collections::HashMap;
 
 use kiln_core::{
     Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, ImageOp, Mount,
-    MountKind, Network, Op, Platform, RunOp, Selection, Sharing, StepGraph, StepId, StepInfo, WorkdirOp,
+    MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, StepGraph, StepId, StepInfo,
+    Unpack, WorkdirOp,
 };
 
 /// A graph whose steps have names.
@@ -64,6 +65,7 @@ impl TestGraph {
             "context" => Op::Context(ContextOp { name: name.to_owned() }),
             "run" => Op::Run(self.run(name, root, &words)),
             "copy" => Op::Copy(CopyOp {
+                unpack: Unpack::Never,
                 root,
                 sources: words.iter().map(|word| CopySource::From(self.copy_from(word))).collect(),
                 dest: "/".to_owned(),
@@ -123,6 +125,7 @@ impl TestGraph {
         }
         assert!(seed.is_none(), "{name} has a seed and no cache before it");
         RunOp {
+            security: Security::Sandbox,
             root,
             args,
             env: Env::new(),
@@ -137,7 +140,8 @@ impl TestGraph {
 
     fn copy_from(&self, word: &str) -> CopyFrom {
         let (step, path) = word.split_once(':').unwrap_or_else(|| panic!("{word:?} is not STEP:PATH"));
-        let selection = Selection { path: path.to_owned(), wildcard: path.contains('*') };
+        let selection =
+            Selection { path: path.to_owned(), wildcard: path.contains('*'), ..Selection::default() };
         CopyFrom { step: self.id(step), selection }
     }
 }

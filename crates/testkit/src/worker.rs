@@ -218,14 +218,18 @@ impl Worker for FakeWorker {
     ) -> Result<Digest, FakeError> {
         let title = match (op, snapshot) {
             (Op::Context(context), None) => context.name.clone(),
-            (Op::Context(context), Some(_)) => panic!("context {} came with a snapshot", context.name),
+            (Op::Http(source), None) => source.url.clone(),
+            (Op::Git(source), None) => source.remote.clone(),
+            (op, Some(_)) if op.is_source() => panic!("source {source} came with a snapshot"),
             (_, None) => panic!("the files of step {source} are asked for, and its snapshot is not there"),
             (_, Some(snapshot)) => self.title(source, snapshot),
         };
         self.lock().calls.push(WorkerCall::Digest(title.clone(), selection.path.clone()));
         self.pass_gate(&format!("{title}:{}", selection.path), cancel)?;
         let state = self.lock();
-        if let (Op::Context(_), Some(message)) = (op, state.failures.get(&title)) {
+        if op.is_source()
+            && let Some(message) = state.failures.get(&title)
+        {
             return Err(FakeError(message.clone()));
         }
         Ok(state.content(&title, snapshot, selection, usage))
@@ -239,7 +243,7 @@ impl Worker for FakeWorker {
         cancel: &Cancel,
     ) -> Result<Snapshot, FakeError> {
         let title = &step.info.title;
-        assert!(!matches!(step.op, Op::Context(_)), "context {title} was executed");
+        assert!(!step.op.is_source(), "source {title} was executed");
         {
             let mut state = self.lock();
             state.calls.push(WorkerCall::Execute(title.clone()));
@@ -275,10 +279,10 @@ impl Worker for FakeWorker {
 impl State {
     fn check_inputs(&self, step: &Step, inputs: &Inputs) {
         let title = &step.info.title;
-        let is_context = |id: &StepId| matches!(self.graph.get(*id), Some(Step { op: Op::Context(_), .. }));
+        let is_source = |id: &StepId| self.graph.get(*id).is_some_and(|step| step.op.is_source());
         let sources = step.op.sources().into_iter().map(|(id, _)| id);
         let seeds = step.op.seeds().into_iter().map(|(id, _)| id);
-        let wanted: HashSet<StepId> = sources.chain(seeds).filter(|id| !is_context(id)).collect();
+        let wanted: HashSet<StepId> = sources.chain(seeds).filter(|id| !is_source(id)).collect();
         let given: HashSet<StepId> = inputs.snapshots.keys().copied().collect();
         assert_eq!(given, wanted, "{title} came with other snapshots than those of its inputs");
         let root_made = !inputs.root.layers.is_empty();

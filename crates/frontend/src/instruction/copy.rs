@@ -1,6 +1,6 @@
 //! COPY.
 
-use kiln_core::{CopyFrom, CopyOp, CopySource, InlineFile, Op, Pattern, Selection, StepId};
+use kiln_core::{CopyFrom, CopyOp, CopySource, InlineFile, Op, Pattern, Selection, StepId, Unpack};
 use kiln_dockerfile::{Copy, Diagnostic, Heredoc, Spanned};
 
 use super::{chmod, unsupported};
@@ -46,6 +46,7 @@ pub(super) fn copy(
         dest_is_dir: path::is_directory(&words.dest),
         chown: words.chown.clone(),
         chmod: mode,
+        unpack: Unpack::Never,
     });
     let title = lowering.words.title(at.text, &state.env);
     let step = lowering.graph.add(op, at.info(&state, &title));
@@ -110,7 +111,7 @@ fn selection(text: &str, written: &Spanned<String>) -> Result<Selection, Diagnos
     if wildcard {
         Pattern::new(&path).map_err(|problem| error(written.span, problem.to_string()))?;
     }
-    Ok(Selection { path, wildcard })
+    Ok(Selection { path, wildcard, ..Selection::default() })
 }
 
 fn remote_kind(text: &str) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! RUN.
 
-use kiln_core::{InlineFile, Network, Op, RunOp};
+use kiln_core::{InlineFile, Network, Op, RunOp, Security};
 use kiln_dockerfile::{Command, Diagnostic, Heredoc, Run, Spanned};
 
 use super::metadata::{arguments, with_shell};
@@ -31,6 +31,7 @@ pub(super) fn run(
         cwd: state.cwd().to_owned(),
         user: state.config.config.user.clone(),
         network: network(run.network.as_ref())?,
+        security: Security::Sandbox,
         mounts,
         files,
         platform: state.platform.clone(),

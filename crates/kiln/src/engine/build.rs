@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, Op};
+use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId};
 use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
@@ -126,7 +126,7 @@ impl Build<'_> {
         reporter.emit(Event::PlanReady { steps: plan.graph.len() });
         // Steps get their numbers in the order of the Dockerfile, whatever order they end in.
         for (id, step) in plan.graph.iter() {
-            if !matches!(step.op, Op::Context(_)) {
+            if !step.op.is_source() {
                 reporter.number(id, &step.info.title, step.info.lines);
             }
         }

@@ -93,6 +93,8 @@ impl StepWorker<'_> {
                 }
                 MountKind::Bind(bind) => self.bind(bind, inputs, scratch, cancel)?,
                 MountKind::Tmpfs(tmpfs) => MountSpecKind::Tmpfs { size: tmpfs.size },
+                // Lowering refuses them.
+                MountKind::Secret(_) | MountKind::Ssh(_) => continue,
             };
             mounts.push(MountSpec { target: mount.target.clone(), kind });
         }
@@ -133,8 +135,7 @@ impl StepWorker<'_> {
         let dirs = match (op, snapshot) {
             (Op::Context(op), _) => {
                 let context = self.contexts.get(&op.name)?;
-                let selection =
-                    Selection { path: bind.path.trim_start_matches('/').to_owned(), wildcard: false };
+                let selection = Selection::literal(bind.path.trim_start_matches('/'));
                 let selected = context.tree.select(&selection)?;
                 let (path, _) =
                     selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
@@ -170,7 +171,7 @@ impl StepWorker<'_> {
             .iter()
             .filter_map(|mount| match &mount.kind {
                 MountKind::Cache(cache) => Some((mount.target.as_str(), cache)),
-                MountKind::Bind(_) | MountKind::Tmpfs(_) => None,
+                MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Secret(_) | MountKind::Ssh(_) => None,
             })
             .collect();
         if mounts.is_empty() {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::{
-    Cancel, Chmod, CopyOp, CopySource, Digest, Op, Selection, Snapshot, Step, StepGraph, StepId, StepUsage,
-    WorkdirOp,
+    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Selection, Snapshot, Step,
+    StepGraph, StepId, StepUsage, WorkdirOp,
 };
 use kiln_runtime::Entered;
 use kiln_solver::{Inputs, SourceUse, Worker};
@@ -72,8 +72,17 @@ impl Worker for StepWorker<'_> {
             Op::Run(op) => self.run(id, step, op, inputs, cancel),
             Op::Copy(op) => self.copy(op, inputs, cancel),
             Op::Workdir(op) => self.workdir(op, inputs),
-            // The solver never executes a context.
-            Op::Context(op) => Err(Error::NoSuchContext { name: op.name.clone() }),
+            Op::Merge(op) => {
+                let mut merged = inputs.root.clone();
+                if let Some(layers) = inputs.snapshots.get(&op.layers) {
+                    merged.layers.extend(layers.layers.iter().cloned());
+                }
+                Ok(merged)
+            }
+            // The solver never executes a source.
+            Op::Context(ContextOp { name })
+            | Op::Http(HttpOp { url: name, .. })
+            | Op::Git(GitOp { remote: name, .. }) => Err(Error::NoSuchContext { name: name.clone() }),
         }
     }
 }
@@ -93,6 +102,9 @@ impl StepWorker<'_> {
     ) -> Result<T, Error> {
         match (op, snapshot) {
             (Op::Context(op), _) => work(&self.contexts.get(&op.name)?.tree),
+            (Op::Http(HttpOp { url: name, .. }) | Op::Git(GitOp { remote: name, .. }), _) => {
+                Err(Error::NoSuchContext { name: name.clone() })
+            }
             (_, Some(snapshot)) => work(&*self.view(snapshot)?),
             (_, None) => work(&*self.view(&Snapshot::default())?),
         }

@@ -41,7 +41,7 @@ impl World {
     fn select(&self, path: &str) -> Result<CopyInput, TreeError> {
         let root = self.at("source");
         let tree = SourceTree::context(open(&root), root, IgnoreList::default(), None);
-        let selected = tree.select(&Selection { path: path.to_owned(), wildcard: true })?;
+        let selected = tree.select(&Selection::wildcard(path))?;
         Ok(CopyInput::Files(selected))
     }
 

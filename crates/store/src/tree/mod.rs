@@ -109,7 +109,7 @@ impl SourceTree {
     /// # Errors
     /// As [`select`](Self::select).
     pub fn all(&self) -> Result<Arc<Selected>, TreeError> {
-        self.select(&Selection { path: String::new(), wildcard: false })
+        self.select(&Selection::all())
     }
 
     /// Returns the directory itself.

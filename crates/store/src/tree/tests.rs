@@ -39,7 +39,7 @@ fn paths(selected: &Selected) -> Vec<String> {
 }
 
 fn literal(path: &str) -> Selection {
-    Selection { path: path.to_owned(), wildcard: true }
+    Selection::wildcard(path)
 }
 
 fn digest(tree: &SourceTree, path: &str) -> kiln_core::Digest {
@@ -133,7 +133,7 @@ fn wildcards_match_by_component() {
         "a link that leads nowhere"
     );
     assert!(matches!(tree.select(&literal("[")), Err(TreeError::Pattern(_))));
-    let exact = Selection { path: "[x]".to_owned(), wildcard: false };
+    let exact = Selection::literal("[x]");
     assert_eq!(paths(&tree.select(&exact).unwrap()), ["[x]"]);
 }
 
