@@ -28,5 +28,5 @@ pub use ast::{
 pub use node::Node;
 pub use parse::{parse, parse_nodes};
 pub use position::Position;
-pub use rule::Rule;
+pub use rule::{Origin, Rule};
 pub use suggest::nearest;
