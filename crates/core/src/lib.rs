@@ -10,6 +10,7 @@ mod config;
 mod digest;
 mod env;
 mod event;
+mod git_url;
 mod graph;
 mod io_error;
 mod op;
@@ -25,6 +26,7 @@ pub use config::{ContainerConfig, History, ImageConfig, RootFs};
 pub use digest::{Digest, DigestError, DigestHasher};
 pub use env::{Env, EnvIter};
 pub use event::{CacheMountState, Event, EventSink, LogStream, StepOutcome};
+pub use git_url::{GitCredentials, GitScheme, GitUrl, GitUrlError};
 pub use graph::{Step, StepGraph, StepId, StepInfo};
 pub use io_error::{IoError, IoResultExt};
 pub use op::{
