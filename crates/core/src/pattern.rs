@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 mod ignore;
 mod rule;
 
-pub use ignore::IgnoreList;
+pub use ignore::{IgnoreList, Verdict};
 
 /// A malformed pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

@@ -55,6 +55,22 @@ fn why_names_the_line() {
 }
 
 #[test]
+fn a_verdict_names_both_lines() {
+    use kiln_core::Verdict::{BroughtBack, Excluded, Kept};
+    let list = IgnoreList::parse("docs\n!docs/*.md\ndocs/b.md\n\n!docs/b.md\n").unwrap();
+    let cases = [
+        ("src", Kept),
+        ("docs", Excluded { line: 1 }),
+        ("docs/a.txt", Excluded { line: 1 }),
+        ("docs/a.md", BroughtBack { line: 2, excluded: 1 }),
+        ("docs/b.md", BroughtBack { line: 5, excluded: 3 }),
+    ];
+    for (path, verdict) in cases {
+        assert_eq!(list.verdict(path), verdict, "{path}");
+    }
+}
+
+#[test]
 fn bare_patterns_are_no_file() {
     let list = IgnoreList::from_patterns(["#x", "/a", "b/", "!b/c"]).unwrap();
     for (path, excluded) in [("#x", true), ("a", false), ("b/d", true), ("b/c", false)] {

@@ -9,6 +9,25 @@ pub struct IgnoreList {
     rules: Vec<Rule>,
 }
 
+/// What a list says of one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// No pattern excludes it.
+    Kept,
+    /// It is left out.
+    Excluded {
+        /// The line (from 1) that does so.
+        line: usize,
+    },
+    /// It was left out, and a `!` took it back.
+    BroughtBack {
+        /// The line (from 1) of the `!` that counts.
+        line: usize,
+        /// The line that left it out.
+        excluded: usize,
+    },
+}
+
 impl IgnoreList {
     /// Reads the text of a .dockerignore file.
     ///
@@ -53,18 +72,30 @@ impl IgnoreList {
     /// Returns whether `path` (relative, slash-separated, no leading slash) is excluded: the last match wins, and a
     /// pattern that matches a directory matches all below it.
     pub fn is_excluded(&self, path: &str) -> bool {
-        self.decide(path).is_some()
+        self.decide(path).excluded.is_some()
     }
 
     /// Returns the line (from 1) of the pattern that excludes `path`, if it is excluded.
     pub fn why(&self, path: &str) -> Option<usize> {
-        self.decide(path).map(|index| self.rules[index].line)
+        self.decide(path).excluded.map(|index| self.rules[index].line)
+    }
+
+    /// Returns which lines decide about `path`.
+    pub fn verdict(&self, path: &str) -> Verdict {
+        let line = |index: usize| self.rules[index].line;
+        match self.decide(path) {
+            Decision { excluded: Some(index), .. } => Verdict::Excluded { line: line(index) },
+            Decision { brought_back: Some((index, excluded)), .. } => {
+                Verdict::BroughtBack { line: line(index), excluded: line(excluded) }
+            }
+            Decision { .. } => Verdict::Kept,
+        }
     }
 
     /// Returns whether the directory `path` is excluded and no later `!` pattern can bring anything below it back, so
     /// that a walk need not enter it.
     pub fn prunes(&self, path: &str) -> bool {
-        match self.decide(path) {
+        match self.decide(path).excluded {
             None => false,
             Some(index) => {
                 !self.rules[index + 1..].iter().any(|rule| rule.brings_back && rule.may_match_below(path))
@@ -77,20 +108,33 @@ impl IgnoreList {
         self.rules.iter().any(|rule| rule.brings_back)
     }
 
-    /// The rule that excludes a path.
-    fn decide(&self, path: &str) -> Option<usize> {
+    /// The rules that decide about a path.
+    fn decide(&self, path: &str) -> Decision {
+        let mut decision = Decision::default();
         if matches!(path, "" | ".") {
-            return None;
+            return decision;
         }
-        let mut excluded = None;
         for (index, rule) in self.rules.iter().enumerate() {
             // an excluding pattern has nothing to say about what is excluded, nor a `!` about what is not
-            if rule.brings_back == excluded.is_some() && rule.matches_or_parent(path) {
-                excluded = (!rule.brings_back).then_some(index);
+            if rule.brings_back != decision.excluded.is_some() || !rule.matches_or_parent(path) {
+                continue;
+            }
+            match decision.excluded.take() {
+                None => decision.excluded = Some(index),
+                Some(excluded) => decision.brought_back = Some((index, excluded)),
             }
         }
-        excluded
+        decision
     }
+}
+
+/// Indexes of rules.
+#[derive(Debug, Default)]
+struct Decision {
+    /// The one that excludes, if the path is excluded.
+    excluded: Option<usize>,
+    /// The last `!` that counted, with the one it stood against.
+    brought_back: Option<(usize, usize)>,
 }
 
 /// The lines that hold patterns, with their numbers.

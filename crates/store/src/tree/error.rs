@@ -13,8 +13,8 @@ pub enum TreeError {
     NotFound {
         /// As asked for.
         path: String,
-        /// If something is there that .dockerignore leaves out: the line (from 1) that does.
-        excluded: Option<usize>,
+        /// If something is there that the ignore file leaves out.
+        excluded: Option<Exclusion>,
         /// What the nearest existing directory holds under similar names, as paths; nearest first.
         nearby: Vec<String>,
     },
@@ -40,9 +40,18 @@ pub enum TreeError {
     Io(#[from] IoError),
 }
 
-fn nearby_text(excluded: &Option<usize>, nearby: &[String]) -> String {
+/// Which line leaves a path out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// What messages call the ignore file.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+fn nearby_text(excluded: &Option<Exclusion>, nearby: &[String]) -> String {
     match (excluded, nearby) {
-        (Some(line), _) => format!(": line {line} of .dockerignore excludes it"),
+        (Some(Exclusion { file, line }), _) => format!(": line {line} of {file} excludes it"),
         (None, []) => String::new(),
         (None, nearby) => format!("; nearby: {}", nearby.join(", ")),
     }

@@ -11,6 +11,7 @@ mod select;
 pub(crate) mod selected;
 pub(crate) mod stat;
 mod stat_index;
+mod survey;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod walk;
@@ -24,10 +25,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_core::{IgnoreList, Selection};
 
 pub use digest::DigestRule;
-pub use error::TreeError;
+pub use error::{Exclusion, TreeError};
 pub use selected::{Selected, Visit};
 pub use stat::{FileStat, Kind, Time};
 pub use stat_index::StatIndex;
+pub use survey::{Surveyed, survey};
 pub use walk::Modes;
 
 use xattr::Which;
@@ -38,6 +40,8 @@ pub struct SourceTree {
     root: Arc<OwnedFd>,
     label: PathBuf,
     ignore: Option<IgnoreList>,
+    /// What messages call the file that `ignore` was read from.
+    ignore_name: String,
     index: Option<Arc<StatIndex>>,
     modes: Modes,
     xattrs: Which,
@@ -67,12 +71,19 @@ impl SourceTree {
             root: Arc::new(root),
             label: label.into(),
             ignore: None,
+            ignore_name: ".dockerignore".to_owned(),
             index: None,
             modes: Modes::AsIs,
             xattrs: Which::Portable,
             live: false,
             seen: Mutex::default(),
         }
+    }
+
+    /// Says what messages call the ignore file, if not `.dockerignore`.
+    #[must_use]
+    pub fn with_ignore_name(self, ignore_name: impl Into<String>) -> Self {
+        Self { ignore_name: ignore_name.into(), ..self }
     }
 
     /// Counts permission bits in another way.

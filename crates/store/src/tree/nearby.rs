@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::resolve::{Found, look_up, resolve};
 use super::selected::open_dir;
-use super::{SourceTree, TreeError, select, walk};
+use super::{Exclusion, SourceTree, TreeError, select, walk};
 
 /// As many names as fit into one line.
 const MAX_NAMES: usize = 3;
 
-/// Says that nothing is there, or that line `excluded` of .dockerignore leaves it out.
+/// Says that nothing is there, or that line `excluded` of the ignore file leaves it out.
 pub(super) fn not_found(tree: &SourceTree, path: &Path, wanted: &str, excluded: Option<usize>) -> TreeError {
+    let excluded = excluded.map(|line| Exclusion { file: tree.ignore_name.clone(), line });
     let nearby = if excluded.is_some() { Vec::new() } else { nearby(tree, path) };
     TreeError::NotFound { path: wanted.to_owned(), excluded, nearby }
 }

@@ -46,6 +46,13 @@ fn digest(tree: &SourceTree, path: &str) -> kiln_core::Digest {
     tree.select(&literal(path)).unwrap().digest(DigestRule::COPY).unwrap()
 }
 
+fn excluded_line(tree: &SourceTree, path: &str) -> Option<usize> {
+    match tree.select(&literal(path)) {
+        Err(TreeError::NotFound { excluded, .. }) => excluded.map(|excluded| excluded.line),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
 #[test]
 fn literal_paths_select_files_directories_and_what_links_lead_to() {
     let dir = tempfile::tempdir().unwrap();
@@ -168,10 +175,7 @@ fn dockerignore_leaves_out_and_brings_back() {
     ];
     assert_eq!(paths(&all), table);
     assert_eq!(all.excluded(), 3);
-    let excluded = |path: &str| match tree.select(&literal(path)) {
-        Err(TreeError::NotFound { excluded, .. }) => excluded,
-        other => panic!("{path}: {other:?}"),
-    };
+    let excluded = |path: &str| excluded_line(&tree, path);
     assert_eq!(excluded("target"), Some(2));
     assert_eq!(excluded("target/x"), Some(2));
     assert_eq!(excluded("link"), Some(2), "what it leads to is not in the context");
@@ -187,7 +191,7 @@ fn dockerignore_leaves_out_and_brings_back() {
     fs::remove_dir_all(dir.path().join("src/gen/keep")).unwrap();
     let tree = context(dir.path(), ignore);
     assert_eq!(paths(&tree.select(&literal("src")).unwrap()), ["src", "src/main.rs"]);
-    assert!(matches!(tree.select(&literal("src/gen")), Err(TreeError::NotFound { excluded: Some(4), .. })));
+    assert_eq!(excluded_line(&tree, "src/gen"), Some(4));
     // What is left out changes no digest.
     let before = digest(&context(dir.path(), ignore), "");
     plant(dir.path(), &["target/y", "more.md"]);
@@ -386,4 +390,42 @@ fn many_files_are_hashed_by_several_threads_to_the_same_digest() {
     content[5] = b'y';
     fs::write(&one, content).unwrap();
     assert_ne!(digest(&context(dir.path(), ""), ""), before);
+}
+
+#[test]
+fn a_survey_sees_what_a_selection_sees_and_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    plant(
+        dir.path(),
+        &[
+            "a.md",
+            "docs/a.md",
+            "docs/b.txt=12345",
+            "docs/deep/c.md",
+            "target/x/y=123",
+            "target/z",
+            "link -> docs",
+            "e/",
+        ],
+    );
+    for ignore in ["", "target\n", "docs\n!docs/deep\n", "**/*.md\n!docs/a.md\n", "*\n!docs/b*\n", "*\n"] {
+        let list = IgnoreList::parse(ignore).unwrap();
+        let tree = context(dir.path(), ignore);
+        let mut sent = Vec::new();
+        tree.all().unwrap().visit(&mut |visit| {
+            if visit.kind != Kind::Dir {
+                sent.push((visit.path.to_owned(), visit.size));
+            }
+        });
+        let (mut kept, mut all) = (Vec::new(), 0);
+        let unreadable = survey(tree.root(), dir.path(), &list, &mut |file| {
+            all += 1;
+            if !matches!(file.verdict, kiln_core::Verdict::Excluded { .. }) {
+                kept.push((file.path.to_owned(), file.size));
+            }
+        });
+        kept.sort();
+        sent.sort();
+        assert_eq!((kept, all, unreadable.unwrap().len()), (sent, 7, 0), "{ignore:?}");
+    }
 }
