@@ -19,6 +19,9 @@ impl StepId {
         out.option(op.root().as_ref(), |root, out| {
             out.digest(&root.0);
         });
+        if let Some(layers) = op.layers() {
+            out.digest(&layers.0);
+        }
         out.list(&op.sources(), |(step, selection), out| {
             out.digest(&step.0);
             selection.encode(out);

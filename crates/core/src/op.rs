@@ -82,7 +82,10 @@ pub struct GitOp {
     pub submodules: bool,
 }
 
-/// Layers over a root file system they were not made on.
+/// Layers over a root file system that they were not made on.
+///
+/// Both inputs count by their keys, and nothing of them is looked at: what the layers hold follows from the step that
+/// made them. So another root makes this step anew, which costs nothing, and that step not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeOp {
     /// The root file system below; none for scratch.
@@ -131,12 +134,24 @@ impl Op {
         }
     }
 
+    /// Returns the step whose layers are put over the root.
+    pub const fn layers(&self) -> Option<StepId> {
+        match self {
+            Self::Merge(op) => Some(op.layers),
+            _ => None,
+        }
+    }
+
     /// Returns each step that files are taken from, with what is taken, in the order of the operation. These are
     /// the inputs that count by content. A cache mount's seed is none of them: it decides nothing about the result.
     pub fn sources(&self) -> Vec<(StepId, Selection)> {
         match self {
-            Self::Image(_) | Self::Context(_) | Self::Http(_) | Self::Git(_) | Self::Workdir(_) => Vec::new(),
-            Self::Merge(op) => vec![(op.layers, Selection::all())],
+            Self::Image(_)
+            | Self::Context(_)
+            | Self::Http(_)
+            | Self::Git(_)
+            | Self::Workdir(_)
+            | Self::Merge(_) => Vec::new(),
             Self::Run(op) => op.mounts.iter().filter_map(Mount::source).collect(),
             Self::Copy(op) => op
                 .sources
@@ -159,11 +174,11 @@ impl Op {
         op.mounts.iter().filter_map(seed).collect()
     }
 
-    /// Returns all steps that must be known before this one: root, sources, seeds.
+    /// Returns all steps that must be known before this one: root, layers, sources, seeds.
     pub fn inputs(&self) -> Vec<StepId> {
         let sources = self.sources().into_iter().map(|(id, _)| id);
         let seeds = self.seeds().into_iter().map(|(id, _)| id);
-        self.root().into_iter().chain(sources).chain(seeds).collect()
+        self.root().into_iter().chain(self.layers()).chain(sources).chain(seeds).collect()
     }
 
     /// Appends the operation without its inputs: for a key, the inputs' keys and digests follow it.

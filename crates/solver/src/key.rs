@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | the operation, as [`Op::encode`] gives it for [`Purpose::Key`] | yes | yes |
 //! | root file system | its content key | its content key |
+//! | layers of a linked copy | its content key | its content key |
 //! | source, a context | digest of the selected files | digest of the selected files |
 //! | source, a stage or an image | digest of the selected files | its content key, its snapshot if known, the selection |
 //!
@@ -18,6 +19,8 @@ use kiln_core::{Canonical, Digest, Op, Purpose, Selection, Snapshot};
 pub struct KeyInputs {
     /// The root's content key; none for scratch.
     pub root: Option<Digest>,
+    /// The content key of the step whose layers go over the root; none for all but a merge.
+    pub layers: Option<Digest>,
     /// Its sources, in the order of [`Op::sources`].
     pub sources: Vec<SourceInput>,
 }
@@ -85,5 +88,9 @@ fn begin(domain: &str, op: &Op, inputs: &KeyInputs) -> Canonical {
     out.option(inputs.root.as_ref(), |root, out| {
         out.digest(root);
     });
+    // The kind of step says whether there are any.
+    if let Some(layers) = &inputs.layers {
+        out.digest(layers);
+    }
     out
 }

@@ -12,6 +12,8 @@ pub(crate) struct Node<'g> {
     pub(crate) id: StepId,
     pub(crate) step: &'g Step,
     pub(crate) root: Option<usize>,
+    /// Whose layers go over the root.
+    pub(crate) layers: Option<usize>,
     /// In the order of [`Op::sources`].
     pub(crate) sources: Vec<Source>,
     /// Those that are no contexts.
@@ -82,9 +84,10 @@ pub(crate) struct Content {
 }
 
 impl Node<'_> {
-    /// Returns its root and its sources, contexts among them.
+    /// Returns its root, its layers and its sources, contexts among them.
     pub(crate) fn inputs(&self) -> Vec<usize> {
-        self.root.into_iter().chain(self.sources.iter().map(|source| source.node)).collect()
+        let below = self.root.into_iter().chain(self.layers);
+        below.chain(self.sources.iter().map(|source| source.node)).collect()
     }
 
     pub(crate) const fn is_image(&self) -> bool {
@@ -130,6 +133,7 @@ pub(crate) fn nodes<'g>(
             id,
             step,
             root: step.op.root().map(|root| position[&root]),
+            layers: step.op.layers().map(|layers| position[&layers]),
             sources,
             seeds,
             phase: Phase::Idle,

@@ -62,6 +62,9 @@ impl KeyParts {
             }
         }
         parts.push("root", inputs.root.map_or_else(|| "scratch".to_owned(), |key| key.to_string()));
+        if let Some(layers) = inputs.layers {
+            parts.push("layers", layers.to_string());
+        }
         for (number, source) in inputs.sources.iter().enumerate() {
             let content = source.content.map_or_else(|| "unknown".to_owned(), |digest| digest.to_string());
             parts.push(&format!("source {}", number + 1), content);

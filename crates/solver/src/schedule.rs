@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kiln_core::{Digest, Op, Snapshot, StepGraph, StepId};
 
 use crate::node::{Content, Node, Phase, Source, Waiter, nodes};
-use crate::task::{DigestTask, LookTask, Looked, Root, RunTask, grows_from};
+use crate::task::{Below, DigestTask, Known, LookTask, Looked, RunTask};
 use crate::{Finished, Inputs, KeyInputs, SourceInput, Verdict};
 
 /// The state of one build.
@@ -106,7 +106,7 @@ impl<'g> Schedule<'g> {
             node: position,
             step: node.step,
             inputs: self.key_inputs(position),
-            root: node.root.map_or(Root::Fixed, |root| self.root(root)),
+            below: self.below(node),
             aliases_hold: !node.sources.iter().any(outdated),
         })
     }
@@ -118,8 +118,8 @@ impl<'g> Schedule<'g> {
         let snapshot = |input: usize| self.finished(input).snapshot.clone();
         let root = node.root.map_or_else(Snapshot::default, snapshot);
         let sources = node.sources.iter().map(|source| source.node);
-        let inputs =
-            sources.chain(node.seeds.iter().copied()).filter(|&input| !self.nodes[input].is_source());
+        let inputs = node.layers.into_iter().chain(sources).chain(node.seeds.iter().copied());
+        let inputs = inputs.filter(|&input| !self.nodes[input].is_source());
         let snapshots = inputs.map(|input| (self.nodes[input].id, snapshot(input))).collect();
         Some(RunTask {
             node: position,
@@ -164,11 +164,12 @@ impl<'g> Schedule<'g> {
                 self.wait_for_contents(position, false);
             }
             Looked::Missed { key, outdated } => {
-                let root_moved = self.nodes[position].root.is_some_and(|root| self.nodes[root].moved);
+                let below = [self.nodes[position].root, self.nodes[position].layers];
+                let below_moved = below.into_iter().flatten().any(|input| self.nodes[input].moved);
                 let node = &mut self.nodes[position];
                 node.key = Some(key);
                 node.phase = Phase::Missed;
-                node.moved = outdated || root_moved || node.step.info.no_cache;
+                node.moved = outdated || below_moved || node.step.info.no_cache;
                 if node.step.info.no_cache {
                     node.files_wanted = true;
                     self.hold_up(position);
@@ -333,8 +334,7 @@ impl<'g> Schedule<'g> {
                         return;
                     }
                     Some(same) => {
-                        let root = node.root.map(|root| &self.finished(root).snapshot);
-                        if root.is_none_or(|root| grows_from(&same.snapshot, root)) {
+                        if self.below(node).bears(&same.snapshot) {
                             let finished = Finished { verdict: Verdict::Hit, ..Finished::clone(&same) };
                             return self.finish(position, Arc::new(finished));
                         }
@@ -394,13 +394,18 @@ impl<'g> Schedule<'g> {
         if node.is_image() { None } else { node.finished.clone() }
     }
 
-    fn root(&self, position: usize) -> Root {
+    fn below(&self, node: &Node<'_>) -> Below {
+        let known = |input: Option<usize>| input.map_or(Known::Fixed, |input| self.known(input));
+        Below { root: known(node.root), layers: node.layers.map(|layers| self.known(layers)) }
+    }
+
+    fn known(&self, position: usize) -> Known {
         let node = &self.nodes[position];
         match &node.finished {
-            _ if node.is_image() => Root::Fixed,
-            Some(finished) => Root::Known(Arc::clone(finished)),
-            None if node.moved => Root::Moved,
-            None => Root::Gone,
+            _ if node.is_image() => Known::Fixed,
+            Some(finished) => Known::Made(Arc::clone(finished)),
+            None if node.moved => Known::Moved,
+            None => Known::Gone,
         }
     }
 
@@ -412,6 +417,7 @@ impl<'g> Schedule<'g> {
             snapshot: self.made(source.node).map(|finished| finished.snapshot.clone()),
             content: self.contents[source.content].digest,
         });
-        KeyInputs { root: node.root.and_then(|root| self.nodes[root].key), sources: sources.collect() }
+        let key = |input: Option<usize>| input.and_then(|input| self.nodes[input].key);
+        KeyInputs { root: key(node.root), layers: key(node.layers), sources: sources.collect() }
     }
 }

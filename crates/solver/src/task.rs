@@ -35,18 +35,25 @@ pub(crate) struct LookTask<'g> {
     pub(crate) node: usize,
     pub(crate) step: &'g Step,
     pub(crate) inputs: KeyInputs,
-    pub(crate) root: Root,
+    pub(crate) below: Below,
     /// Whether a definition key may be believed: no source is about to be made anew.
     pub(crate) aliases_hold: bool,
 }
 
-/// What is known of a root, and so which records count.
-pub(crate) enum Root {
+/// What a step's snapshot begins with: a record of another execution of it does not count.
+pub(crate) struct Below {
+    pub(crate) root: Known,
+    /// Of what a merge puts over its root, and so ends with.
+    pub(crate) layers: Option<Known>,
+}
+
+/// What is known of an input, and so which records count.
+pub(crate) enum Known {
     /// Scratch or an image, which the key names in full: each record counts.
     Fixed,
     /// A snapshot: those that were made over it.
-    Known(Arc<Finished>),
-    /// No record of it is left: each counts, since the root could only be made as it was.
+    Made(Arc<Finished>),
+    /// No record of it is left: each counts, since it could only be made as it was.
     Gone,
     /// It will be made anew: none.
     Moved,
@@ -94,12 +101,12 @@ impl<E: Display + Send> Tools<'_, E> {
     }
 
     fn find(&self, task: &LookTask<'_>) -> Result<Looked, E> {
-        let LookTask { step, inputs, root, aliases_hold, .. } = task;
+        let LookTask { step, inputs, below, aliases_hold, .. } = task;
         let look = !step.info.no_cache;
         if let Some(key) = content_key(&step.op, inputs) {
             let record = if look { self.index.lookup(&key)? } else { None };
             return match record {
-                Some(record) if root.bears(&record) => {
+                Some(record) if below.bears(&record.snapshot) => {
                     self.note_aliases(&step.op, inputs, &key)?;
                     Ok(Looked::Hit(finished(record, Verdict::Hit)))
                 }
@@ -110,7 +117,7 @@ impl<E: Display + Send> Tools<'_, E> {
             && *aliases_hold
             && let Some(key) = self.index.alias(&definition_key(&step.op, inputs, Snapshots::Known))?
             && let Some(record) = self.index.lookup(&key)?
-            && root.bears(&record)
+            && below.bears(&record.snapshot)
         {
             return Ok(Looked::Hit(finished(record, Verdict::Hit)));
         }
@@ -134,7 +141,11 @@ impl<E: Display + Send> Tools<'_, E> {
         // Another process may have run the same step meanwhile. Its result is as good, and if both go on from one
         // result, neither finds the other's records made over a root that it does not know.
         let other = if step.info.no_cache { None } else { self.index.lookup(key)? };
-        let other = other.filter(|record| grows_from(&record.snapshot, &inputs.root));
+        let other = other.filter(|record| match step.op.layers() {
+            // There is only one way to put layers over a root.
+            Some(_) => record.snapshot == snapshot,
+            None => grows_from(&record.snapshot, &inputs.root),
+        });
         let record = match other {
             Some(record) => StepRecord { duration_us: micros(duration), ..record },
             None => {
@@ -162,19 +173,27 @@ impl<E: Display + Send> Tools<'_, E> {
     }
 }
 
-impl Root {
-    /// Returns whether a record counts over this root.
-    fn bears(&self, record: &StepRecord) -> bool {
-        match self {
-            Self::Fixed | Self::Gone => true,
-            Self::Known(root) => grows_from(&record.snapshot, &root.snapshot),
-            Self::Moved => false,
+impl Below {
+    /// Returns whether a record with this snapshot counts.
+    pub(crate) fn bears(&self, snapshot: &Snapshot) -> bool {
+        let root = match &self.root {
+            Known::Fixed | Known::Gone => true,
+            Known::Made(root) => grows_from(snapshot, &root.snapshot),
+            Known::Moved => false,
+        };
+        root && match &self.layers {
+            None | Some(Known::Fixed | Known::Gone) => true,
+            Some(Known::Made(made)) => match &self.root {
+                Known::Made(root) => snapshot.layers[root.snapshot.layers.len()..] == made.snapshot.layers,
+                _ => snapshot.layers.ends_with(&made.snapshot.layers),
+            },
+            Some(Known::Moved) => false,
         }
     }
 }
 
 /// Returns whether a snapshot was made over this root.
-pub(crate) fn grows_from(snapshot: &Snapshot, root: &Snapshot) -> bool {
+fn grows_from(snapshot: &Snapshot, root: &Snapshot) -> bool {
     snapshot.layers.starts_with(&root.layers)
 }
 

@@ -2,8 +2,8 @@
 
 use kiln_core::{
     Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, InlineFile,
-    LayerId, Mount, MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, Snapshot, StepId,
-    Tmpfs, Unpack, WorkdirOp,
+    LayerId, MergeOp, Mount, MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, Snapshot,
+    StepId, Tmpfs, Unpack, WorkdirOp,
 };
 use kiln_solver::{KeyInputs, KeyParts, Snapshots, SourceInput, SourceUse, content_key, definition_key};
 
@@ -91,7 +91,7 @@ fn inputs() -> KeyInputs {
         snapshot: Some(Snapshot { layers: vec![LayerId("lib#1".to_owned())] }),
         content: Some(Digest::of(b"files")),
     };
-    KeyInputs { root: Some(Digest::of(b"root's key")), sources: vec![source] }
+    KeyInputs { root: Some(Digest::of(b"root's key")), layers: None, sources: vec![source] }
 }
 
 /// Returns content key, definition key and parts.
@@ -310,4 +310,23 @@ fn an_operation_says_what_it_sees_of_its_sources() {
     // u=X looks at the bits that are there.
     assert_eq!(copy(Some(Chmod::Symbolic("u=X".to_owned()))), SourceUse::Copied { modes: true });
     assert_eq!(SourceUse::of(&Op::Run(run())), SourceUse::Mounted);
+}
+
+#[test]
+fn what_the_key_of_a_linked_copy_holds() {
+    let op = Op::Merge(MergeOp { root: Some(step("root")), layers: step("lib") });
+    let key = |text: &str| Some(Digest::of(text.as_bytes()));
+    let inputs = KeyInputs { root: key("root"), layers: key("layers"), sources: Vec::new() };
+    let before = all(&op, &inputs);
+    let changes: &[Change<KeyInputs>] = &[
+        ("the root's key", |inputs| inputs.root = None),
+        ("the layers' key", |inputs| inputs.layers = Some(Digest::of(b"other"))),
+        ("both, swapped", |inputs| std::mem::swap(&mut inputs.root, &mut inputs.layers)),
+    ];
+    for (what, change) in changes {
+        let mut inputs = inputs.clone();
+        change(&mut inputs);
+        let after = all(&op, &inputs);
+        assert!(before.0 != after.0 && before.1 != after.1 && before.2 != after.2, "{what} is in each");
+    }
 }

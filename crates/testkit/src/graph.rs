@@ -9,6 +9,8 @@
 //! src    copy dep main:src/*
 //! out    run src bind=dep:etc cache=/root/.cache seed=dep:var no-cache
 //! work   workdir out
+//! link   copy - main:bin
+//! both   merge work link
 //! ```
 //!
 //! A run's arguments are its name; `arg=TEXT` adds one, so that a step's key can be changed while its name stays.
@@ -17,9 +19,9 @@
 use std::collections::HashMap;
 
 use kiln_core::{
-    Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, ImageOp, Mount,
-    MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, StepGraph, StepId, StepInfo,
-    Unpack, WorkdirOp,
+    Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, ImageOp, MergeOp,
+    Mount, MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, StepGraph, StepId,
+    StepInfo, Unpack, WorkdirOp,
 };
 
 /// A graph whose steps have names.
@@ -73,6 +75,7 @@ impl TestGraph {
                 chown: None,
                 chmod: None,
             }),
+            "merge" => Op::Merge(MergeOp { root, layers: self.id(words[0]) }),
             "workdir" => Op::Workdir(WorkdirOp { root, path: format!("/{name}"), user: String::new() }),
             _ => panic!("no kind of step in {line:?}"),
         };

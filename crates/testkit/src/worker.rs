@@ -265,6 +265,11 @@ impl Worker for FakeWorker {
         if state.adds_nothing.contains(title) {
             return Ok(inputs.root.clone());
         }
+        if let Op::Merge(op) = &step.op {
+            let mut merged = inputs.root.clone();
+            merged.layers.extend(inputs.snapshots[&op.layers].layers.iter().cloned());
+            return Ok(merged);
+        }
         let layer = match &step.op {
             Op::Image(image) => LayerId(image.manifest.short()),
             _ => LayerId(format!("{title}#{}", NEXT_LAYER.fetch_add(1, Ordering::Relaxed))),
@@ -282,7 +287,8 @@ impl State {
         let is_source = |id: &StepId| self.graph.get(*id).is_some_and(|step| step.op.is_source());
         let sources = step.op.sources().into_iter().map(|(id, _)| id);
         let seeds = step.op.seeds().into_iter().map(|(id, _)| id);
-        let wanted: HashSet<StepId> = sources.chain(seeds).filter(|id| !is_source(id)).collect();
+        let others = step.op.layers().into_iter().chain(sources).chain(seeds);
+        let wanted: HashSet<StepId> = others.filter(|id| !is_source(id)).collect();
         let given: HashSet<StepId> = inputs.snapshots.keys().copied().collect();
         assert_eq!(given, wanted, "{title} came with other snapshots than those of its inputs");
         let root_made = !inputs.root.layers.is_empty();
@@ -293,7 +299,12 @@ impl State {
     }
 
     fn meaning(&self, snapshot: &Snapshot) -> Digest {
-        snapshot.layers.last().map_or_else(|| Digest::of(b"scratch"), |layer| self.layers[layer].meaning)
+        // All of them, not the topmost alone: a merge's was made without those below.
+        let mut out = Canonical::new("fake snapshot");
+        out.list(&snapshot.layers, |layer, out| {
+            out.digest(&self.layers[layer].meaning);
+        });
+        out.finish()
     }
 
     fn meaning_of(&self, step: &Step, inputs: &Inputs) -> Digest {
@@ -316,15 +327,16 @@ impl State {
         usage: SourceUse,
     ) -> Digest {
         let top = snapshot.and_then(|snapshot| snapshot.layers.last()).map(|layer| &self.layers[layer]);
+        let whole = snapshot.map(|snapshot| self.meaning(snapshot));
         let versions = top.map_or(&self.versions, |made| &made.versions);
         let version = versions.get(&(title.to_owned(), selection.path.clone()));
         let mut out = Canonical::new("fake content");
         out.str(&selection.path)
             .bool(usage == SourceUse::Mounted)
             .bool(usage == SourceUse::Copied { modes: true });
-        match (version, top) {
+        match (version, whole) {
             (Some(version), _) => out.str(version),
-            (None, Some(made)) => out.digest(&made.meaning),
+            (None, Some(whole)) => out.digest(&whole),
             (None, None) => out.str(title).str("1"),
         };
         out.finish()

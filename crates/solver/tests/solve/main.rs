@@ -3,6 +3,7 @@
 mod bench;
 mod failures;
 mod hits;
+mod linked;
 mod long;
 mod outdated;
 mod parallel;

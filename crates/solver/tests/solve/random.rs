@@ -23,6 +23,8 @@ struct Line {
     /// Stages, or a file of the context.
     sources: Vec<Result<usize, usize>>,
     run: bool,
+    /// A copy that is made over nothing, and put over the root by another step.
+    linked: bool,
     version: usize,
     no_cache: bool,
 }
@@ -35,6 +37,7 @@ fn random_lines(dice: &mut Dice) -> Vec<Line> {
             .map(|_| if number > 0 && dice.roll(2) > 0 { Ok(dice.roll(number)) } else { Err(dice.roll(3)) })
             .collect(),
         run: dice.roll(2) > 0,
+        linked: dice.roll(3) == 0,
         version: 0,
         no_cache: false,
     };
@@ -54,6 +57,9 @@ fn text(lines: &[Line]) -> String {
         out += &if line.run || words.is_empty() {
             let words: String = words.iter().map(|word| format!(" bind={word}")).collect();
             format!("s{number} run {root} arg={}{words}{no_cache}\n", line.version)
+        } else if line.linked {
+            let words = words.join(" ");
+            format!("l{number} copy - {words}{no_cache}\ns{number} merge {root} l{number}{no_cache}\n")
         } else {
             format!("s{number} copy {root} {}{no_cache}\n", words.join(" "))
         };
@@ -88,7 +94,10 @@ fn what_is_built_in_steps_is_what_is_built_at_once() {
                     let line = dice.roll(lines.len());
                     lines[line].no_cache = true;
                 }
-                3 => forgot |= bench.index.forget(&format!("s{}", dice.roll(lines.len()))) > 0,
+                3 => {
+                    let kind = ["s", "l"][dice.roll(2)];
+                    forgot |= bench.index.forget(&format!("{kind}{}", dice.roll(lines.len()))) > 0;
+                }
                 _ => {}
             }
             let wanted =
