@@ -52,9 +52,9 @@ impl Step {
         let get =
             |name: &str| spec.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let program = spec.args.first().cloned().unwrap_or_default();
-        let mut env: Vec<String> = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        if get("HOME").is_none() {
-            env.push(format!("HOME={}", user.home));
+        let mut env = environment(spec);
+        if !env.iter().any(|line| line.starts_with(b"HOME=")) {
+            env.push(format!("HOME={}", user.home).into_bytes());
         }
         Ok(Self {
             candidates: candidates(&program, get("PATH").unwrap_or(DEFAULT_PATH))
@@ -179,6 +179,17 @@ impl Step {
         };
         RunError::Program { program: self.program.clone(), errno: errno.unwrap_or(0), message }
     }
+}
+
+/// `NAME=VALUE`s. A secret takes the place of a variable of its name.
+fn environment(spec: &RunSpec) -> Vec<Vec<u8>> {
+    let is_secret = |name: &String| spec.secret_env.iter().any(|(secret, _)| secret == name);
+    let plain = spec.env.iter().filter(|(name, _)| !is_secret(name));
+    let line = |name: &str, value: &[u8]| [name.as_bytes(), b"=", value].concat();
+    plain
+        .map(|(name, value)| line(name, value.as_bytes()))
+        .chain(spec.secret_env.iter().map(|(name, secret)| line(name, secret.bytes())))
+        .collect()
 }
 
 fn candidates(program: &str, path: &str) -> io::Result<Vec<CString>> {

@@ -8,9 +8,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec};
+use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec, Secret};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
+use rustix::process::{Gid, Uid};
 
 use crate::error::{InitFailure, Stage, StageExt};
 use crate::ids::IdMode;
@@ -46,7 +47,7 @@ pub(crate) fn enter(spec: &RunSpec, ids: &IdMode) -> Result<Stubs, InitFailure> 
         world.single_id()?;
     }
     for mount in &spec.mounts {
-        world.mount(mount)?;
+        world.mount(mount, ids)?;
     }
     world.mask()?;
     world.pivot(spec.read_only)
@@ -135,7 +136,7 @@ impl World {
     }
 
     /// One of the step's own mounts.
-    fn mount(&mut self, mount: &MountSpec) -> Result<(), InitFailure> {
+    fn mount(&mut self, mount: &MountSpec, ids: &IdMode) -> Result<(), InitFailure> {
         let target = &mount.target;
         let mounted = match &mount.kind {
             MountSpecKind::Bind { source, read_only } => {
@@ -154,6 +155,10 @@ impl World {
                 mounts::tmpfs(&options, NOSUID | NODEV).stage(Stage::Mount, target)?
             }
             MountSpecKind::File { content, mode } => self.file(content, *mode).stage(Stage::Mount, target)?,
+            MountSpecKind::Secret { content, mode, uid, gid } => {
+                let owner = if *ids == IdMode::Single { (0, 0) } else { (*uid, *gid) };
+                self.secret(content, *mode, owner).stage(Stage::Mount, target)?
+            }
         };
         let kind = kind_of(&mounted).stage(Stage::Mount, target)?;
         self.attach_as(&mounted, target, kind, Stage::Mount)
@@ -180,15 +185,32 @@ impl World {
         if path == "/" {
             return Ok(whole);
         }
-        let part = || -> io::Result<OwnedFd> {
-            attach_at(&whole, &self.staging)?;
-            let part = open_in(&whole, path)
-                .map_err(io::Error::from)
-                .and_then(|part| mounts::bind_at(part, "", attributes));
-            unmount(&self.staging, UnmountFlags::DETACH)?;
-            part
-        };
-        part().stage(Stage::Mount, &top)
+        self.part(&whole, path, attributes).stage(Stage::Mount, &top)
+    }
+
+    /// A file in memory that is nowhere else, and that only its mount point has a name for.
+    fn secret(&self, content: &Secret, mode: u32, (uid, gid): (u32, u32)) -> io::Result<OwnedFd> {
+        const NAME: &str = "secret";
+        let attributes =
+            NOSUID | NODEV | RDONLY | if mode & 0o111 == 0 { NOEXEC } else { MountAttrFlags::empty() };
+        let memory = mounts::tmpfs(&[("mode", "0700")], NOSUID | NODEV)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&memory, NAME, flags, Mode::empty())?);
+        file.write_all(content.bytes())?;
+        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        // Afterwards: a change of the owner takes set-user-ID bits away.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        self.part(&memory, NAME, attributes)
+    }
+
+    /// A mount of `path` in a mount that is attached nowhere.
+    fn part(&self, whole: &OwnedFd, path: &str, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+        attach_at(whole, &self.staging)?;
+        let part = open_in(whole, path)
+            .map_err(io::Error::from)
+            .and_then(|part| mounts::bind_at(part, "", attributes));
+        unmount(&self.staging, UnmountFlags::DETACH)?;
+        part
     }
 
     /// Hides, or makes read-only, what belongs to the whole machine.

@@ -76,6 +76,10 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
+    /// Give steps a secret, for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]; may be repeated
+    /// [default: the variable named ID, else the file]
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Vec<String>,
     /// Set a label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,

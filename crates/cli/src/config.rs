@@ -71,6 +71,11 @@ pub(crate) fn assignments(flag: &str, values: &[String]) -> Result<BTreeMap<Stri
     Ok(map)
 }
 
+/// Returns a variable's value, whatever its bytes.
+pub(crate) fn variable(name: &str) -> Option<Vec<u8>> {
+    env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
+}
+
 /// Returns SOURCE_DATE_EPOCH (<https://reproducible-builds.org/specs/source-date-epoch/>).
 pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
     match env::var("SOURCE_DATE_EPOCH") {

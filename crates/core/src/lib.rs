@@ -18,6 +18,7 @@ mod pattern;
 mod platform;
 mod reference;
 mod run;
+mod secret;
 mod snapshot;
 
 pub use cancel::{Cancel, CancelGuard};
@@ -38,4 +39,5 @@ pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError};
 pub use run::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, StepUsage};
+pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};

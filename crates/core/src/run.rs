@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Secret;
+
 /// One process to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSpec {
@@ -17,6 +19,8 @@ pub struct RunSpec {
     pub args: Vec<String>,
     /// The whole environment. HOME is added from the user's passwd entry if missing.
     pub env: Vec<(String, String)>,
+    /// Variables besides, which replace those of the same names.
+    pub secret_env: Vec<(String, Secret)>,
     /// Absolute working directory inside the root; made if missing.
     pub cwd: String,
     /// `user[:group]`, names or numbers, looked up inside the root; empty for root.
@@ -91,6 +95,17 @@ pub enum MountSpecKind {
         content: String,
         /// Permission bits.
         mode: u32,
+    },
+    /// A read-only file in memory of its own, `nosuid`, and `noexec` unless the mode says otherwise.
+    Secret {
+        /// Content.
+        content: Secret,
+        /// Permission bits.
+        mode: u32,
+        /// Owner. With a single id it is root's whatever this says.
+        uid: u32,
+        /// Group, likewise.
+        gid: u32,
     },
 }
 

@@ -135,6 +135,20 @@ pub enum Error {
         /// As asked for.
         id: String,
     },
+    /// A step cannot do without a secret that was not given.
+    #[error("secret {id:?} is required here and was not given: add --secret id={id},src=FILE, or env=NAME")]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that is no text cannot be a variable.
+    #[error("secret {id:?} holds a zero byte and cannot be given in the variable {name}: mount it as a file")]
+    SecretIsNoText {
+        /// Its id.
+        id: String,
+        /// The variable.
+        name: String,
+    },
     /// An output that holds one image, asked for several.
     #[error("{output} holds one platform, {platforms} were asked for")]
     OnePlatformOnly {
@@ -249,6 +263,8 @@ impl Error {
             | Self::AmbiguousId { .. }
             | Self::NoCommand { .. }
             | Self::NoSuchCache { .. }
+            | Self::NoSecret { .. }
+            | Self::SecretIsNoText { .. }
             | Self::OnePlatformOnly { .. }
             | Self::NoSuchContext { .. }
             | Self::ContextChanged { .. }

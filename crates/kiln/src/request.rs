@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kiln_core::{ImageRef, Platform};
+use kiln_core::{ImageRef, Platform, Secret};
 use serde::{Deserialize, Serialize};
 
 /// One build.
@@ -19,6 +19,9 @@ pub struct BuildRequest {
     pub build_contexts: BTreeMap<String, ContextSource>,
     /// `--build-arg NAME=VALUE`.
     pub build_args: BTreeMap<String, String>,
+    /// `--secret`, by id. They are in no layer, key, record, event or message; docs/security.md.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
     /// `--label NAME=VALUE`.
     pub labels: BTreeMap<String, String>,
     /// `--target`; the last stage if none.
@@ -55,6 +58,7 @@ impl BuildRequest {
             context,
             build_contexts: BTreeMap::new(),
             build_args: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             labels: BTreeMap::new(),
             target: None,
             platforms: Vec::new(),

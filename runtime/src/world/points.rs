@@ -27,7 +27,7 @@ pub(super) fn mount_points(spec: &RunSpec) -> io::Result<OwnedFd> {
     for mount in &spec.mounts {
         let is_file = match &mount.kind {
             MountSpecKind::Bind { source, .. } => !source.is_dir(),
-            MountSpecKind::File { .. } => true,
+            MountSpecKind::File { .. } | MountSpecKind::Secret { .. } => true,
             MountSpecKind::Tmpfs { .. } | MountSpecKind::Scratch { .. } => false,
             MountSpecKind::Layers { path, .. } if path == "/" => false,
             // Not known before the layers are merged.

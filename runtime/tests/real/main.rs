@@ -5,5 +5,6 @@
 mod hazards;
 mod ladder;
 mod mounts;
+mod secrets;
 mod steps;
 mod support;

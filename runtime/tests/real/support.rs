@@ -160,7 +160,7 @@ impl Place {
         let applets = [
             "sh", "true", "false", "ls", "cat", "id", "env", "sleep", "mount", "ps", "rm", "mkdir", "touch",
             "echo", "tty", "kill", "grep", "wc", "find", "stat", "hostname", "dd", "head", "ip", "pwd",
-            "setsid", "nohup", "readlink", "seq", "stty", "umask", "chown", "mknod", "ln", "sort",
+            "setsid", "nohup", "readlink", "seq", "stty", "umask", "chown", "mknod", "ln", "sort", "cut",
         ];
         for applet in applets {
             symlink("busybox", self.path("root/bin").join(applet)).unwrap();
@@ -185,6 +185,7 @@ impl Place {
             mounts: Vec::new(),
             args: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![("PATH".to_owned(), "/bin".to_owned())],
+            secret_env: Vec::new(),
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: "step".to_owned(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use kiln::{BuildOutcome, BuildRequest, ContextSource, DockerfileSource, Output};
 
-use super::{cancel_on_signal, output_flag, start};
+use super::{cancel_on_signal, output_flag, secret_flag, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
@@ -100,6 +100,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
             .map(|text| build_context(text))
             .collect::<Result<BTreeMap<_, _>, _>>()?,
         build_args: config::assignments("--build-arg", &args.build_arg)?,
+        secrets: secret_flag::read(&args.secret)?,
         labels: config::assignments("--label", &args.label)?,
         target: args.target.clone(),
         platforms,

@@ -7,6 +7,7 @@ mod doctor;
 mod images;
 mod output_flag;
 mod run;
+mod secret_flag;
 mod storage;
 
 use std::process::ExitCode;

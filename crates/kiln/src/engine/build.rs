@@ -20,6 +20,7 @@ use super::index::StoreIndex;
 use super::packer::{self, Packer};
 use super::planning;
 use super::progress::StepProgress;
+use super::redact::Redactor;
 use super::reporter::Reporter;
 use super::worker::StepWorker;
 use crate::{BuildOutcome, BuildRequest, BuiltImage, Error};
@@ -139,6 +140,8 @@ impl Build<'_> {
             bases: self.bases,
             reporter,
             run_env: &plan.run_env,
+            secrets: &self.request.secrets,
+            redactor: Redactor::new(&self.request.secrets),
             views: Default::default(),
             usages: Default::default(),
         };

@@ -16,6 +16,7 @@ mod output;
 mod packer;
 mod planning;
 mod progress;
+mod redact;
 mod reporter;
 mod run_image;
 mod run_step;

@@ -4,20 +4,27 @@ use std::collections::VecDeque;
 
 use kiln_core::LogStream;
 
+use super::redact::Redactor;
+
 /// Lines kept for a failure's message.
 const TAIL: usize = 50;
 /// A line longer than this is passed on in pieces: a program that never ends a line must not fill memory.
 const LONGEST: usize = 64 * 1024;
 
 /// Collects what a process writes until it is a line.
-#[derive(Default)]
-pub(crate) struct StepOutput {
+pub(crate) struct StepOutput<'a> {
+    redactor: &'a Redactor,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     tail: VecDeque<String>,
 }
 
-impl StepOutput {
+impl<'a> StepOutput<'a> {
+    /// Starts with nothing written.
+    pub(crate) fn new(redactor: &'a Redactor) -> Self {
+        Self { redactor, stdout: Vec::new(), stderr: Vec::new(), tail: VecDeque::new() }
+    }
+
     /// Takes bytes in; returns the lines that are whole now, line ends included.
     pub(crate) fn push(&mut self, stream: LogStream, bytes: &[u8]) -> Option<String> {
         let partial = match stream {
@@ -27,7 +34,11 @@ impl StepOutput {
         partial.extend_from_slice(bytes);
         let end = match partial.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => end + 1,
-            None if partial.len() > LONGEST => partial.len(),
+            None if partial.len() > LONGEST + self.redactor.overlap() => {
+                // A secret that is not written to its end yet stays for the next piece.
+                *partial = self.redactor.redact(partial).into_owned();
+                partial.len().saturating_sub(self.redactor.overlap())
+            }
             None => return None,
         };
         let whole: Vec<u8> = partial.drain(..end).collect();
@@ -50,7 +61,7 @@ impl StepOutput {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> String {
-        let text = String::from_utf8_lossy(bytes).into_owned();
+        let text = String::from_utf8_lossy(&self.redactor.redact(bytes)).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(TAIL)..] {
             if self.tail.len() == TAIL {
@@ -68,7 +79,8 @@ mod tests {
 
     #[test]
     fn lines_are_whole_and_the_tail_is_the_last_of_them() {
-        let mut output = StepOutput::default();
+        let redactor = Redactor::default();
+        let mut output = StepOutput::new(&redactor);
         assert_eq!(output.push(LogStream::Stdout, b"a\nb"), Some("a\n".to_owned()));
         assert_eq!(output.push(LogStream::Stderr, b"e\xff\n"), Some("e\u{fffd}\n".to_owned()));
         assert_eq!(output.push(LogStream::Stdout, b"c"), None);
@@ -82,9 +94,30 @@ mod tests {
 
     #[test]
     fn an_endless_line_does_not_fill_memory() {
-        let mut output = StepOutput::default();
+        let redactor = Redactor::default();
+        let mut output = StepOutput::new(&redactor);
         let piece = vec![b'x'; LONGEST + 1];
         assert_eq!(output.push(LogStream::Stdout, &piece).map(|text| text.len()), Some(LONGEST + 1));
         assert!(output.finish().is_empty());
+    }
+
+    #[test]
+    fn a_secret_in_pieces_is_seen_by_nobody() {
+        let secret = kiln_core::Secret::new(b"hunter2".to_vec()).unwrap();
+        let redactor = Redactor::new(&[("id".to_owned(), secret)].into());
+        let mut output = StepOutput::new(&redactor);
+        let mut seen = String::new();
+        // Wherever the cut falls.
+        for at in 0..10 {
+            let piece = [vec![b'x'; LONGEST + at], b"hunter2".to_vec()].concat();
+            let (first, second) = piece.split_at(LONGEST + 7);
+            for part in [first, second] {
+                seen += &output.push(LogStream::Stdout, part).unwrap_or_default();
+            }
+            seen += &output.push(LogStream::Stdout, b"\n").unwrap_or_default();
+        }
+        assert_eq!((seen.matches("hunter").count(), seen.matches("***\n").count()), (0, 10));
+        assert_eq!(seen.matches('x').count(), (0..10).map(|at| LONGEST + at).sum::<usize>());
+        assert!(!output.into_tail().concat().contains("hunter"));
     }
 }

@@ -77,6 +77,7 @@ impl Engine {
             mounts: Vec::new(),
             args,
             env: environment(&config.env, request),
+            secret_env: Vec::new(),
             cwd: request.workdir.clone().unwrap_or_else(|| match config.working_dir.as_str() {
                 "" => "/".to_owned(),
                 dir => dir.to_owned(),

@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
-    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Selection, Snapshot, Step, StepId,
+    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Selection, Snapshot,
+    Step, StepId,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -38,14 +39,14 @@ impl StepWorker<'_> {
         let mut scratch = Scratch { worker: self, layers: Vec::new() };
         let held = self.take_caches(number, step, op, inputs, cancel)?;
         let mut spec =
-            self.spec(op, inputs, held.as_ref().map_or(&[], Held::caches), &mut scratch, cancel)?;
+            self.spec(step, op, inputs, held.as_ref().map_or(&[], Held::caches), &mut scratch, cancel)?;
         let layer = self.store.begin_layer(&inputs.root)?;
         spec.rootfs = Rootfs {
             lower: self.layer_dirs(&inputs.root),
             upper: layer.upper().to_owned(),
             work: layer.work().to_owned(),
         };
-        let mut output = StepOutput::default();
+        let mut output = StepOutput::new(&self.redactor);
         let result = kiln_runtime::run(
             self.entered,
             &spec,
@@ -77,6 +78,7 @@ impl StepWorker<'_> {
 
     fn spec(
         &self,
+        step: &Step,
         op: &RunOp,
         inputs: &Inputs,
         held: &[HeldCache],
@@ -84,6 +86,7 @@ impl StepWorker<'_> {
         cancel: &Cancel,
     ) -> Result<RunSpec, Error> {
         let mut mounts = Vec::new();
+        let mut secret_env = Vec::new();
         let mut caches = held.iter();
         for mount in &op.mounts {
             let kind = match &mount.kind {
@@ -93,8 +96,20 @@ impl StepWorker<'_> {
                 }
                 MountKind::Bind(bind) => self.bind(bind, inputs, scratch, cancel)?,
                 MountKind::Tmpfs(tmpfs) => MountSpecKind::Tmpfs { size: tmpfs.size },
+                MountKind::Secret(secret) => {
+                    let Some(content) = self.secret(secret)? else { continue };
+                    if let Some(name) = &secret.env {
+                        secret_env.push((name.clone(), content.clone()));
+                    }
+                    if mount.target.is_empty() {
+                        continue;
+                    }
+                    self.note_owner("secret", &mount.target, (secret.uid, secret.gid), step);
+                    let (mode, uid, gid) = (secret.mode, secret.uid, secret.gid);
+                    MountSpecKind::Secret { content: content.clone(), mode, uid, gid }
+                }
                 // Lowering refuses them.
-                MountKind::Secret(_) | MountKind::Ssh(_) => continue,
+                MountKind::Ssh(_) => continue,
             };
             mounts.push(MountSpec { target: mount.target.clone(), kind });
         }
@@ -113,6 +128,7 @@ impl StepWorker<'_> {
             mounts,
             args: op.args.clone(),
             env,
+            secret_env,
             cwd: op.cwd.clone(),
             user: op.user.clone(),
             hostname: HOSTNAME.to_owned(),
@@ -121,6 +137,30 @@ impl StepWorker<'_> {
             stdin: false,
             read_only: false,
         })
+    }
+
+    /// Returns what was given for a secret mount; none if the step can do without.
+    fn secret(&self, mount: &SecretMount) -> Result<Option<&Secret>, Error> {
+        match self.secrets.get(&mount.id) {
+            None if mount.required => Err(Error::NoSecret { id: mount.id.clone() }),
+            Some(secret) if secret.bytes().contains(&0) && mount.env.is_some() => {
+                let name = mount.env.clone().unwrap_or_default();
+                Err(Error::SecretIsNoText { id: mount.id.clone(), name })
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Says that a mount cannot have the owner it asks for.
+    fn note_owner(&self, kind: &str, target: &str, owner: (u32, u32), step: &Step) {
+        if *self.entered.ids() == IdMode::Single && owner != (0, 0) {
+            let (uid, gid) = owner;
+            let message = format!(
+                "the {kind} mount {target} is root's in the step: with a single id nobody else can own it (asked for \
+                 {uid}:{gid})"
+            );
+            self.reporter.warn(message, step.info.lines);
+        }
     }
 
     /// A bind mount shows files where they are; only what .dockerignore hides makes a copy necessary.
@@ -179,14 +219,8 @@ impl StepWorker<'_> {
         }
         let requests: Vec<CacheRequest> =
             mounts.iter().map(|(target, cache)| CacheRequest::new(target, cache)).collect();
-        if *self.entered.ids() == IdMode::Single
-            && let Some((target, cache)) = mounts.iter().find(|(_, cache)| (cache.uid, cache.gid) != (0, 0))
-        {
-            let message = format!(
-                "the cache mount {target} is root's in the step: with a single id nobody else can own it (asked for {}:{})",
-                cache.uid, cache.gid
-            );
-            self.reporter.warn(message, step.info.lines);
+        for (target, cache) in &mounts {
+            self.note_owner("cache", target, (cache.uid, cache.gid), step);
         }
         let seeds: HashMap<&str, &(StepId, String)> =
             mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();

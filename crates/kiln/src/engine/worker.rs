@@ -1,13 +1,13 @@
 //! Executes steps on this machine: the solver's worker.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::{
-    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Selection, Snapshot, Step,
-    StepGraph, StepId, StepUsage, WorkdirOp,
+    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Secret, Selection, Snapshot,
+    Step, StepGraph, StepId, StepUsage, WorkdirOp,
 };
 use kiln_runtime::Entered;
 use kiln_solver::{Inputs, SourceUse, Worker};
@@ -20,6 +20,7 @@ use super::bases::Bases;
 use super::contexts::Contexts;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
+use super::redact::Redactor;
 use super::reporter::Reporter;
 use crate::Error;
 
@@ -34,6 +35,10 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) reporter: &'a Reporter<'a>,
     /// Environment of every RUN that is no part of a key: proxies.
     pub(crate) run_env: &'a [(String, String)],
+    /// Given with the request, by id.
+    pub(crate) secrets: &'a BTreeMap<String, Secret>,
+    /// Keeps them out of logs.
+    pub(crate) redactor: Redactor,
     /// Merged views of snapshots that files are taken from: one walk serves the key and the copy.
     pub(crate) views: Mutex<HashMap<Snapshot, Arc<SourceTree>>>,
     /// What the processes of steps used, until their end is reported.
