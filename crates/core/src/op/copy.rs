@@ -69,11 +69,13 @@ pub struct Selection {
     pub path: String,
     /// Whether `path` may be a wildcard; bind mounts name paths literally.
     pub wildcard: bool,
-    /// `--exclude`: what matches one of these is left out; relative to the source's root, in the form of
-    /// .dockerignore's patterns.
+    /// `--exclude`: what matches is left out, in the form of .dockerignore's patterns. They are relative to what
+    /// `path` matches, if that is a directory; a file is held against them by its name. With `parents` they are
+    /// relative to the directory that those name.
     pub exclude: Vec<String>,
-    /// `--parents`: the files keep the directories of their path, all but these leading ones (the part before
-    /// `/./`; empty if there is none). `path` may then hold `**`. None without `--parents`.
+    /// `--parents`: the files keep the directories of their path, all but these leading ones: the part before
+    /// `/./`, cleaned, with which `path` begins; empty if there is none, and then `path` is kept as a whole. They
+    /// may be a wildcard, and what follows them in `path` may hold `**`. None without `--parents`.
     pub parents: Option<String>,
 }
 

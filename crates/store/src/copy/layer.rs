@@ -134,8 +134,16 @@ impl<'a> LayerDir<'a> {
     pub(super) fn set_meta(&mut self, path: &Path, meta: DirMeta) {
         if let Some(known) = self.by_path.get(path) {
             let made = &mut self.made[*known].meta;
-            let xattrs = meta.xattrs.or_else(|| made.xattrs.take());
+            // The old owner's record would undo the new owner.
+            let xattrs = meta.xattrs.or_else(|| without_record(made.xattrs.take()?));
             *made = DirMeta { xattrs, ..meta };
+        }
+    }
+
+    /// Gives a directory of the layer another mode.
+    pub(super) fn set_mode(&mut self, path: &Path, mode: u32) {
+        if let Some(known) = self.by_path.get(path) {
+            self.made[*known].meta.mode = mode;
         }
     }
 
@@ -163,6 +171,12 @@ impl<'a> LayerDir<'a> {
         }
         Ok(())
     }
+}
+
+fn without_record(xattrs: Arc<Xattrs>) -> Option<Arc<Xattrs>> {
+    let mut rest = Xattrs::clone(&xattrs);
+    rest.retain(|(name, _)| name != owner::STAT_XATTR.as_bytes());
+    (!rest.is_empty()).then(|| Arc::new(rest))
 }
 
 /// Gives an open file or directory its owner.

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use kiln_core::Selection;
 use proptest::prelude::*;
 
 use super::tests::{World, open};
@@ -105,6 +106,46 @@ fn expected(parent: &Tree, sources: [&Tree; 2], dest: &str) -> Option<Tree> {
     Some(tree)
 }
 
+/// Patterns that say something about such trees.
+fn patterns() -> impl Strategy<Value = Vec<&'static str>> {
+    let pattern = prop::sample::select(vec!["a", "b/c", "*", "*/a", "**/b", "**/l", "!b", "!a/b/c", "!**/c"]);
+    prop::collection::vec(pattern, 0..4)
+}
+
+/// Whether the last pattern that matches a path, or a directory above it, leaves it out.
+fn left_out(patterns: &[&str], path: &Path) -> bool {
+    let matches = |pattern: &str, path: &Path| {
+        let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap()).collect();
+        match pattern.strip_prefix("**/") {
+            Some(name) => parts.last() == Some(&name),
+            None => {
+                let wanted: Vec<&str> = pattern.split('/').collect();
+                wanted.len() == parts.len()
+                    && wanted.iter().zip(&parts).all(|(want, part)| *want == "*" || want == part)
+            }
+        }
+    };
+    let above = |path: &Path| -> Vec<PathBuf> {
+        path.ancestors().filter(|at| !at.as_os_str().is_empty()).map(Path::to_owned).collect()
+    };
+    patterns.iter().fold(false, |out, pattern| {
+        let plain = pattern.strip_prefix('!').unwrap_or(pattern);
+        if above(path).iter().any(|at| matches(plain, at)) { !pattern.starts_with('!') } else { out }
+    })
+}
+
+/// What is left of a tree: what is wanted and not left out, with the directories that lead there.
+fn filtered(source: &Tree, wanted: Option<&str>, exclude: &[&str]) -> Tree {
+    let mut tree = Tree::new();
+    for (path, node) in source {
+        let is_wanted = wanted.is_none_or(|wanted| left_out(&[wanted], path));
+        if is_wanted && !left_out(exclude, path) {
+            assert!(put(&mut tree, path, node.clone()));
+        }
+    }
+    tree
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -142,5 +183,41 @@ proptest! {
         let mut got = Tree::new();
         read_over(&world.at("layer"), Path::new(""), &mut got);
         prop_assert_eq!(got, tree);
+    }
+
+    #[test]
+    fn exclude_and_parents_are_what_the_model_says(
+        parent in tree(),
+        source in tree(),
+        wanted in prop::option::of(prop::sample::select(vec!["a", "*", "a/*", "*/b", "**/c"])),
+        exclude in patterns(),
+        dest in prop::sample::select(vec!["/", "/a", "/new/x"]),
+    ) {
+        let world = World::new(&["s/"], &[]);
+        write(&world.at("parent"), &parent);
+        write(&world.at("source/s"), &source);
+        let path = wanted.map_or_else(|| "s".to_owned(), |wanted| format!("s/{wanted}"));
+        let selection = Selection {
+            exclude: exclude.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            parents: wanted.map(|_| "s".to_owned()),
+            ..Selection::wildcard(path)
+        };
+        let left = filtered(&source, wanted, &exclude);
+        let missing = wanted == Some("a") && !source.contains_key(Path::new("a"));
+        let selected = world.selected(&selection);
+        if missing {
+            prop_assert!(selected.is_err());
+            return Ok(());
+        }
+        let got = world.copy_inputs(&[selected.unwrap()], dest, |_| {}, None);
+        match expected(&parent, [&left, &Tree::new()], dest) {
+            None => prop_assert!(got.is_err(), "{:?}", got),
+            Some(expected) => {
+                got.unwrap();
+                let mut merged = parent.clone();
+                read_over(&world.at("layer"), Path::new(""), &mut merged);
+                prop_assert_eq!(merged, expected);
+            }
+        }
     }
 }

@@ -199,7 +199,12 @@ impl<'a> Place<'a> {
                     return Err(CopyError::FileInTheWay { path: image_path(&path) });
                 }
                 self.layer.make_dir(&path, &self.fresh_dir())?;
-                self.layer.set_meta(&path, self.dir_meta(from, child));
+                if entry.on_the_way && found == Found::Dir {
+                    // What is only passed through stays whose it is, but for its mode: so BuildKit has it.
+                    self.layer.set_mode(&path, self.common.mode(entry.mode, true));
+                } else {
+                    self.layer.set_meta(&path, self.dir_meta(from, child));
+                }
                 let source = source.join(from.name(child));
                 self.children(from, child, &source, &path, found == Found::Missing)?;
                 continue;

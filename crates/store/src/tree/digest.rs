@@ -70,7 +70,8 @@ impl Selected {
     fn encode_entry(&self, id: u32, rule: DigestRule, out: &mut Canonical) {
         let entry = self.entry(id);
         let kind = entry.kind();
-        out.u64(u64::from(entry.mode & 0o170_000));
+        // A directory on the way is not copied with all that it is.
+        out.u64(u64::from(entry.mode & 0o170_000 | u32::from(entry.on_the_way)));
         if rule.modes && kind != Kind::Symlink {
             out.u64(u64::from(entry.mode & 0o7777));
         }

@@ -26,6 +26,14 @@ pub enum TreeError {
         /// The file.
         file: PathBuf,
     },
+    /// `--parents` with a path through a symbolic link: there is no directory to keep.
+    #[error("{path:?} leads through the symbolic link {}, which --parents does not follow", .link.display())]
+    ThroughLink {
+        /// As asked for.
+        path: String,
+        /// The link.
+        link: PathBuf,
+    },
     /// Symbolic links that lead to each other.
     #[error("{path:?} cannot be resolved: too many symbolic links")]
     LinkLoop {

@@ -45,8 +45,10 @@ pub(crate) struct Match {
 pub(crate) struct Entry {
     name_start: u32,
     name_len: u16,
-    /// Not here by itself, only as the parent of something that a `!` pattern brought back.
+    /// Not here by itself, only as the parent of something that is: it goes if there is nothing.
     pub(crate) only_parent: bool,
+    /// A directory that leads to what `--parents` or `--exclude` selects below it, and is not selected itself.
+    pub(crate) on_the_way: bool,
     /// Left out after all.
     pub(crate) dropped: bool,
     pub(crate) mode: u32,
@@ -116,7 +118,7 @@ impl Selected {
         self.entries.iter().filter(|entry| !entry.dropped).count()
     }
 
-    /// Returns how many paths below the matches .dockerignore left out (a pruned directory counts once). If none,
+    /// Returns how many paths below the matches patterns left out (a pruned directory counts once). If none,
     /// a bind mount of the source shows exactly what is selected.
     pub fn excluded(&self) -> usize {
         self.excluded
@@ -198,6 +200,7 @@ pub(super) fn push(names: &mut Vec<u8>, entries: &mut Vec<Entry>, name: &[u8], s
         name_start: u32::try_from(names.len()).expect("names take less than 4 GiB"),
         name_len: u16::try_from(name.len()).expect("the kernel limits names to 255 bytes"),
         only_parent: false,
+        on_the_way: false,
         dropped: false,
         mode: stat.mode,
         uid: stat.uid,

@@ -16,12 +16,29 @@ use super::xattr::{self, Which};
 /// What a walk may see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules<'a> {
-    /// None if it would exclude nothing.
-    pub(super) ignore: Option<&'a IgnoreList>,
+    /// What one of them leaves out is left out.
+    pub(super) filters: &'a [Filter<'a>],
     pub(super) modes: Modes,
     pub(super) xattrs: Which,
     /// Whether others may change the tree meanwhile: what vanishes is then left out.
     pub(super) live: bool,
+}
+
+/// Patterns that leave files out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Filter<'a> {
+    pub(super) patterns: &'a IgnoreList,
+    /// The directory that they are relative to.
+    pub(super) base: &'a Path,
+    /// Whether they are the selection's own, and not .dockerignore's.
+    pub(super) own: bool,
+}
+
+/// How much of a file is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    only_parent: bool,
+    on_the_way: bool,
 }
 
 /// How permission bits of a source count.
@@ -97,7 +114,7 @@ fn read_dir(
     };
     let start = selected.entries.len();
     list(&fd, buffer, &mut |name, file_type| {
-        let Some(only_parent) = judge(rules.ignore, path, name, &fd, file_type) else {
+        let Some(standing) = judge(rules.filters, path, name, &fd, file_type) else {
             selected.excluded += 1;
             return Ok(());
         };
@@ -109,7 +126,8 @@ fn read_dir(
         };
         rules.modes.apply(&mut stat);
         let child = push(&mut selected.names, &mut selected.entries, name.to_bytes(), &stat);
-        selected.entries[child as usize].only_parent = only_parent;
+        let entry = &mut selected.entries[child as usize];
+        (entry.only_parent, entry.on_the_way) = (standing.only_parent, standing.on_the_way);
         Ok(())
     })
     .at("read", selected.full(path))?;
@@ -125,26 +143,36 @@ fn read_dir(
     Ok(start..end)
 }
 
-/// Returns None for what is excluded; whether it is only a possible parent of something included, otherwise.
+/// Returns None for what is left out.
 fn judge(
-    ignore: Option<&IgnoreList>,
+    filters: &[Filter<'_>],
     dir: &Path,
     name: &std::ffi::CStr,
     fd: &OwnedFd,
     file_type: FileType,
-) -> Option<bool> {
-    let Some(ignore) = ignore else { return Some(false) };
-    let path = dir.join(std::ffi::OsStr::new(&*name.to_string_lossy()));
-    let path = path.to_string_lossy();
-    if !ignore.is_excluded(&path) {
-        return Some(false);
+) -> Option<Standing> {
+    let mut standing = Standing::default();
+    if filters.is_empty() {
+        return Some(standing);
     }
-    let is_dir = match file_type {
+    let is_dir = || match file_type {
         FileType::Directory => true,
         FileType::Unknown => FileStat::at(fd, name).is_ok_and(|stat| stat.kind() == Kind::Dir),
         _ => false,
     };
-    (is_dir && !ignore.prunes(&path)).then_some(true)
+    for filter in filters {
+        let dir = dir.strip_prefix(filter.base).unwrap_or(dir);
+        let path = dir.join(std::ffi::OsStr::new(&*name.to_string_lossy()));
+        let path = path.to_string_lossy();
+        if filter.patterns.is_excluded(&path) {
+            if !is_dir() || filter.patterns.prunes(&path) {
+                return None;
+            }
+            standing.only_parent = true;
+            standing.on_the_way |= filter.own;
+        }
+    }
+    Some(standing)
 }
 
 /// Directories that are here only for what is below them go if nothing is.
