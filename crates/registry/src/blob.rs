@@ -14,13 +14,12 @@ use tokio::task::AbortHandle;
 
 use crate::endpoint::Endpoint;
 use crate::engine::{Engine, stopped};
-use crate::session::{Ask, Session, cost};
+use crate::session::{Ask, Session};
+use crate::trickle::Window;
 use crate::{RegistryError, response, retry};
 
 /// Pieces between the two threads. hyper's grow to some 400 KiB, so this is the memory of a stream: 3 MiB.
 const AHEAD: usize = 8;
-/// What a stream must bring within the stall time; less is as good as nothing.
-const TRICKLE: u64 = 16 << 10;
 
 /// Where to go on with a blob of which the start is there.
 #[derive(Debug, Clone)]
@@ -250,7 +249,7 @@ async fn from_one(
             End::Wrong(error) => return Err(error),
             End::Broken(error) => error,
         };
-        failed = if *offset - start >= retry::PROGRESS { 1 } else { failed + cost(&error) };
+        failed = if *offset - start >= retry::PROGRESS { 1 } else { failed + retry::cost(&error) };
         if failed >= retry::TRIES {
             return Err(error);
         }
@@ -340,24 +339,4 @@ fn start_of(host: &str, answer: &Response, offset: u64) -> Result<u64, RegistryE
 fn interrupted(host: &str, info: &BlobInfo, received: u64, cause: &str) -> RegistryError {
     let BlobInfo { digest, size, .. } = *info;
     RegistryError::Interrupted { host: host.to_owned(), digest, received, size, cause: cause.to_owned() }
-}
-
-/// Time spent waiting for the network (not for the reader), and what came in it.
-#[derive(Default)]
-struct Window {
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Window {
-    fn is_trickle(&mut self, waited: Duration, bytes: usize, stall: Duration) -> bool {
-        self.waited += waited;
-        self.bytes += bytes as u64;
-        if self.waited < stall {
-            return false;
-        }
-        let trickle = self.bytes < TRICKLE;
-        *self = Self::default();
-        trickle
-    }
 }

@@ -1,23 +1,31 @@
-//! The OCI distribution protocol over HTTP.
+//! HTTP: the OCI distribution protocol, and plain downloads.
 //!
-//! [`RegistryClient`] is the whole of it: a blocking, thread-safe client that pulls manifests and blobs through mirrors,
-//! with tokens, retries and resumption, and verifies every byte. Inside is one thread with an asynchronous runtime,
-//! started by the first request; no type of it is in a signature.
+//! [`RegistryClient`] is a blocking, thread-safe client that pulls manifests and blobs through mirrors,
+//! with tokens, retries and resumption, and verifies every byte. [`Downloader`] gets what is behind an address, if it is
+//! not what one has already. Inside each is one thread with an asynchronous runtime, started by the first request; no type
+//! of it is in a signature.
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>
 
 mod auth;
 mod blob;
 mod client;
 mod config;
+mod date;
+mod download;
 mod endpoint;
 mod engine;
 mod error;
+mod http;
 mod response;
 mod retry;
 mod session;
 mod tls;
+mod trickle;
 
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
 pub use config::{RegistryConfig, Timeouts};
+pub use download::{
+    Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
+};
 pub use error::{Attempt, RegistryError};

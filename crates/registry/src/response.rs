@@ -4,10 +4,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use reqwest::Response;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use crate::RegistryError;
+use crate::{RegistryError, date};
 
 /// Says what a failed exchange was.
 pub(crate) fn transport(host: &str, stall: Duration, error: &reqwest::Error) -> RegistryError {
@@ -78,14 +78,21 @@ pub(crate) async fn detail(stall: Duration, response: Response) -> Option<String
     Some(plain(&text)).filter(|text| !text.is_empty())
 }
 
-/// Returns how long the registry asks to be left alone. Only seconds: the form with a date is not seen from registries, and
-/// would need a clock to be trusted.
+/// Returns how long the server asks to be left alone: seconds, or a date, which is held against the server's own `Date`,
+/// so that nobody's clock has to be right.
+/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let seconds = date::parse(after)?.saturating_sub(date::parse(text(DATE)?)?);
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// Other people's words, fit for a terminal: one line, no control characters, not endless, no errno, lower case.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or(text);
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>();
     let clean = clean.trim();
@@ -96,5 +103,30 @@ fn plain(text: &str) -> String {
             first.to_lowercase().chain([second]).chain(chars).collect()
         }
         _ => clean.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_as_long_as_the_server_says() {
+        let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+        let cases = [
+            ("", "", None),
+            ("120", "", Some(120)),
+            (" 0 ", "", Some(0)),
+            ("soon", date, None),
+            ("Wed, 21 Oct 2015 07:28:30 GMT", date, Some(30)),
+            ("Wed, 21 Oct 2015 07:27:00 GMT", date, Some(0)),
+            // Without the server's clock a date says nothing.
+            (date, "", None),
+        ];
+        for (after, date, seconds) in cases {
+            let lines = [(RETRY_AFTER, after), (DATE, date)].into_iter().filter(|(_, text)| !text.is_empty());
+            let headers: HeaderMap = lines.map(|(name, text)| (name, text.parse().unwrap())).collect();
+            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{after:?} {date:?}");
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::RegistryError;
+
 /// Requests in all for one answer.
 pub(crate) const TRIES: u32 = 5;
 /// The longest that a Retry-After is obeyed; a registry that wants more is reported.
@@ -24,4 +26,9 @@ pub(crate) fn wait(failed: u32) -> Duration {
 /// Returns whether a status may be another one next time.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// How much a failure takes of the tries. Waiting for one who says nothing is dear: twice is enough.
+pub(crate) fn cost(error: &RegistryError) -> u32 {
+    if matches!(error, RegistryError::Stalled { .. }) { TRIES.div_ceil(2) } else { 1 }
 }

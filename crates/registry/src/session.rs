@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use kiln_core::{Digest, ImageRef};
 use kiln_oci::{Document, media};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::auth::AuthFile;
 use crate::endpoint::{Endpoint, endpoints};
-use crate::{Attempt, RegistryConfig, RegistryError, response, retry, tls};
+use crate::http::{Http, Redirects};
+use crate::{Attempt, RegistryConfig, RegistryError, response, retry};
 
 mod authenticate;
 
@@ -20,8 +21,7 @@ mod authenticate;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) config: RegistryConfig,
-    /// With the proxies of the environment, and without for loopback.
-    clients: [OnceLock<Client>; 2],
+    http: Http,
     /// By host and repository.
     grants: Mutex<HashMap<(String, String), Grant>>,
     /// Held while a token is fetched, so that parallel requests fetch one.
@@ -60,9 +60,10 @@ impl Ask {
 
 impl Session {
     pub(crate) fn new(config: RegistryConfig) -> Self {
+        let http = Http::new(config.user_agent.clone(), config.timeouts, Redirects::Followed);
         Self {
             config,
-            clients: [OnceLock::new(), OnceLock::new()],
+            http,
             grants: Mutex::default(),
             granting: tokio::sync::Mutex::new(()),
             auth_file: OnceLock::new(),
@@ -149,7 +150,7 @@ impl Session {
                 Ok(Err(error)) => error,
                 Err(_) => RegistryError::Stalled { host: host.clone(), seconds: (stall * 2).as_secs() },
             };
-            failed += cost(&error);
+            failed += retry::cost(&error);
             if failed >= retry::TRIES || matches!(error, RegistryError::TooLarge { .. }) {
                 return Err(error);
             }
@@ -160,7 +161,7 @@ impl Session {
     /// Sends one request until there is an answer; only a good one is returned.
     pub(crate) async fn send(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response, RegistryError> {
         let url = endpoint.url(ask.kind, &ask.what);
-        let client = self.client(endpoint.is_loopback())?;
+        let client = self.http.client(endpoint.is_loopback())?;
         let mut authenticated = false;
         loop {
             let grant = self.grant(endpoint);
@@ -177,7 +178,7 @@ impl Session {
                     None => request,
                 }
             };
-            let answer = self.exchange(&endpoint.host, make).await?;
+            let answer = self.http.exchange(&endpoint.host, make).await?;
             if answer.status().is_success() {
                 return Ok(answer);
             }
@@ -190,50 +191,6 @@ impl Session {
                 continue;
             }
             return Err(self.refused(endpoint, ask, answer).await);
-        }
-    }
-
-    /// Sends until there is an answer that will not be another one next time.
-    async fn exchange(
-        &self,
-        host: &str,
-        make: impl Fn() -> RequestBuilder,
-    ) -> Result<Response, RegistryError> {
-        let stall = self.config.timeouts.stall;
-        let mut failed = 0;
-        loop {
-            let answer = tokio::time::timeout(self.config.timeouts.connect + stall, make().send()).await;
-            let (error, again, after) = match answer {
-                Err(_) => {
-                    (RegistryError::Stalled { host: host.to_owned(), seconds: stall.as_secs() }, true, None)
-                }
-                Ok(Err(error)) => {
-                    // Who refuses a connection or has no name will hardly be there in a second; a mirror or an error
-                    // message helps more than waiting.
-                    let described = response::transport(host, stall, &error);
-                    let fixed =
-                        matches!(described, RegistryError::Tls { .. } | RegistryError::Protocol { .. });
-                    (described, !error.is_connect() && !fixed, None)
-                }
-                Ok(Ok(answer)) if !retry::is_transient(answer.status()) => return Ok(answer),
-                Ok(Ok(answer)) => {
-                    let (status, after) = (answer.status(), response::retry_after(answer.headers()));
-                    let host = host.to_owned();
-                    let error = if status == StatusCode::TOO_MANY_REQUESTS {
-                        RegistryError::RateLimited { host, retry_after: after.map(|after| after.as_secs()) }
-                    } else {
-                        let detail = response::detail(stall, answer).await;
-                        RegistryError::Status { host, status: status.as_u16(), detail }
-                    };
-                    (error, true, after)
-                }
-            };
-            failed += cost(&error);
-            let wait = after.unwrap_or_else(|| retry::wait(failed));
-            if !again || failed >= retry::TRIES || wait > retry::LONGEST_WAIT {
-                return Err(error);
-            }
-            tokio::time::sleep(wait).await;
         }
     }
 
@@ -251,29 +208,9 @@ impl Session {
         }
     }
 
-    fn client(&self, loopback: bool) -> Result<&Client, RegistryError> {
-        let slot = &self.clients[usize::from(loopback)];
-        if let Some(client) = slot.get() {
-            return Ok(client);
-        }
-        let fail = |cause: String| RegistryError::Client { cause };
-        let tls = tls::client_config().map_err(|error| fail(error.to_string()))?;
-        let user_agent = self.config.user_agent.as_deref();
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(user_agent.unwrap_or(concat!("kiln/", env!("CARGO_PKG_VERSION"))))
-            .connect_timeout(self.config.timeouts.connect)
-            .read_timeout(self.config.timeouts.stall);
-        if loopback {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| fail(error.to_string()))?;
-        Ok(slot.get_or_init(|| client))
-    }
-
     fn client_for(&self, url: &Url) -> Result<&Client, RegistryError> {
         let host = url.host_str().unwrap_or_default();
-        self.client(crate::endpoint::is_loopback(host))
+        self.http.client(crate::endpoint::is_loopback(host))
     }
 
     fn grant(&self, endpoint: &Endpoint) -> Option<Grant> {
@@ -281,11 +218,6 @@ impl Session {
         let grant = lock(&self.grants).get(&key).cloned()?;
         grant.until.is_none_or(|until| Instant::now() < until).then_some(grant)
     }
-}
-
-/// How much a failure takes of the tries. Waiting for one who says nothing is dear: twice is enough.
-pub(crate) fn cost(error: &RegistryError) -> u32 {
-    if matches!(error, RegistryError::Stalled { .. }) { retry::TRIES.div_ceil(2) } else { 1 }
 }
 
 /// Plain data is whole whoever panicked.

@@ -1,6 +1,8 @@
-//! A registry in this process, on 127.0.0.1: strict about what it is asked, and as faulty as a test wants it.
+//! A registry in this process, on 127.0.0.1, that serves plain files too: strict about what it is asked, and as faulty as a
+//! test wants it.
 
 mod answer;
+mod file;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +63,8 @@ pub enum Access {
     Basic(String, String),
 }
 
+pub use file::WebFile;
+
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -70,6 +74,8 @@ pub struct Seen {
     pub range: Option<String>,
     /// Whether there was an `Authorization`.
     pub authorized: bool,
+    /// `If-None-Match: ...` and its like, sorted.
+    pub conditions: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +90,8 @@ struct State {
     blobs: BTreeMap<(String, Digest), Vec<u8>>,
     /// By repository and tag or digest: media type, bytes.
     manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
+    /// By path, without query.
+    files: BTreeMap<String, WebFile>,
     /// Text that must be in the request line, how often still, what.
     faults: Vec<(String, usize, Fault)>,
     access: Access,
@@ -135,6 +143,16 @@ impl FakeRegistry {
         let digest = Digest::of(bytes);
         self.shared.state().blobs.insert((repository.to_owned(), digest), bytes.to_vec());
         digest
+    }
+
+    /// Serves a file at a path (`/a/b`), instead of the one that is there.
+    pub fn put_file(&self, path: &str, file: WebFile) {
+        self.shared.state().files.insert(path.to_owned(), file);
+    }
+
+    /// Returns `http://127.0.0.1:port/path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     /// Makes the next `times` requests whose first line (`GET /v2/...`) contains `on` go wrong. Faults are taken in the

@@ -119,7 +119,7 @@ impl Session {
                 None => request,
             }
         };
-        let answer = self.exchange(&realm_host, make).await?;
+        let answer = self.http.exchange(&realm_host, make).await?;
         let stall = self.config.timeouts.stall;
         let status = answer.status();
         if !status.is_success() {

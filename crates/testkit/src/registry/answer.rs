@@ -14,6 +14,9 @@ pub(super) fn answer(request: &Request, address: SocketAddr, shared: &Shared, ig
     if let Some(query) = request.path.strip_prefix("/token?") {
         return token(&mut state, request, query);
     }
+    if let Some(answer) = super::file::answer(&mut state, request, ignore_range) {
+        return answer;
+    }
     if let Err(denied) = authorize(&mut state, request, address) {
         return denied;
     }

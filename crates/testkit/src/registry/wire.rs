@@ -123,10 +123,13 @@ fn note(request: &Request, address: SocketAddr, shared: &Shared) -> Option<Fault
     if !request.headers.contains_key("user-agent") {
         state.violations.push(format!("{line}: no User-Agent"));
     }
+    let conditions = request.headers.iter().filter(|(name, _)| name.starts_with("if-"));
+    let conditions = conditions.map(|(name, value)| format!("{name}: {value}"));
     state.seen.push(Seen {
         line: line.clone(),
         range: request.headers.get("range").cloned(),
         authorized: request.headers.contains_key("authorization"),
+        conditions: conditions.collect(),
     });
     let (_, times, fault) =
         state.faults.iter_mut().find(|(on, times, _)| *times > 0 && line.contains(on.as_str()))?;
