@@ -3,8 +3,8 @@
 //! Blobs and layers appear by rename and are trusted for as long as the machine stays up. At the end of a build one
 //! syncfs(2) writes everything out, and only then each new thing gets a mark (an xattr). A mark that is seen was
 //! therefore set after its thing was safe, on any file system, whatever order it writes in. The first open after a
-//! reboot looks at what has no mark: a blob is hashed again and stays if it is whole, a layer goes, with the
-//! records that name it. Records need no mark: they are JSON, and one that does not parse counts as missing.
+//! reboot looks at what has no mark: a blob is hashed again and stays if it is whole, a fetched source goes, a layer goes,
+//! with the records that name it. Records need no mark: they are JSON, and one that does not parse counts as missing.
 //!
 //! The file `pending` lists what has no mark yet, for all processes. It is a hint: what is lost from it only stays
 //! unmarked.
@@ -56,7 +56,7 @@ impl Store {
         Ok(std::fs::remove_file(&mine).at("remove", mine)?)
     }
 
-    /// Moves a finished blob or layer to its place, and notes that it is not synced yet.
+    /// Moves a finished blob, layer or source to its place, and notes that it is not synced yet.
     pub(crate) fn publish(&self, from: &Path, to: &Path) -> Result<(), IoError> {
         std::fs::rename(from, to).at("rename to", to)?;
         let list = self.0.layout.at(layout::PENDING);
@@ -79,6 +79,7 @@ pub(crate) fn recover(layout: &Layout) -> Result<(), StoreError> {
     let lock = FileLock::wait(&layout.at(layout::LOCKS).join("recover"), Hold::Exclusive)?;
     if !known() {
         check_blobs(layout)?;
+        drop_sources(layout)?;
         let gone = drop_layers(layout)?;
         record::forget(layout, &gone)?;
         let _ = std::fs::remove_file(layout.at(layout::PENDING));
@@ -122,6 +123,17 @@ fn check_blobs(layout: &Layout) -> Result<(), StoreError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if format!("sha256:{name}").parse::<Digest>().ok() != Some(digest_of(&path)?) {
             std::fs::remove_file(&path).at("remove", path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes unmarked sources: a file can be hashed, but a checkout cannot, and both can be had again. Who reads a record that
+/// names one looks whether it is there.
+fn drop_sources(layout: &Layout) -> Result<(), StoreError> {
+    for path in children(&layout.at(layout::SOURCES))? {
+        if !is_marked(&path)? {
+            scratch::remove_tree(&path);
         }
     }
     Ok(())

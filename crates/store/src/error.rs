@@ -56,6 +56,12 @@ pub enum StoreError {
         /// What the tar has.
         actual: Digest,
     },
+    /// A file that is to be fetched under a name that no file can have.
+    #[error("{name:?} is no name for a file")]
+    FileName {
+        /// The name.
+        name: String,
+    },
     /// The build was interrupted.
     #[error("interrupted")]
     Interrupted,

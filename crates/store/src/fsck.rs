@@ -13,6 +13,7 @@ use crate::image;
 use crate::layer::LayerInfo;
 use crate::layout::{self, Ids, TREE};
 use crate::lock::FileLock;
+use crate::source::is_whole;
 use crate::store::Store;
 
 /// Something that is not as it must be.
@@ -29,6 +30,12 @@ pub enum Problem {
     /// A layer without its tree or the facts about it.
     #[error("layer {path} is incomplete", path = path.display())]
     Layer {
+        /// In the store.
+        path: PathBuf,
+    },
+    /// A fetched source that is not what its name says.
+    #[error("source {path} is damaged", path = path.display())]
+    Source {
         /// In the store.
         path: PathBuf,
     },
@@ -55,7 +62,7 @@ pub enum Problem {
 }
 
 impl Store {
-    /// Looks at everything; reads every blob. Sorted; empty if all is well. Builds that run meanwhile may show up as
+    /// Looks at everything; reads every blob and every fetched file. Sorted; empty if all is well. Builds that run meanwhile may show up as
     /// problems that are none.
     ///
     /// # Errors
@@ -64,6 +71,11 @@ impl Store {
         let mut found = BTreeSet::new();
         self.check_blobs(&mut found)?;
         self.check_layers(&mut found)?;
+        for path in children(&self.0.layout.at(layout::SOURCES))? {
+            if !is_whole(&path)? {
+                found.insert(Problem::Source { path: self.below(&path) });
+            }
+        }
         self.check_records(&mut found)?;
         self.check_images(&mut found)?;
         for path in children(&self.0.layout.at(layout::SCRATCH))? {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use kiln_core::{Digest, LayerId};
 use serde::{Deserialize, Serialize};
 
+use crate::source::SourceId;
+
 /// Format of the store: the number in the file `format`. A kiln refuses stores of a newer one.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -28,11 +30,13 @@ pub(crate) const SCRATCH: &str = "tmp";
 pub(crate) const PENDING: &str = "pending";
 /// Stat indexes, one file per build context.
 pub(crate) const INDEX: &str = "index";
+/// Fetched sources.
+pub(crate) const SOURCES: &str = "sources";
 /// Cache mounts, below the directory of the [`Ids`].
 pub(crate) const CACHES: &str = "caches";
 /// Layers, below the directory of the [`Ids`].
 pub(crate) const LAYERS: &str = "layers";
-/// The tree of a layer, in its directory.
+/// The tree of a layer or a source, in its directory.
 pub(crate) const TREE: &str = "fs";
 /// Facts about a layer, in its directory.
 pub(crate) const LAYER_FILE: &str = "layer.json";
@@ -80,6 +84,11 @@ impl Layout {
     /// The directory of what depends on the ids.
     pub(crate) fn owned(&self) -> PathBuf {
         self.at(self.ids.dir())
+    }
+
+    /// A fetched source's directory: its tree.
+    pub(crate) fn source(&self, source: &SourceId) -> PathBuf {
+        self.at(SOURCES).join(source.to_string())
     }
 
     /// A layer's directory: its tree and the files about it.

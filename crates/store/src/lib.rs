@@ -1,4 +1,4 @@
-//! Everything on disk: blobs, snapshots, layers, cache mounts, records.
+//! Everything on disk: blobs, snapshots, layers, fetched sources, cache mounts, records.
 //!
 //! [`Store`] is one directory that any number of kiln processes share; docs/store.md describes every path in it.
 //! Nothing here is fsynced while a build runs: what it makes is synced in one go at its end and marked; what has no
@@ -21,6 +21,7 @@ pub mod owner;
 mod pin;
 mod record;
 mod scratch;
+mod source;
 mod store;
 pub mod tree;
 mod unpack;
@@ -36,5 +37,6 @@ pub use layer::pack::{Compression, LayerOptions, PackedLayer};
 pub use layout::Ids;
 pub use pin::Pin;
 pub use record::{RecordInfo, RecordKind};
+pub use source::{Fetching, NewFile, NewSource, SourceId};
 pub use store::Store;
 pub use unpack::UnpackOptions;

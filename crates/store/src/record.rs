@@ -37,6 +37,8 @@ pub enum RecordKind {
     Build,
     /// By a configuration's digest (docker's image id): the manifest or index it belongs to.
     Image,
+    /// By the hash of a URL, which may hold what nobody must see: what was fetched from there.
+    Source,
 }
 
 /// A record, as [`Store::list_records`] finds it.
@@ -55,7 +57,7 @@ struct Envelope<T> {
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Step,
         Self::KeyParts,
         Self::Alias,
@@ -65,6 +67,7 @@ impl RecordKind {
         Self::Reference,
         Self::Build,
         Self::Image,
+        Self::Source,
     ];
 
     const fn dir(self) -> &'static str {
@@ -78,6 +81,7 @@ impl RecordKind {
             Self::Reference => "reference",
             Self::Build => "build",
             Self::Image => "image",
+            Self::Source => "source",
         }
     }
 

@@ -118,12 +118,13 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
 
 /// Whether the directory holds files that no store has: then it is a mistake to fill it.
 fn is_foreign(root: &Path) -> Result<bool, IoError> {
-    const OWN: [&str; 12] = [
+    const OWN: [&str; 13] = [
         // Not there a moment ago: another process has made the store since.
         FORMAT_FILE,
         "blobs",
         "index",
         "records",
+        "sources",
         "images",
         "locks",
         "pins",

@@ -278,6 +278,7 @@ fn fsck_finds_what_is_wrong() {
         .map(|problem| match problem {
             Problem::Blob { .. } => "blob",
             Problem::Layer { .. } => "layer",
+            Problem::Source { .. } => "source",
             Problem::Record { .. } => "record",
             Problem::Dangling { .. } => "dangling",
             Problem::LeftOver { .. } => "left over",

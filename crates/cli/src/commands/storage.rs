@@ -20,6 +20,7 @@ pub(crate) fn du(global: Global, args: &DuArgs) -> Result<ExitCode, Failure> {
     let rows = [
         ("layers", usage.layers),
         ("blobs", usage.blobs),
+        ("sources", usage.sources),
         ("records", usage.records),
         ("cache mounts", usage.caches),
         ("other", usage.other),
@@ -47,7 +48,9 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
         }
     }
     let mut table = Table::new(["KIND", "COUNT", "SIZE"]);
-    for which in [PrunedKind::Layer, PrunedKind::Blob, PrunedKind::Record, PrunedKind::CacheMount] {
+    let kinds =
+        [PrunedKind::Layer, PrunedKind::Blob, PrunedKind::Source, PrunedKind::Record, PrunedKind::CacheMount];
+    for which in kinds {
         let things = || report.removed.iter().filter(|thing| thing.kind == which);
         let bytes = things().map(|thing| thing.bytes).sum();
         if things().next().is_none() {
@@ -71,6 +74,7 @@ fn kind(kind: PrunedKind) -> (&'static str, &'static str) {
     match kind {
         PrunedKind::Layer => ("layer", "layers"),
         PrunedKind::Blob => ("blob", "blobs"),
+        PrunedKind::Source => ("source", "sources"),
         PrunedKind::Record => ("record", "records"),
         PrunedKind::CacheMount => ("cache mount", "cache mounts"),
     }

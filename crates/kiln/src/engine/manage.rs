@@ -94,6 +94,8 @@ pub enum PrunedKind {
     Blob,
     /// What was known of a step or a layer.
     Record,
+    /// What was fetched from a URL.
+    Source,
     /// A cache mount.
     CacheMount,
 }
@@ -104,6 +106,7 @@ impl From<ThingKind> for PrunedKind {
             ThingKind::Record => Self::Record,
             ThingKind::Layer => Self::Layer,
             ThingKind::Blob => Self::Blob,
+            ThingKind::Source => Self::Source,
         }
     }
 }

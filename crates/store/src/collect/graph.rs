@@ -1,7 +1,7 @@
 //! What is in the store and what needs what.
 //!
-//! A record needs whatever it mentions: each string in it that is the name of a layer or the digest of a blob that is
-//! there. A blob that is JSON (an index, a manifest) needs the blobs it mentions. So nobody has to declare anything,
+//! A record needs whatever it mentions: each string in it that is the name of a layer or of a fetched source, or the
+//! digest of a blob that is there. A blob that is JSON (an index, a manifest) needs the blobs it mentions. So nobody has to declare anything,
 //! and the worst that a chance mention does is to keep something longer.
 
 use std::collections::HashMap;
@@ -51,6 +51,10 @@ impl Graph {
         for path in children(&layout.at(layout::BLOBS))? {
             let name = format!("sha256:{}", name(&path));
             names.extend(push(&mut nodes, ThingKind::Blob, path)?.map(|index| (name, index)));
+        }
+        for path in children(&layout.at(layout::SOURCES))? {
+            let name = name(&path).into_owned();
+            names.extend(push(&mut nodes, ThingKind::Source, path)?.map(|index| (name, index)));
         }
         for ids in [Ids::Full, Ids::Single] {
             for path in children(&layout.at(ids.dir()).join(layout::LAYERS))? {

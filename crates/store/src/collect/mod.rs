@@ -19,7 +19,8 @@ pub(crate) use graph::records;
 use graph::{Graph, Node};
 use usage::Tally;
 
-/// What may go. With none of it, only what nothing refers to: blobs and layers that no record and no image names.
+/// What may go. With none of it, only what nothing refers to: blobs, layers and fetched sources that no record and no
+/// image names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Everything that no image name reaches and no running build uses.
@@ -64,6 +65,8 @@ pub enum ThingKind {
     Layer,
     /// Bytes by digest.
     Blob,
+    /// What was fetched from a URL.
+    Source,
 }
 
 impl Store {
@@ -129,7 +132,7 @@ impl Store {
             std::fs::rename(&node.path, &away).at("remove", &node.path)?;
         }
         match node.kind {
-            ThingKind::Layer => scratch::remove_tree(&away),
+            ThingKind::Layer | ThingKind::Source => scratch::remove_tree(&away),
             ThingKind::Record | ThingKind::Blob => std::fs::remove_file(&away).at("remove", away)?,
         }
         Ok(true)

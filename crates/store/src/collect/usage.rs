@@ -18,6 +18,9 @@ pub struct Usage {
     pub blobs: u64,
     /// Files of base layers and steps.
     pub layers: u64,
+    /// What was fetched from URLs.
+    #[serde(default)]
+    pub sources: u64,
     /// Records and names of images.
     pub records: u64,
     /// Cache mounts.
@@ -29,7 +32,7 @@ pub struct Usage {
 impl Usage {
     /// Returns the sum: what `du -s` says.
     pub const fn total(&self) -> u64 {
-        self.blobs + self.layers + self.records + self.caches + self.other
+        self.blobs + self.layers + self.sources + self.records + self.caches + self.other
     }
 }
 
@@ -51,6 +54,7 @@ impl Store {
             usage.records += count(&layout.at(ids.dir()).join(layout::RECORDS))?;
             usage.caches += count(&layout.at(ids.dir()).join(layout::CACHES))?;
         }
+        usage.sources = count(&layout.at(layout::SOURCES))?;
         usage.records += count(&layout.at(layout::RECORDS))? + count(&layout.at(layout::IMAGES))?;
         // What is counted already adds nothing the second time.
         usage.other = count(&layout.root)?;
