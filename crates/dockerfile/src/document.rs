@@ -1,7 +1,7 @@
 //! The whole text as nodes: directives, comments, continuations, heredocs.
 
 use crate::heredoc;
-use crate::lines::{Lines, Logical, Physical, continued};
+use crate::lines::{Joined, Lines, Logical, Physical};
 use crate::node::{Node, error};
 use crate::{Diagnostic, Directives, Severity, Span, Spanned};
 
@@ -71,39 +71,20 @@ impl Document {
     }
 
     /// Reads one instruction that begins on `line`.
-    fn instruction(&mut self, lines: &mut Lines<'_>, line: Physical<'_>, comments: Vec<Spanned<String>>) {
+    fn instruction<'t>(&mut self, lines: &mut Lines<'t>, line: Physical<'t>, comments: Vec<Spanned<String>>) {
         let escape = self.directives.escape;
-        let (first, mut last) = (line.number, line.number);
-        let text = line.text();
-        let start = line.start + (text.len() - text.trim_start().len());
-        let text = text.trim_start();
-        let open = continued(text, escape);
-        let mut logical = Logical::new(open.unwrap_or(text), start);
-        let mut more = open.is_some();
-        let mut end = start + text.len();
-        while more {
-            let Some(line) = lines.next() else { break };
-            last = line.number;
-            if line.is_comment() {
-                continue;
-            }
-            if line.is_blank() {
-                self.diagnostics.push(Diagnostic {
-                    severity: Severity::Warning,
-                    message: "empty line in a continued instruction".to_owned(),
-                    span: line.span(),
-                    help: Some("remove it, or make it a comment".to_owned()),
-                    rule: None,
-                    fix: None,
-                });
-                continue;
-            }
-            let text = line.text();
-            let open = continued(text, escape);
-            logical.push(open.unwrap_or(text), line.start);
-            end = line.start + text.len();
-            more = open.is_some();
-        }
+        let first = line.number;
+        let on_blank = |line: &Physical<'_>| {
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Warning,
+                message: "empty line in a continued instruction".to_owned(),
+                span: line.span(),
+                help: Some("remove it, or make it a comment".to_owned()),
+                rule: None,
+                fix: None,
+            });
+        };
+        let Joined { logical, end, mut last } = Logical::read(&line, lines, escape, on_blank);
         match Node::new(&logical, escape) {
             Ok(mut node) => {
                 node.comments = comments;

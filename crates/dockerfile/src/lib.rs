@@ -25,6 +25,7 @@ pub use ast::{
     ArgDecl, Command, Copy, Diagnostic, Directives, Dockerfile, Edit, Fix, Flag, From, Healthcheck, Heredoc,
     Instruction, KeyValue, Located, MountFlag, Run, Severity, Span, Spanned, Stage,
 };
+pub use lines::Logical;
 pub use node::Node;
 pub use parse::{parse, parse_nodes};
 pub use position::Position;

@@ -75,30 +75,81 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// What continuations join into one.
-pub(crate) struct Logical<'a> {
+/// What continuations join into one, with the way back to the file.
+#[derive(Debug, Clone)]
+pub struct Logical<'a> {
     /// The joined text.
-    pub(crate) text: Cow<'a, str>,
+    pub text: Cow<'a, str>,
     /// Offset in `text` and in the file, where each piece begins.
     pieces: Vec<(usize, usize)>,
 }
 
+/// A logical line and where it ends.
+pub(crate) struct Joined<'a> {
+    pub(crate) logical: Logical<'a>,
+    /// Byte offset of the end of its last line.
+    pub(crate) end: usize,
+    /// Number of its last line.
+    pub(crate) last: usize,
+}
+
 impl<'a> Logical<'a> {
     /// Starts with one piece at a file offset.
-    pub(crate) fn new(piece: &'a str, start: usize) -> Self {
+    fn new(piece: &'a str, start: usize) -> Self {
         Self { text: Cow::Borrowed(piece), pieces: vec![(0, start)] }
     }
 
     /// Joins another piece.
-    pub(crate) fn push(&mut self, piece: &'a str, start: usize) {
+    fn push(&mut self, piece: &'a str, start: usize) {
         if !piece.is_empty() {
             self.pieces.push((self.text.len(), start));
             self.text.to_mut().push_str(piece);
         }
     }
 
+    /// Reads the line that goes on from `start`, as the parser joins it. Heredoc bodies are no part of it.
+    pub fn at(text: &'a str, start: usize, escape: char) -> Self {
+        let mut lines = Lines { text, position: start, number: 0 };
+        let Some(first) = lines.next() else { return Self::new("", start) };
+        Self::read(&first, &mut lines, escape, |_| {}).logical
+    }
+
+    /// Reads what begins on `line`; `on_blank` hears of the empty lines in between.
+    pub(crate) fn read(
+        line: &Physical<'a>,
+        lines: &mut Lines<'a>,
+        escape: char,
+        mut on_blank: impl FnMut(&Physical<'a>),
+    ) -> Joined<'a> {
+        let text = line.text();
+        let start = line.start + (text.len() - text.trim_start().len());
+        let text = text.trim_start();
+        let mut open = continued(text, escape);
+        let mut joined = Joined {
+            logical: Self::new(open.unwrap_or(text), start),
+            end: start + text.len(),
+            last: line.number,
+        };
+        while open.is_some() {
+            let Some(line) = lines.next() else { break };
+            joined.last = line.number;
+            if line.is_comment() {
+                continue;
+            }
+            if line.is_blank() {
+                on_blank(&line);
+                continue;
+            }
+            let text = line.text();
+            open = continued(text, escape);
+            joined.logical.push(open.unwrap_or(text), line.start);
+            joined.end = line.start + text.len();
+        }
+        joined
+    }
+
     /// Where a range of the joined text stands in the file.
-    pub(crate) fn span(&self, range: Range<usize>) -> Span {
+    pub fn span(&self, range: Range<usize>) -> Span {
         let start = self.source(range.start);
         let end = if range.end > range.start { self.source(range.end - 1) + 1 } else { start };
         Span { start, end }
@@ -113,7 +164,7 @@ impl<'a> Logical<'a> {
 
 /// Cuts a continuation off: the escape character as the last but blanks, neither doubled nor, on its own line, preceded
 /// by anything. `None` if the line does not go on.
-pub(crate) fn continued(line: &str, escape: char) -> Option<&str> {
+fn continued(line: &str, escape: char) -> Option<&str> {
     let rest = line.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
     (!rest.ends_with(escape)).then_some(rest)
 }

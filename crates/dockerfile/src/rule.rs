@@ -52,8 +52,13 @@ macro_rules! rules {
 }
 
 rules! {
+    CacheMountDefeated Kiln "a step empties or switches off the cache that its own mount keeps",
+    CacheMountMissing Kiln "a package manager downloads without a cache mount",
+    CacheMountNotLocked Kiln "apt shares a cache mount with steps that run at the same time",
+    CacheMountNotWritable Kiln "a cache mount belongs to root and the step is somebody else",
     ConsistentInstructionCasing BuildKit "instructions are written in different cases",
     CopyIgnoredFile BuildKit "COPY or ADD names a file that .dockerignore excludes",
+    DockerCleanActive Kiln "apt in the base image deletes what its cache mount should keep",
     DuplicateStageName BuildKit "two stages have the same name",
     ExposeInvalidFormat BuildKit "EXPOSE names an address or a host port",
     ExposeProtoCasing BuildKit "a protocol in EXPOSE is not in lower case",

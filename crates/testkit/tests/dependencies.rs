@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kiln-core", &[]),
     ("kiln-dockerfile", &[]),
     ("kiln-frontend", &["kiln-dockerfile", "kiln-core"]),
+    ("kiln-checks", &["kiln-frontend", "kiln-dockerfile", "kiln-core"]),
     ("kiln-solver", &["kiln-core"]),
     ("kiln-store", &["kiln-core"]),
     ("kiln-oci", &["kiln-core"]),
@@ -18,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "kiln",
         &[
+            "kiln-checks",
             "kiln-core",
             "kiln-dockerfile",
             "kiln-frontend",
@@ -28,8 +30,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kiln-store",
         ],
     ),
-    // core and dockerfile for their types.
-    ("kiln-cli", &["kiln", "kiln-core", "kiln-dockerfile"]),
+    // core and dockerfile for their types, checks for what it prints of them.
+    ("kiln-cli", &["kiln", "kiln-checks", "kiln-core", "kiln-dockerfile"]),
     ("kiln-testkit", &["kiln-core", "kiln-oci", "kiln-solver"]),
 ];
 
