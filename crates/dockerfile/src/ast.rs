@@ -199,6 +199,15 @@ pub struct Healthcheck {
     pub flags: Vec<Flag>,
 }
 
+/// ONBUILD: an instruction for whoever builds upon the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// What it defers.
+    pub instruction: Instruction,
+    /// The instruction as an image stores it: on one line, then the bodies of its heredocs as written.
+    pub text: String,
+}
+
 /// The closed set of instructions, FROM aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Instruction {
@@ -223,7 +232,7 @@ pub enum Instruction {
     /// MAINTAINER.
     Maintainer(String),
     /// ONBUILD and the instruction it defers.
-    Onbuild(Box<Instruction>),
+    Onbuild(Box<Trigger>),
     /// RUN.
     Run(Run),
     /// SHELL.

@@ -7,7 +7,7 @@ use crate::node::{Node, error, instruction_names};
 use crate::suggest::nearest;
 use crate::{
     ArgDecl, Command, Copy, Diagnostic, From, Healthcheck, Heredoc, Instruction, KeyValue, Run, Severity,
-    Span, Spanned,
+    Span, Spanned, Trigger,
 };
 
 /// What a node says.
@@ -276,15 +276,17 @@ impl Reader<'_> {
         Ok(Healthcheck { command: Some(command), flags: flags.rest() })
     }
 
-    fn onbuild(&mut self) -> Result<Instruction, Diagnostic> {
+    fn onbuild(&mut self) -> Result<Trigger, Diagnostic> {
         let Some(child) = &self.node.child else { return Err(self.missing("an instruction")) };
-        let name = child.name.value.to_ascii_uppercase();
-        if ["ONBUILD", "FROM", "MAINTAINER"].contains(&name.as_str()) {
-            return Err(error(format!("{name} is not allowed under ONBUILD"), child.name.span));
+        if let Some(error) = no_trigger(child) {
+            return Err(error);
         }
+        // A body is kept as written: `<<-` strips it when the trigger runs.
+        let bodies = self.heredocs.0.iter().map(|body| format!("\n{}{}", body.content, body.name));
+        let text = std::iter::once(child.text.clone()).chain(bodies).collect();
         let reader = Reader { node: child, heredocs: self.heredocs, diagnostics: self.diagnostics };
         match reader.read()? {
-            Parsed::Instruction(instruction) => Ok(instruction),
+            Parsed::Instruction(instruction) => Ok(Trigger { instruction, text }),
             Parsed::From(_) => Err(error("FROM is not allowed under ONBUILD".to_owned(), child.span)),
         }
     }
@@ -334,6 +336,20 @@ impl Reader<'_> {
         let name = self.node.name.value.to_ascii_uppercase();
         error(format!("{name} needs {what}"), self.node.span)
     }
+}
+
+/// Says why an instruction cannot be a trigger, if it cannot.
+pub(crate) fn no_trigger(node: &Node) -> Option<Diagnostic> {
+    let name = node.name.value.to_ascii_uppercase();
+    let why = match name.as_str() {
+        "ONBUILD" => "a trigger runs in the next image and leaves none behind",
+        "FROM" => "a trigger runs in a stage that has its base already",
+        "MAINTAINER" => "it would name somebody else's image as one's own; LABEL can be used",
+        _ => return None,
+    };
+    let mut error = error(format!("{name} is not allowed under ONBUILD"), node.name.span);
+    error.help = Some(why.to_owned());
+    Some(error)
 }
 
 /// A stage's name: a letter, then letters, digits, `-`, `_` and `.`; lower-cased.

@@ -23,11 +23,11 @@ mod words;
 
 pub use ast::{
     ArgDecl, Command, Copy, Diagnostic, Directives, Dockerfile, Edit, Fix, Flag, From, Healthcheck, Heredoc,
-    Instruction, KeyValue, Located, MountFlag, Run, Severity, Span, Spanned, Stage,
+    Instruction, KeyValue, Located, MountFlag, Run, Severity, Span, Spanned, Stage, Trigger,
 };
 pub use lines::Logical;
 pub use node::Node;
-pub use parse::{parse, parse_nodes};
+pub use parse::{parse, parse_nodes, parse_trigger};
 pub use position::Position;
 pub use rule::{Origin, Rule};
 pub use suggest::nearest;

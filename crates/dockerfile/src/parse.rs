@@ -1,7 +1,7 @@
 //! Nodes become stages.
 
 use crate::document::{self, Document};
-use crate::instruction::{self, Parsed};
+use crate::instruction::{self, Parsed, no_trigger};
 use crate::node::{Node, error};
 use crate::{Diagnostic, Dockerfile, Instruction, Located, Severity, Span, Stage};
 
@@ -40,6 +40,31 @@ pub fn parse(text: &str) -> (Dockerfile, Vec<Diagnostic>) {
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
     (file, diagnostics)
+}
+
+/// Reads the text of a trigger (ONBUILD) out of an image's configuration: one instruction and the bodies of its heredocs.
+///
+/// # Errors
+/// The first thing that is wrong with it. Its place is one in `text`.
+pub fn parse_trigger(text: &str) -> Result<Located<Instruction>, Diagnostic> {
+    let Document { nodes, mut diagnostics, .. } = document::read(text);
+    let whole = Span { start: 0, end: text.len() };
+    let read = match <[Node; 1]>::try_from(nodes) {
+        Ok([node]) => match no_trigger(&node) {
+            Some(error) => return Err(error),
+            None => instruction::read(&node, &mut diagnostics).map(|parsed| (node, parsed)),
+        },
+        Err(nodes) => {
+            let message = format!("a trigger is one instruction, here are {}", nodes.len());
+            diagnostics.push(error(message, whole));
+            None
+        }
+    };
+    match (diagnostics.into_iter().find(|one| one.severity == Severity::Error), read) {
+        (None, Some((node, Parsed::Instruction(instruction)))) => Ok(located(node, instruction)),
+        (Some(error), _) => Err(error),
+        (None, _) => Err(error("a trigger is one instruction".to_owned(), whole)),
+    }
 }
 
 /// Cuts a Dockerfile into nodes without understanding them, as BuildKit's parser does.

@@ -89,8 +89,16 @@ fn errors_are_in_the_users_words_and_point_at_the_place() {
             "--retries=1",
         ),
         ("FROM a\nONBUILD", "2:1 ONBUILD needs an instruction", "ONBUILD"),
-        ("FROM a\nONBUILD FROM b", "2:9 FROM is not allowed under ONBUILD", "FROM"),
-        ("FROM a\nONBUILD ONBUILD RUN x", "2:9 ONBUILD is not allowed under ONBUILD", "ONBUILD"),
+        (
+            "FROM a\nONBUILD FROM b",
+            "2:9 FROM is not allowed under ONBUILD (a trigger runs in a stage that has its base already)",
+            "FROM",
+        ),
+        (
+            "FROM a\nONBUILD ONBUILD RUN x",
+            "2:9 ONBUILD is not allowed under ONBUILD (a trigger runs in the next image and leaves none behind)",
+            "ONBUILD",
+        ),
         ("FROM a\nONBUILD RNU x", "2:9 unknown instruction: RNU (did you mean `RUN`?)", "RNU"),
         (
             "FROM a\nRUN --mount=type=cache,traget=/x true",
@@ -208,7 +216,7 @@ fn heredoc_words_are_no_sources() {
         .iter()
         .map(|instruction| match &instruction.value {
             Instruction::Copy(copy) => copy,
-            Instruction::Onbuild(inner) => match &**inner {
+            Instruction::Onbuild(trigger) => match &trigger.instruction {
                 Instruction::Add(copy) => copy,
                 other => panic!("{other:?}"),
             },

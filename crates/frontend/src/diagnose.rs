@@ -19,11 +19,6 @@ pub(crate) fn warning(span: Span, message: impl Into<String>) -> Diagnostic {
     }
 }
 
-/// What kiln refuses because it is not built yet.
-pub(crate) fn unsupported(span: Span, what: &str) -> Diagnostic {
-    error(span, format!("{what} is not supported yet"))
-}
-
 /// Adds advice, if there is any.
 pub(crate) fn with_help(diagnostic: Diagnostic, help: Option<String>) -> Diagnostic {
     Diagnostic { help: help.or(diagnostic.help), ..diagnostic }

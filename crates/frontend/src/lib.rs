@@ -4,6 +4,7 @@
 //! [`print`](mod@print) writes a plan as text.
 
 mod diagnose;
+mod duration;
 mod globals;
 mod instruction;
 mod lower;
@@ -15,9 +16,11 @@ mod place;
 mod plan;
 pub mod print;
 mod quote;
+mod settings;
 mod source;
 mod stages;
 mod state;
+mod trigger;
 mod variables;
 mod words;
 

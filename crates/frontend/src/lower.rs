@@ -9,6 +9,7 @@ use crate::globals::{globals, proxies};
 use crate::instruction::instruction;
 use crate::lowering::Lowering;
 use crate::place::{Naming, Place};
+use crate::settings::{Settings, without_effect};
 use crate::source::Source;
 use crate::stages::{Needed, Stages};
 use crate::state::StageState;
@@ -19,7 +20,7 @@ use crate::{BuildPlan, ImageRequest, ImageTable, LowerOptions, Lowered, PlannedI
 /// Turns a Dockerfile into a plan.
 ///
 /// Only the stages that the target needs are looked at. What is wrong without any image being known is said first; then
-/// every image is asked for at once.
+/// every image is asked for at once. What they turn out to have left to do (ONBUILD) may need more.
 ///
 /// # Errors
 /// What is wrong or not supported, with its place; at least one is an error. Of each stage the first mistake that
@@ -34,9 +35,12 @@ pub fn lower(
         [] => vec![options.build_platform.clone().unwrap_or_else(Platform::host)],
         platforms => platforms.to_vec(),
     };
+    let settings = Settings::read(&options.build_args).map_err(|error| vec![error])?;
+    words.warnings.extend(without_effect(file, options));
     let mut builds = Vec::with_capacity(platforms.len());
     for platform in &platforms {
-        builds.push(Build::prepare(file, options, platform, &mut words).map_err(once_each)?);
+        builds
+            .push(Build::prepare(file, options, &settings, platform, images, &mut words).map_err(once_each)?);
     }
     let missing = missing_images(&builds, images);
     if !missing.is_empty() {
@@ -55,13 +59,20 @@ pub fn lower(
     if !errors.is_empty() {
         return Err(once_each(errors.into_iter().chain(diagnostics)));
     }
-    let run_env = proxies(&options.build_args);
-    Ok(Lowered::Ready(Box::new(BuildPlan { graph, images: planned, run_env, diagnostics })))
+    Ok(Lowered::Ready(Box::new(BuildPlan {
+        graph,
+        images: planned,
+        run_env: proxies(&options.build_args),
+        index: settings.multi_platform,
+        source_date_epoch: builds.first().and_then(Build::source_date_epoch),
+        diagnostics,
+    })))
 }
 
 /// One platform's build, before any image is known.
 struct Build<'a> {
     options: &'a LowerOptions,
+    settings: &'a Settings,
     platform: Platform,
     globals: Variables,
     stages: Stages<'a>,
@@ -73,14 +84,23 @@ impl<'a> Build<'a> {
     fn prepare(
         file: &'a Dockerfile,
         options: &'a LowerOptions,
+        settings: &'a Settings,
         platform: &Platform,
+        images: &ImageTable,
         words: &mut Words,
     ) -> Result<Self, Vec<Diagnostic>> {
         let globals = globals(file, options, platform, words)?;
         let stages = Stages::new(file, options, platform);
         let target = stages.target().map_err(|error| vec![error])?;
-        let needed = stages.needed(target, &globals, words)?;
-        Ok(Self { options, platform: platform.clone(), globals, stages, target, needed })
+        let needed = stages.needed(target, &globals, images, words)?;
+        Ok(Self { options, settings, platform: platform.clone(), globals, stages, target, needed })
+    }
+
+    /// An empty one is none.
+    fn source_date_epoch(&self) -> Option<String> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let given = self.options.build_args.get(NAME).map(String::as_str).or_else(|| self.globals.get(NAME));
+        given.filter(|epoch| !epoch.is_empty()).map(str::to_owned)
     }
 
     fn lower(
@@ -92,6 +112,7 @@ impl<'a> Build<'a> {
         let mut lowering = Lowering {
             stages: &self.stages,
             build_args: &self.options.build_args,
+            settings: self.settings,
             globals: &self.globals,
             images,
             words,
@@ -120,13 +141,21 @@ impl<'a> Build<'a> {
     fn stage(&self, needed: &Needed, lowering: &mut Lowering<'_>) -> Result<StageState, Diagnostic> {
         let Needed { number, start, .. } = needed;
         let stage = self.stages.get(*number);
-        let naming = Naming::of(*number, start, &self.stages, self.options);
-        let state = lowering.start(start, &naming.of_from(*number, stage))?;
+        let naming = Naming::of(needed, &self.stages, self.options, self.settings);
+        let mut state = lowering.start(start, &naming.of_from(*number, stage))?;
         if start.replaced {
             return Ok(state);
         }
         lowering.words.enter_stage(state.args.names());
-        Place::of_instructions(*number, start, stage, &naming)
+        let from = stage.from.value.image.span;
+        for (place, trigger) in Place::of_triggers(needed, stage, &naming) {
+            let warned = lowering.words.warnings.len();
+            let done = instruction(state, &trigger.instruction.value, &place, lowering);
+            let warnings = lowering.words.warnings.split_off(warned);
+            lowering.words.warnings.extend(warnings.into_iter().map(|warning| trigger.tell(warning, from)));
+            state = done.map_err(|error| trigger.tell(error, from))?;
+        }
+        Place::of_instructions(needed, stage, &naming)
             .try_fold(state, |state, (place, what)| instruction(state, what, &place, lowering))
     }
 

@@ -9,8 +9,9 @@ use kiln_core::{
 };
 use kiln_dockerfile::{Diagnostic, Span};
 
-use crate::diagnose::{error, unsupported, warning};
+use crate::diagnose::{error, warning};
 use crate::place::Place;
+use crate::settings::Settings;
 use crate::source::Source;
 use crate::stages::{Stages, Start};
 use crate::state::StageState;
@@ -27,6 +28,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) stages: &'a Stages<'a>,
     /// `--build-arg`s.
     pub(crate) build_args: &'a BTreeMap<String, String>,
+    /// Settings of the program among them.
+    pub(crate) settings: &'a Settings,
     /// Global scope.
     pub(crate) globals: &'a Variables,
     /// What is known of images.
@@ -43,6 +46,12 @@ impl<'a> Lowering<'a> {
     /// Returns the step that stands for the main build context.
     pub(crate) fn main_context(&mut self) -> StepId {
         self.context("", "[internal] load build context".to_owned())
+    }
+
+    /// Returns a step without files: what is mounted of an image or stage that has none.
+    pub(crate) fn nothing(&mut self) -> StepId {
+        let title = "[internal] an empty directory".to_owned();
+        self.graph.add(Op::Copy(copy_to_root(Vec::new())), StepInfo { title, ..StepInfo::default() })
     }
 
     /// Returns the step with a source's files; none if it has no files.
@@ -63,12 +72,11 @@ impl<'a> Lowering<'a> {
     pub(crate) fn start(&mut self, start: &Start, at: &Place<'_>) -> Result<StageState, Diagnostic> {
         let platform = start.platform.clone();
         let span = self.stages.get(at.stage).from.value.image.span;
-        let state = match &start.source {
+        let mut state = match &start.source {
             Source::Scratch => StageState::new(ImageConfig::scratch(&platform), None, platform, None),
             Source::Stage(number) => self.stage(*number).inherit(),
             Source::Image(request) => {
                 let image = self.image(request, span)?;
-                refuse_triggers(image, span)?;
                 self.warn_of_platform(image, start, span);
                 let title = format!("FROM {}", full_name(&request.name, &image.manifest));
                 let rootfs = self.image_step(image, at.info_of_base(&platform, &title));
@@ -83,7 +91,12 @@ impl<'a> Lowering<'a> {
                     .with_step(rootfs, format!("FROM {name} # buildkit"))
             }
         };
-        Ok(if start.replaced { state } else { with_path(state) })
+        if start.replaced {
+            return Ok(state);
+        }
+        // Triggers of the base run now, and are not handed on.
+        state.config.config.on_build.clear();
+        Ok(with_path(state))
     }
 
     fn stage(&self, number: usize) -> &StageState {
@@ -141,19 +154,15 @@ fn full_name(name: &str, manifest: &Digest) -> String {
     }
 }
 
-fn refuse_triggers(image: &ResolvedImage, span: Span) -> Result<(), Diagnostic> {
-    match image.config.config.on_build.first() {
-        Some(trigger) => Err(unsupported(span, &format!("a base image with triggers (`ONBUILD {trigger}`)"))),
-        None => Ok(()),
-    }
-}
-
 /// A stage that starts from files has them as its first layer.
 fn everything(step: StepId) -> CopyOp {
-    let selection = Selection::all();
+    copy_to_root(vec![CopySource::From(CopyFrom { step, selection: Selection::all() })])
+}
+
+fn copy_to_root(sources: Vec<CopySource>) -> CopyOp {
     CopyOp {
         root: None,
-        sources: vec![CopySource::From(CopyFrom { step, selection })],
+        sources,
         dest: "/".to_owned(),
         dest_is_dir: true,
         chown: None,

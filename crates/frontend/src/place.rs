@@ -1,12 +1,14 @@
 //! Where an instruction stands, and how progress speaks of its step.
 
 use kiln_core::{Platform, StepInfo};
-use kiln_dockerfile::{Instruction, Span, Stage};
+use kiln_dockerfile::{Instruction, Stage};
 
 use crate::LowerOptions;
+use crate::settings::Settings;
 use crate::source::Source;
-use crate::stages::{Stages, Start};
+use crate::stages::{Needed, Stages};
 use crate::state::StageState;
+use crate::trigger::Trigger;
 use crate::variables::Variables;
 
 /// Where an instruction stands.
@@ -14,14 +16,14 @@ use crate::variables::Variables;
 pub(crate) struct Place<'a> {
     /// Its stage's number.
     pub(crate) stage: usize,
-    /// The instruction.
-    pub(crate) span: Span,
     /// First and last line.
     pub(crate) lines: (usize, usize),
     /// The instruction as written, on one line.
     pub(crate) text: &'a str,
     /// Which of the stage's steps it is, from 1.
     number: usize,
+    /// Whether it is a trigger of the stage's base.
+    is_trigger: bool,
     naming: &'a Naming,
 }
 
@@ -40,8 +42,16 @@ pub(crate) struct Naming {
 
 impl Naming {
     /// Looks at a whole stage.
-    pub(crate) fn of(number: usize, start: &Start, stages: &Stages<'_>, options: &LowerOptions) -> Self {
+    pub(crate) fn of(
+        needed: &Needed,
+        stages: &Stages<'_>,
+        options: &LowerOptions,
+        settings: &Settings,
+    ) -> Self {
+        let Needed { number, start, triggers, .. } = needed;
+        let number = *number;
         let stage = stages.get(number);
+        let triggers = triggers.iter().filter(|trigger| makes_step(&trigger.instruction.value)).count();
         let name = stage.from.value.name.as_ref().map(|name| name.value.as_str());
         let is_filtered = |wanted: &String| {
             name.map_or(*wanted == number.to_string(), |name| wanted.eq_ignore_ascii_case(name))
@@ -49,36 +59,56 @@ impl Naming {
         Self {
             stage: name.map_or_else(|| number.to_string(), str::to_owned),
             label: if stages.len() > 1 { stages.label(number) } else { String::new() },
-            with_platform: options.platforms.len() > 1,
+            with_platform: options.platforms.len() > 1 || settings.multi_platform,
             no_cache: options.no_cache || options.no_cache_filter.iter().any(is_filtered),
-            total: usize::from(has_own_step(&start.source)) + steps_of(stage),
+            total: usize::from(has_own_step(&start.source)) + triggers + steps_of(stage),
         }
     }
 
     /// Returns the place of the FROM line.
     pub(crate) fn of_from<'a>(&'a self, number: usize, stage: &'a Stage) -> Place<'a> {
         let from = &stage.from;
-        Place { stage: number, span: from.span, lines: from.lines, text: &from.text, number: 1, naming: self }
+        Place {
+            stage: number,
+            lines: from.lines,
+            text: &from.text,
+            number: 1,
+            is_trigger: false,
+            naming: self,
+        }
     }
 }
 
 impl<'a> Place<'a> {
+    /// Returns the places of the triggers of a stage's base: all of them are the FROM line.
+    pub(crate) fn of_triggers(
+        needed: &'a Needed,
+        stage: &'a Stage,
+        naming: &'a Naming,
+    ) -> impl Iterator<Item = (Self, &'a Trigger)> {
+        let mut step = usize::from(has_own_step(&needed.start.source));
+        needed.triggers.iter().map(move |trigger| {
+            step += usize::from(makes_step(&trigger.instruction.value));
+            let from = naming.of_from(needed.number, stage);
+            (Self { text: &trigger.instruction.text, number: step, is_trigger: true, ..from }, trigger)
+        })
+    }
+
     /// Returns the places of a stage's instructions, with what stands there.
     pub(crate) fn of_instructions(
-        number: usize,
-        start: &Start,
+        needed: &'a Needed,
         stage: &'a Stage,
         naming: &'a Naming,
     ) -> impl Iterator<Item = (Self, &'a Instruction)> {
-        let mut step = usize::from(has_own_step(&start.source));
+        let mut step = naming.total - steps_of(stage);
         stage.instructions.iter().map(move |located| {
             step += usize::from(makes_step(&located.value));
             let place = Self {
-                stage: number,
-                span: located.span,
+                stage: needed.number,
                 lines: located.lines,
                 text: &located.text,
                 number: step,
+                is_trigger: false,
                 naming,
             };
             (place, &located.value)
@@ -107,7 +137,7 @@ impl<'a> Place<'a> {
         let width = naming.total.to_string().len();
         words.push(format!("{:>width$}/{}", self.number, naming.total));
         StepInfo {
-            title: format!("[{}] {text}", words.join(" ")),
+            title: format!("[{}] {}{text}", words.join(" "), if self.is_trigger { "ONBUILD " } else { "" }),
             stage: naming.stage.clone(),
             lines: Some(self.lines),
             no_cache: false,

@@ -1,8 +1,8 @@
 //! What lowering gives and what it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_core::{Digest, ImageConfig, Platform, StepGraph, StepId};
+use kiln_core::{Digest, Entitlement, ImageConfig, Platform, StepGraph, StepId};
 use kiln_dockerfile::Diagnostic;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub struct LowerOptions {
     pub no_cache: bool,
     /// Stages of `--no-cache-filter`.
     pub no_cache_filter: Vec<String>,
+    /// `--allow`.
+    pub allow: BTreeSet<Entitlement>,
 }
 
 /// What a named build context is.
@@ -76,6 +78,10 @@ pub struct BuildPlan {
     /// Proxy settings (`--build-arg HTTP_PROXY=...`) for every RUN whose own environment does not set them; never part
     /// of a step's identity or key.
     pub run_env: Vec<(String, String)>,
+    /// Whether the result is an index even for one platform (`BUILDKIT_MULTI_PLATFORM`).
+    pub index: bool,
+    /// SOURCE_DATE_EPOCH as the build arguments or an ARG before the first FROM give it; not yet read.
+    pub source_date_epoch: Option<String>,
     /// Warnings.
     pub diagnostics: Vec<Diagnostic>,
 }

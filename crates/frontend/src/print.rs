@@ -8,6 +8,9 @@ use kiln_core::{
     MountKind, Network, Op, RunOp, Security, Selection, Sharing, Step, StepGraph, StepId, Unpack,
 };
 
+use serde_json::Value;
+
+use crate::duration;
 use crate::quote::{quote, quote_list};
 use crate::{BuildPlan, PlannedImage};
 
@@ -20,6 +23,12 @@ pub fn plan(plan: &BuildPlan) -> String {
     }
     for image in &plan.images {
         out.push_str(&names.image(image));
+    }
+    if plan.index {
+        out.push_str("index\n");
+    }
+    if let Some(epoch) = &plan.source_date_epoch {
+        let _ = writeln!(out, "source_date_epoch {}", quote(epoch));
     }
     for (name, value) in &plan.run_env {
         let _ = writeln!(out, "run_env {}", quote(&format!("{name}={value}")));
@@ -110,6 +119,7 @@ impl Names {
             let _ = write!(line, " files=[{}]", files.join(", "));
         }
         let _ = write!(line, " platform={}", op.platform);
+        line.push_str(&optional(" hostname=", op.hostname.as_deref().unwrap_or("")));
         line
     }
 
@@ -242,6 +252,30 @@ fn settings(config: &ContainerConfig, author: Option<&str>) -> Vec<(&'static str
         ("author", author.unwrap_or("")),
     ];
     out.extend(texts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (*name, quote(text))));
+    out.extend(config.healthcheck.as_ref().map(|check| ("healthcheck", healthcheck(check))));
+    out.extend(config.on_build.iter().map(|trigger| ("onbuild", quote(trigger))));
+    out
+}
+
+/// The command, and what is not docker's own choice.
+fn healthcheck(check: &Value) -> String {
+    let test = check["Test"].as_array().map_or(&[][..], Vec::as_slice);
+    let test: Vec<String> = test.iter().map(|word| word.as_str().unwrap_or_default().to_owned()).collect();
+    let mut out = quote_list(&test);
+    let times = [
+        ("interval", "Interval"),
+        ("timeout", "Timeout"),
+        ("start-period", "StartPeriod"),
+        ("start-interval", "StartInterval"),
+    ];
+    for (name, key) in times {
+        if let Some(time) = check[key].as_i64().filter(|time| *time != 0) {
+            let _ = write!(out, " {name}={}", duration::format(time));
+        }
+    }
+    if let Some(retries) = check["Retries"].as_i64().filter(|retries| *retries != 0) {
+        let _ = write!(out, " retries={retries}");
+    }
     out
 }
 

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use kiln_core::Platform;
 use kiln_dockerfile::{Diagnostic, Dockerfile, From, Instruction, Located, Span, Spanned, Stage};
 
-use crate::LowerOptions;
 use crate::diagnose::{did_you_mean, error, warning, with_help};
 use crate::instruction::refusals;
 use crate::source::Source;
+use crate::trigger::Trigger;
 use crate::variables::Variables;
 use crate::words::Words;
+use crate::{ImageTable, LowerOptions};
 
 /// All stages of a file, for one platform.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Needed {
     pub(crate) number: usize,
     /// What it starts from.
     pub(crate) start: Start,
+    /// What its base has left to do, as far as the base is known; it comes before the stage's own instructions.
+    pub(crate) triggers: Vec<Trigger>,
     /// Everything it takes files from, what it starts from included.
     pub(crate) sources: Vec<Source>,
 }
@@ -155,11 +158,13 @@ impl<'a> Stages<'a> {
         Source::of_image(text, &self.platform, *span)
     }
 
-    /// Returns the target and every stage it needs, ascending.
+    /// Returns the target and every stage it needs, ascending. An image that is not known yet may turn out to have
+    /// triggers, which may need more.
     pub(crate) fn needed(
         &self,
         target: usize,
         globals: &Variables,
+        images: &ImageTable,
         words: &mut Words,
     ) -> Result<Vec<Needed>, Vec<Diagnostic>> {
         let mut found = BTreeMap::new();
@@ -167,7 +172,7 @@ impl<'a> Stages<'a> {
         let mut seen = BTreeSet::from([target]);
         let mut queue = vec![target];
         while let Some(number) = queue.pop() {
-            match self.look_at(number, globals, words) {
+            match self.look_at(number, globals, images, words) {
                 Ok(needed) => {
                     let stages = needed.sources.iter().filter_map(|source| match source {
                         Source::Stage(stage) => Some(*stage),
@@ -186,22 +191,77 @@ impl<'a> Stages<'a> {
         &self,
         number: usize,
         globals: &Variables,
+        images: &ImageTable,
         words: &mut Words,
     ) -> Result<Needed, Vec<Diagnostic>> {
         let start = self.start(number, globals, words).map_err(|error| vec![error])?;
         let mut sources = vec![start.source.clone()];
         let mut errors = Vec::new();
-        let instructions = if start.replaced { &[][..] } else { &self.get(number).instructions };
-        for located in instructions {
-            errors.extend(refusals(located));
-            for name in names_in(&located.value) {
-                match self.find(&name, number) {
-                    Ok(source) => sources.push(source),
-                    Err(error) => errors.push(error),
+        let stage = self.get(number);
+        let from = stage.from.value.image.span;
+        let mut triggers = Vec::new();
+        for text in self.triggers(&start, images) {
+            match Trigger::read(&text, &start.written, from) {
+                Ok(trigger) => {
+                    let mut found = Vec::new();
+                    self.names(&trigger.instruction, number, &mut sources, &mut found);
+                    errors.extend(found.into_iter().map(|error| trigger.tell(error, from)));
+                    triggers.push(trigger);
                 }
+                Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(Needed { number, start, sources }) } else { Err(errors) }
+        let instructions = if start.replaced { &[][..] } else { &stage.instructions };
+        for located in instructions {
+            self.names(located, number, &mut sources, &mut errors);
+        }
+        if errors.is_empty() { Ok(Needed { number, start, triggers, sources }) } else { Err(errors) }
+    }
+
+    /// Finds what an instruction takes files from.
+    fn names(
+        &self,
+        located: &Located<Instruction>,
+        number: usize,
+        sources: &mut Vec<Source>,
+        errors: &mut Vec<Diagnostic>,
+    ) {
+        errors.extend(refusals(&located.value, &self.options.allow));
+        for name in names_in(&located.value) {
+            match self.find(&name, number) {
+                Ok(source) => sources.push(source),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+
+    /// Returns the texts of the triggers of what a stage starts from. A stage's triggers are for those who start from
+    /// it, not for those who start from them.
+    fn triggers(&self, start: &Start, images: &ImageTable) -> Vec<String> {
+        if start.replaced {
+            return Vec::new();
+        }
+        match &start.source {
+            Source::Image(request) => {
+                images.get(request).map_or_else(Vec::new, |image| image.config.config.on_build.clone())
+            }
+            Source::Stage(number) if self.is_replaced(*number) => Vec::new(),
+            Source::Stage(number) => {
+                let instructions = self.get(*number).instructions.iter();
+                let triggers = instructions.filter_map(|located| match &located.value {
+                    Instruction::Onbuild(trigger) => Some(trigger.text.clone()),
+                    _ => None,
+                });
+                triggers.collect()
+            }
+            Source::Scratch | Source::Files(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a named context stands in for a stage.
+    fn is_replaced(&self, number: usize) -> bool {
+        let name = self.get(number).from.value.name.as_ref();
+        name.is_some_and(|name| Source::of_context(&name.value, &self.platform, self.options).is_some())
     }
 
     /// The nearest stage of this name above `number`.

@@ -169,6 +169,12 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// What the plan says and this engine does not do.
+    #[error("kiln cannot {what} yet")]
+    CannotYet {
+        /// In the words of a user.
+        what: String,
+    },
     /// A step names an image that was never resolved: a defect in kiln.
     #[error("image {manifest} was not resolved")]
     NotResolved {
@@ -267,6 +273,7 @@ impl Error {
             | Self::SecretIsNoText { .. }
             | Self::OnePlatformOnly { .. }
             | Self::NoSuchContext { .. }
+            | Self::CannotYet { .. }
             | Self::ContextChanged { .. }
             | Self::Tree(_)
             | Self::Copy(_)

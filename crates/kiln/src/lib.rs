@@ -14,8 +14,8 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind};
 pub use kiln_core::{
-    CacheMountState, Cancel, Digest, Event, EventSink, ExitStatus, ImageRef, LogStream, Platform, Secret,
-    SecretTooLarge, StepOutcome, StepUsage,
+    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, LogStream,
+    Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
 };
 pub use kiln_runtime::Rung;
 pub use kiln_store::{Problem, Usage};

@@ -1,9 +1,9 @@
 //! What a build is asked to do, as plain data that crosses process boundaries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use kiln_core::{ImageRef, Platform, Secret};
+use kiln_core::{Entitlement, ImageRef, Platform, Secret};
 use serde::{Deserialize, Serialize};
 
 /// One build.
@@ -36,6 +36,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--no-cache-filter`: stages whose step records are not looked up.
     pub no_cache_filter: Vec<String>,
+    /// `--allow`: what steps may do besides what all may do.
+    pub allow: BTreeSet<Entitlement>,
     /// `--output`. Without one the image is kept in the local image store.
     pub outputs: Vec<Output>,
     /// Steps that run at once; the number of processors if none.
@@ -66,6 +68,7 @@ impl BuildRequest {
             no_cache: false,
             pull: false,
             no_cache_filter: Vec::new(),
+            allow: BTreeSet::new(),
             outputs: Vec::new(),
             jobs: None,
             source_date_epoch: None,

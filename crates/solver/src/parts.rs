@@ -118,6 +118,9 @@ impl KeyParts {
             self.file(&format!("file {}", number + 1), file);
         }
         self.push("platform", op.platform.to_string());
+        if let Some(hostname) = &op.hostname {
+            self.push("hostname", hostname);
+        }
     }
 
     fn copy(&mut self, op: &CopyOp) {

@@ -61,6 +61,7 @@ fn run() -> RunOp {
         ],
         files: vec![InlineFile { name: "EOF".to_owned(), content: "echo".to_owned(), mode: 0o755 }],
         platform: Platform::new("linux", "amd64", None),
+        hostname: None,
     }
 }
 
@@ -117,6 +118,7 @@ fn what_a_run_key_holds() {
         ("host network", |op| op.network = Network::Host),
         ("security", |op| op.security = Security::Insecure),
         ("platform", |op| op.platform = Platform::new("linux", "arm64", None)),
+        ("host name", |op| op.hostname = Some("builder".to_owned())),
         ("a cache mount's target", |op| op.mounts[0].target = "/other".to_owned()),
         ("a cache mount less", |op| drop(op.mounts.remove(0))),
         ("the mounts' order", |op| op.mounts.swap(0, 1)),

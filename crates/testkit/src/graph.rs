@@ -138,6 +138,7 @@ impl TestGraph {
             mounts,
             files: Vec::new(),
             platform: Platform::new("linux", "amd64", None),
+            hostname: None,
         }
     }
 

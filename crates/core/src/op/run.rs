@@ -27,6 +27,8 @@ pub struct RunOp {
     pub files: Vec<InlineFile>,
     /// What the step's programs are compiled for.
     pub platform: Platform,
+    /// What the machine is called that it sees; the runner's own choice if none.
+    pub hostname: Option<String>,
 }
 
 /// `RUN --network`.
@@ -181,6 +183,9 @@ impl RunOp {
         out.list(&self.mounts, |mount, out| mount.encode(purpose, out));
         out.list(&self.files, InlineFile::encode);
         out.value(&self.platform);
+        out.option(self.hostname.as_ref(), |hostname, out| {
+            out.str(hostname);
+        });
     }
 }
 

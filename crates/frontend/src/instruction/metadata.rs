@@ -1,6 +1,6 @@
 //! Instructions that change the image's configuration alone.
 
-use kiln_dockerfile::{Command, Diagnostic, Spanned};
+use kiln_dockerfile::{Command, Diagnostic, Spanned, Trigger};
 use serde_json::Value;
 
 use super::signal;
@@ -86,6 +86,12 @@ pub(super) fn stop_signal(
 pub(super) fn maintainer(mut state: StageState, name: &str) -> StageState {
     state.config.author = Some(name.to_owned());
     state.with_history(format!("MAINTAINER {name}"))
+}
+
+/// `ONBUILD`: for the next image. The program writes no line of history for it.
+pub(super) fn onbuild(mut state: StageState, trigger: &Trigger) -> StageState {
+    state.config.config.on_build.push(trigger.text.clone());
+    state
 }
 
 /// Returns a command's argument vector; the shell form has SHELL before it.

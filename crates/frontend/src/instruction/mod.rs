@@ -3,10 +3,11 @@
 mod chmod;
 mod copy;
 mod expose;
+mod healthcheck;
 mod metadata;
+mod refusals;
 mod run;
 mod signal;
-mod unsupported;
 mod variables;
 mod workdir;
 
@@ -15,8 +16,9 @@ use kiln_dockerfile::{Diagnostic, Instruction};
 use crate::lowering::Lowering;
 use crate::place::Place;
 use crate::state::StageState;
+use copy::Verb;
 
-pub(crate) use unsupported::refusals;
+pub(crate) use refusals::refusals;
 
 /// Lowers one instruction.
 pub(crate) fn instruction(
@@ -27,7 +29,8 @@ pub(crate) fn instruction(
 ) -> Result<StageState, Diagnostic> {
     match instruction {
         Instruction::Run(run) => run::run(state, run, at, lowering),
-        Instruction::Copy(copy) => copy::copy(state, copy, at, lowering),
+        Instruction::Copy(copy) => copy::copy(state, copy, Verb::Copy, at, lowering),
+        Instruction::Add(add) => copy::copy(state, add, Verb::Add, at, lowering),
         Instruction::Workdir(path) => workdir::workdir(state, path, at, lowering),
         Instruction::Arg(args) => variables::arg(state, args, lowering),
         Instruction::Env(pairs) => variables::env(state, pairs, lowering),
@@ -40,8 +43,7 @@ pub(crate) fn instruction(
         Instruction::StopSignal(signal) => metadata::stop_signal(state, signal, lowering),
         Instruction::Maintainer(name) => Ok(metadata::maintainer(state, name)),
         Instruction::Expose(ports) => expose::expose(state, ports, lowering),
-        Instruction::Add(add) => Err(unsupported::add(add, at.span)),
-        Instruction::Healthcheck(check) => Err(unsupported::healthcheck(check, at.span)),
-        Instruction::Onbuild(trigger) => Err(unsupported::onbuild(trigger, at.span)),
+        Instruction::Healthcheck(check) => healthcheck::healthcheck(state, check),
+        Instruction::Onbuild(trigger) => Ok(metadata::onbuild(state, trigger)),
     }
 }

@@ -1,10 +1,9 @@
 //! RUN.
 
-use kiln_core::{InlineFile, Network, Op, RunOp, Security};
+use kiln_core::{InlineFile, Mount, MountKind, Network, Op, RunOp, Security};
 use kiln_dockerfile::{Command, Diagnostic, Heredoc, Run, Spanned};
 
 use super::metadata::{arguments, with_shell};
-use super::unsupported;
 use crate::diagnose::{did_you_mean, error, with_help};
 use crate::lowering::Lowering;
 use crate::mount::mount;
@@ -18,10 +17,13 @@ pub(super) fn run(
     at: &Place<'_>,
     lowering: &mut Lowering<'_>,
 ) -> Result<StageState, Diagnostic> {
-    if let Some(refusal) = unsupported::run_flags(run).into_iter().next() {
-        return Err(refusal);
+    let mut mounts: Vec<Mount> = Vec::with_capacity(run.mounts.len());
+    let mut sockets = 0;
+    for flag in &run.mounts {
+        let mount = mount(&state, flag, sockets, at, lowering)?;
+        sockets += usize::from(matches!(mount.kind, MountKind::Ssh(_)));
+        mounts.push(mount);
     }
-    let mounts = run.mounts.iter().map(|flag| mount(&state, flag, at, lowering)).collect::<Result<_, _>>()?;
     let Process { args, files } = process(&state, run);
     let line = format!("RUN {}{} # buildkit", arguments_in_effect(&state), args.join(" "));
     let op = Op::Run(RunOp {
@@ -31,10 +33,11 @@ pub(super) fn run(
         cwd: state.cwd().to_owned(),
         user: state.config.config.user.clone(),
         network: network(run.network.as_ref())?,
-        security: Security::Sandbox,
+        security: security(run.security.as_ref())?,
         mounts,
         files,
         platform: state.platform.clone(),
+        hostname: lowering.settings.hostname.clone(),
     });
     let step = lowering.graph.add(op, at.info(&state, &title(run, at.text)));
     Ok(state.with_step(step, line))
@@ -110,6 +113,19 @@ fn network(flag: Option<&Spanned<String>>) -> Result<Network, Diagnostic> {
             let problem =
                 error(*span, format!("unknown network `{other}`: there are default, none and host"));
             Err(with_help(problem, did_you_mean(other, MODES)))
+        }
+    }
+}
+
+/// Whether it is allowed was asked before.
+fn security(flag: Option<&Spanned<String>>) -> Result<Security, Diagnostic> {
+    let Some(Spanned { value, span }) = flag else { return Ok(Security::Sandbox) };
+    match value.as_str() {
+        "sandbox" | "" => Ok(Security::Sandbox),
+        "insecure" => Ok(Security::Insecure),
+        other => {
+            let problem = error(*span, format!("unknown security `{other}`: there are sandbox and insecure"));
+            Err(with_help(problem, did_you_mean(other, ["sandbox", "insecure"])))
         }
     }
 }

@@ -5,7 +5,7 @@ use kiln_core::Sharing;
 use kiln_dockerfile::{Diagnostic, MountFlag, Span};
 
 use super::value;
-use crate::diagnose::{did_you_mean, error, unsupported, with_help};
+use crate::diagnose::{did_you_mean, error, with_help};
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARINGS: [&str; 3] = ["shared", "locked", "private"];
@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Bind,
     Cache,
     Tmpfs,
+    Secret,
+    Ssh,
 }
 
 impl Kind {
@@ -24,6 +26,8 @@ impl Kind {
             Self::Bind => "bind",
             Self::Cache => "cache",
             Self::Tmpfs => "tmpfs",
+            Self::Secret => "secret",
+            Self::Ssh => "ssh",
         }
     }
 }
@@ -42,6 +46,8 @@ pub(super) struct Options {
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) size: Option<u64>,
+    pub(super) required: Option<bool>,
+    pub(super) env: Option<String>,
     pub(super) span: Span,
 }
 
@@ -76,7 +82,7 @@ impl Options {
         match key {
             "type" => self.kind = Some(kind(&value, span)?),
             "target" | "dst" | "destination" => self.target = Some(value),
-            "source" | "src" => self.source = Some(value),
+            "source" | "src" => self.source = Some(value).filter(|source| !source.is_empty()),
             "from" => self.from = Some(value).filter(|from| !from.is_empty()),
             "id" => self.id = Some(value).filter(|id| !id.is_empty()),
             "sharing" => self.sharing = Some(sharing(&value, span)?),
@@ -96,7 +102,12 @@ impl Options {
                 let size = value::bytes(&value);
                 self.size = Some(size.ok_or_else(|| bad("write a size, such as 512m or 1g"))?);
             }
-            _ => return Err(self.misplaced(key)),
+            "required" => {
+                self.required = Some(value::boolean(&value).ok_or_else(|| bad("write true or false"))?);
+            }
+            "env" if value.is_empty() || value.contains('=') => return Err(bad("write a variable's name")),
+            "env" => self.env = Some(value),
+            _ => return Err(self.unknown(key)),
         }
         Ok(())
     }
@@ -105,29 +116,41 @@ impl Options {
         match key {
             "ro" | "readonly" => self.read_only = Some(true),
             "rw" | "readwrite" => self.read_only = Some(false),
-            _ => return Err(self.misplaced(key)),
+            "required" => self.required = Some(true),
+            _ => return Err(self.unknown(key)),
         }
         Ok(())
     }
 
     fn check(&self) -> Result<(), Diagnostic> {
+        use Kind::{Cache, Secret, Ssh, Tmpfs};
+        let owned: &[Kind] = &[Cache, Secret, Ssh];
+        let only = [
+            ("mode", self.mode.is_some(), owned),
+            ("uid", self.uid.is_some(), owned),
+            ("gid", self.gid.is_some(), owned),
+            ("size", self.size.is_some(), &[Tmpfs]),
+            ("sharing", self.sharing.is_some(), &[Cache]),
+        ];
         let kind = self.kind();
-        let owner = [("mode", self.mode), ("uid", self.uid), ("gid", self.gid)];
-        let misplaced = match kind {
-            Kind::Cache => None,
-            Kind::Bind | Kind::Tmpfs => owner.iter().find(|(_, value)| value.is_some()).map(|(key, _)| *key),
-        };
-        if let Some(key) = misplaced {
+        if let Some((key, ..)) = only.iter().find(|(_, is, kinds)| *is && !kinds.contains(&kind)) {
             return Err(self.not_for(key));
         }
-        if self.size.is_some() && kind != Kind::Tmpfs {
-            return Err(self.not_for("size"));
+        if self.required.is_some() && !matches!(kind, Secret | Ssh) {
+            return Err(error(self.span, "`required` is only for mounts of type secret and ssh"));
         }
-        if self.sharing.is_some() && kind != Kind::Cache {
-            return Err(self.not_for("sharing"));
+        if self.env.is_some() && kind != Secret {
+            return Err(error(self.span, "`env` is only for mounts of type secret"));
         }
-        if kind == Kind::Tmpfs && self.read_only == Some(true) {
-            return Err(unsupported(self.span, "a read-only tmpfs mount"));
+        if kind == Secret && self.from.is_some() {
+            return Err(self.not_for("from"));
+        }
+        if kind == Ssh && self.source.is_some() {
+            return Err(self.not_for("source"));
+        }
+        if kind == Secret && self.source.is_some() && self.id.is_some() {
+            let message = "`source` and `id` name the same on a mount of type secret: write one of them";
+            return Err(error(self.span, message));
         }
         Ok(())
     }
@@ -137,13 +160,8 @@ impl Options {
     }
 
     /// The parser knows all keys, and which of them need a value.
-    fn misplaced(&self, key: &str) -> Diagnostic {
-        let message = match key {
-            "required" => "`required` is only for mounts of type secret and ssh".to_owned(),
-            "env" => "`env` is only for mounts of type secret".to_owned(),
-            _ => format!("`{key}` is no option of a mount, or not without a value"),
-        };
-        error(self.span, message)
+    fn unknown(&self, key: &str) -> Diagnostic {
+        error(self.span, format!("`{key}` is no option of a mount, or not without a value"))
     }
 }
 
@@ -152,8 +170,8 @@ fn kind(text: &str, span: Span) -> Result<Kind, Diagnostic> {
         "bind" => Ok(Kind::Bind),
         "cache" => Ok(Kind::Cache),
         "tmpfs" => Ok(Kind::Tmpfs),
-        "secret" => Err(unsupported(span, "a mount of type secret")),
-        "ssh" => Err(unsupported(span, "a mount of type ssh")),
+        "secret" => Ok(Kind::Secret),
+        "ssh" => Ok(Kind::Ssh),
         other => {
             let problem = error(span, format!("unknown mount type `{text}`: there are {}", TYPES.join(", ")));
             Err(with_help(problem, did_you_mean(other, TYPES)))

@@ -98,7 +98,7 @@ impl Engine {
         for diagnostic in &plan.diagnostics {
             reporter.warn(diagnostic.message.clone(), Some(definition.lines(diagnostic)));
         }
-        let epoch = epoch(request)?;
+        let epoch = epoch(&plan)?;
         let build = Build {
             engine: self,
             request,
@@ -245,14 +245,10 @@ fn built(image: &Image) -> BuiltImage {
     }
 }
 
-/// Returns SOURCE_DATE_EPOCH: the request's own, else the build argument's, as BuildKit has it.
-fn epoch(request: &BuildRequest) -> Result<Option<u64>, Error> {
-    match (request.source_date_epoch, request.build_args.get("SOURCE_DATE_EPOCH")) {
-        (None, Some(text)) if !text.is_empty() => {
-            text.parse().map(Some).map_err(|_| Error::BadEpoch { text: text.clone() })
-        }
-        (epoch, _) => Ok(epoch),
-    }
+/// Reads SOURCE_DATE_EPOCH.
+fn epoch(plan: &BuildPlan) -> Result<Option<u64>, Error> {
+    let read = |text: &String| text.parse().map_err(|_| Error::BadEpoch { text: text.clone() });
+    plan.source_date_epoch.as_ref().map(read).transpose()
 }
 
 /// The engine's clock, seconds since 1970: what new records and images are dated.

@@ -21,7 +21,7 @@ impl Build<'_> {
     /// Writes every output asked for; returns what the image's name points to.
     pub(super) fn export(&self, solved: &Solved, images: &[Image]) -> Result<Option<Digest>, Error> {
         let Self { engine, request, plan, bases, reporter, cancel, .. } = self;
-        let index = (images.len() > 1).then(|| {
+        let index = (plan.index || images.len() > 1).then(|| {
             let all: Vec<&Image> = images.iter().collect();
             kiln_oci::index(&all, &Default::default())
         });

@@ -47,8 +47,13 @@ fn options(request: &BuildRequest) -> LowerOptions {
         };
         (name.clone(), kind)
     });
+    let mut build_args = request.build_args.clone();
+    if let Some(epoch) = request.source_date_epoch {
+        // A Dockerfile sees it as an argument, wherever it comes from; buildx does the same.
+        build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
+    }
     LowerOptions {
-        build_args: request.build_args.clone(),
+        build_args,
         target: request.target.clone(),
         platforms: request.platforms.clone(),
         build_platform: Some(Platform::host()),
@@ -56,6 +61,7 @@ fn options(request: &BuildRequest) -> LowerOptions {
         contexts: contexts.collect(),
         no_cache: request.no_cache,
         no_cache_filter: request.no_cache_filter.clone(),
+        allow: request.allow.clone(),
     }
 }
 

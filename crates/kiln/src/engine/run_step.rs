@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
-    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Selection, Snapshot,
-    Step, StepId,
+    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Security, Selection,
+    Snapshot, Step, StepId,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -35,6 +35,9 @@ impl StepWorker<'_> {
         inputs: &Inputs,
         cancel: &Cancel,
     ) -> Result<Snapshot, Error> {
+        if op.security == Security::Insecure {
+            return Err(Error::CannotYet { what: "run a command with --security=insecure".to_owned() });
+        }
         let number = self.number(id, step);
         let mut scratch = Scratch { worker: self, layers: Vec::new() };
         let held = self.take_caches(number, step, op, inputs, cancel)?;
@@ -108,8 +111,7 @@ impl StepWorker<'_> {
                     let (mode, uid, gid) = (secret.mode, secret.uid, secret.gid);
                     MountSpecKind::Secret { content: content.clone(), mode, uid, gid }
                 }
-                // Lowering refuses them.
-                MountKind::Ssh(_) => continue,
+                MountKind::Ssh(_) => return Err(Error::CannotYet { what: "mount an ssh socket".to_owned() }),
             };
             mounts.push(MountSpec { target: mount.target.clone(), kind });
         }
@@ -131,7 +133,7 @@ impl StepWorker<'_> {
             secret_env,
             cwd: op.cwd.clone(),
             user: op.user.clone(),
-            hostname: HOSTNAME.to_owned(),
+            hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
             isolate_network: op.network == Network::None,
             tty: false,
             stdin: false,
