@@ -95,6 +95,9 @@ pub(crate) struct BuildArgs {
     /// Run the steps of these stages again, separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// What steps may do besides: security.insecure, network.host, device
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
     /// A further context: a directory, oci-layout://PATH[:TAG], or docker-image://REF
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,

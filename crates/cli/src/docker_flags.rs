@@ -14,7 +14,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("--ssh", "ssh agents are not supported yet"),
     ("--cache-from --cache-to", "caches elsewhere are not supported yet; the store is the cache"),
     ("--add-host", "steps see the host's /etc/hosts and resolver; names of their own are not supported yet"),
-    ("--attest --annotation --allow", "not supported yet"),
+    ("--attest --annotation", "not supported yet"),
     ("--squash", "layers are kept apart, so that they are shared; `-o type=tar` has the files in one piece"),
     (
         "--memory -m --memory-swap --cpu-shares -c --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --ulimit \

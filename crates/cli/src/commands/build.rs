@@ -90,6 +90,8 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     let platforms =
         args.platform.iter().map(|p| p.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     let tags = args.tag.iter().map(|t| t.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
+    let allow =
+        args.allow.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     Ok(BuildRequest {
         root: config::store_root(global.root.clone())?,
         context: context.clone(),
@@ -108,6 +110,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         no_cache: args.no_cache,
         pull: args.pull,
         no_cache_filter: args.no_cache_filter.clone(),
+        allow,
         outputs,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date_epoch()?,

@@ -174,7 +174,11 @@ pub struct SshMount {
 
 impl RunOp {
     pub(super) fn encode(&self, purpose: Purpose, out: &mut Canonical) {
-        out.u64(3);
+        // A name of its own makes another kind of operation of it, so that all others keep their keys.
+        match &self.hostname {
+            None => out.u64(3),
+            Some(hostname) => out.u64(9).str(hostname),
+        };
         out.list(&self.args, |arg, out| {
             out.str(arg);
         });
@@ -183,9 +187,6 @@ impl RunOp {
         out.list(&self.mounts, |mount, out| mount.encode(purpose, out));
         out.list(&self.files, InlineFile::encode);
         out.value(&self.platform);
-        out.option(self.hostname.as_ref(), |hostname, out| {
-            out.str(hostname);
-        });
     }
 }
 
