@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// See and remove cache mounts
     #[command(subcommand, after_help = CACHE_EXAMPLES)]
     Cache(CacheCommand),
+    /// See what a build sees of its context
+    #[command(subcommand, after_help = CONTEXT_EXAMPLES)]
+    Context(ContextCommand),
     /// Show what the store holds and how big it is
     Du(DuArgs),
     /// Remove what no image needs, least recently used first
@@ -64,7 +67,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 pub(crate) struct BuildArgs {
-    /// Directory with the files that COPY may use
+    /// Files that COPY may use: a directory; or `-`, a Dockerfile on standard input and no files
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: Option<PathBuf>,
     /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input
@@ -148,6 +151,8 @@ Examples:
   kiln build -f app.Dockerfile --target test --build-arg VERSION=2 .
   kiln build -o type=oci,dest=image.tar -o type=local,dest=rootfs .
   kiln build --build-context base=oci-layout://./base -t app .
+  kiln build - < Dockerfile                           no files: only what the Dockerfile says
+  kiln build -f - . < Dockerfile                      files of this directory
   kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .";
 
 #[derive(Debug, Args)]
@@ -265,6 +270,53 @@ pub(crate) struct RmiArgs {
     /// Accepted as docker's
     #[arg(short, long, hide = true)]
     pub(crate) force: bool,
+}
+
+const CONTEXT_EXAMPLES: &str = "\
+Examples:
+  kiln context ls                                     what COPY . . would copy, biggest first
+  kiln context ls --depth 2                           one level deeper
+  kiln context ls --why node_modules                  which line of .dockerignore keeps it out";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List what is sent of a context, and which line of .dockerignore leaves out what
+    #[command(alias = "list", after_help = CONTEXT_EXAMPLES)]
+    Ls(ContextLsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContextLsArgs {
+    /// The context, as for `kiln build`
+    #[arg(default_value = ".")]
+    pub(crate) context: PathBuf,
+    /// Dockerfile, whose own ignore file counts [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Say which line decides about a path; may be repeated. Exit code 1 if one is excluded, 2 if one is not there
+    #[arg(long, value_name = "PATH")]
+    pub(crate) why: Vec<String>,
+    /// Levels of directories to list, deeper ones summed up
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with_all = ["all", "why"])]
+    pub(crate) depth: std::num::NonZeroUsize,
+    /// List each file
+    #[arg(short, long, conflicts_with = "why")]
+    pub(crate) all: bool,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t, conflicts_with = "why")]
+    pub(crate) sort: ContextSort,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ContextSort {
+    /// The biggest
+    #[default]
+    Size,
+    /// The first in the alphabet
+    Name,
 }
 
 #[derive(Debug, Subcommand)]

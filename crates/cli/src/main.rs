@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod config;
+mod context_hints;
 mod docker_flags;
 mod hints;
 mod ui;

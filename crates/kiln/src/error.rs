@@ -27,13 +27,24 @@ pub enum Error {
         diagnostics: Vec<Diagnostic>,
     },
     /// There is no Dockerfile.
-    #[error("there is no {}{}", path.display(), nearby_text(.nearby))]
+    #[error("there is no {}{}{}", path.display(), inside_text(.inside), nearby_text(.nearby))]
     NoDockerfile {
         /// Where it was looked for.
         path: PathBuf,
+        /// The context that it was looked for in, if that is no directory of this machine.
+        inside: Option<String>,
         /// What is there under similar names.
         nearby: Vec<PathBuf>,
     },
+    /// The context is a Dockerfile, and another one was named.
+    #[error("{context} holds a Dockerfile and no files, but another Dockerfile was named")]
+    TwoDockerfiles {
+        /// Where the context comes from.
+        context: String,
+    },
+    /// Standard input was named as context to an engine that has another one.
+    #[error("the engine of a Builder cannot read this process's standard input: give a file")]
+    NotItsStdin,
     /// A Dockerfile is no text.
     #[error("{} is not UTF-8 text", path.display())]
     NotUtf8 {
@@ -96,10 +107,10 @@ pub enum Error {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// A named build context that an image was expected of.
-    #[error("build context {} is a directory, not an image", path.display())]
+    #[error("build context {context} is files, not an image")]
     NotAnImage {
-        /// The directory.
-        path: PathBuf,
+        /// Where it comes from.
+        context: String,
     },
     /// An image that is not in the local image store.
     #[error("there is no image {}", name.familiar())]
@@ -162,6 +173,12 @@ pub enum Error {
     ContextChanged {
         /// The file.
         path: PathBuf,
+    },
+    /// A file of a context that has none.
+    #[error("{path:?} not found: the build context is empty, only a Dockerfile was given")]
+    EmptyContext {
+        /// As asked for.
+        path: String,
     },
     /// A build context that a step names was not given.
     #[error("there is no build context {name:?}")]
@@ -260,6 +277,9 @@ impl Error {
             ) => ErrorKind::Step,
             Self::Dockerfile { .. }
             | Self::NoDockerfile { .. }
+            | Self::TwoDockerfiles { .. }
+            | Self::NotItsStdin
+            | Self::EmptyContext { .. }
             | Self::NotUtf8 { .. }
             | Self::BadEpoch { .. }
             | Self::IgnoreFile { .. }
@@ -308,6 +328,10 @@ impl Error {
             _ => false,
         }
     }
+}
+
+fn inside_text(inside: &Option<String>) -> String {
+    inside.as_ref().map_or(String::new(), |context| format!(" in {context}"))
 }
 
 fn nearby_text(nearby: &[PathBuf]) -> String {

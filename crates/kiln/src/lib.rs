@@ -10,7 +10,8 @@ mod remote;
 mod request;
 
 pub use engine::{
-    CacheSummary, Engine, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing, RunRequest,
+    CacheSummary, ContextListing, ContextView, Engine, ImageSummary, ListedFile, PruneReport, PruneRequest,
+    PrunedKind, PrunedThing, Rule, RuleUse, RunRequest, Why,
 };
 pub use error::{Error, ErrorKind};
 pub use kiln_core::{
@@ -22,4 +23,4 @@ pub use kiln_store::{Problem, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
-pub use request::{BuildRequest, ContextSource, DockerfileSource, Output, RegistryOptions};
+pub use request::{BuildRequest, ContextSource, DockerfileSource, NamedSource, Output, RegistryOptions};

@@ -12,7 +12,7 @@ use kiln_core::{Cancel, Event, IoResultExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
-use crate::{BuildOutcome, BuildRequest, Error};
+use crate::{BuildOutcome, BuildRequest, ContextSource, Error};
 
 /// What the child is called: argv[0] says that it is one.
 const ENGINE: &str = "kiln-engine";
@@ -51,6 +51,9 @@ impl Builder {
         request: &BuildRequest,
         mut on_event: impl FnMut(Event),
     ) -> Result<BuildOutcome, Error> {
+        if request.context == ContextSource::Stdin {
+            return Err(Error::NotItsStdin);
+        }
         let mut child = start()?;
         let text = serde_json::to_string(request).map_err(std::io::Error::from).at("write", "the request")?;
         if let Some(mut stdin) = child.stdin.take() {

@@ -6,17 +6,21 @@ use std::path::PathBuf;
 use kiln_core::{Entitlement, ImageRef, Platform, Secret};
 use serde::{Deserialize, Serialize};
 
+pub use context::{ContextSource, DockerfileSource, NamedSource};
+
+mod context;
+
 /// One build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// The store's directory.
     pub root: PathBuf,
     /// The main build context.
-    pub context: PathBuf,
+    pub context: ContextSource,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// `--build-context NAME=...`.
-    pub build_contexts: BTreeMap<String, ContextSource>,
+    pub build_contexts: BTreeMap<String, NamedSource>,
     /// `--build-arg NAME=VALUE`.
     pub build_args: BTreeMap<String, String>,
     /// `--secret`, by id. They are in no layer, key, record, event or message; docs/security.md.
@@ -53,11 +57,10 @@ impl BuildRequest {
     /// Asks for what `kiln build CONTEXT` does, in the store at `root`: the context's `Dockerfile`, the last stage, this
     /// machine's platform, the result in the local image store without a name.
     pub fn new(root: impl Into<PathBuf>, context: impl Into<PathBuf>) -> Self {
-        let context = context.into();
         Self {
             root: root.into(),
-            dockerfile: DockerfileSource::Path(context.join("Dockerfile")),
-            context,
+            context: ContextSource::Directory(context.into()),
+            dockerfile: DockerfileSource::Default,
             build_contexts: BTreeMap::new(),
             build_args: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -75,33 +78,6 @@ impl BuildRequest {
             registry: RegistryOptions::default(),
         }
     }
-}
-
-/// Where the Dockerfile is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DockerfileSource {
-    /// A file on this machine.
-    Path(PathBuf),
-    /// Its text.
-    Text(String),
-}
-
-/// What a named build context stands for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ContextSource {
-    /// A directory.
-    Directory(PathBuf),
-    /// `oci-layout://PATH[:TAG][@DIGEST]`: an image in a layout directory or archive.
-    OciLayout {
-        /// The directory, or a tar of one.
-        path: PathBuf,
-        /// Which of several: the value of `org.opencontainers.image.ref.name`.
-        tag: Option<String>,
-        /// Which of several.
-        digest: Option<kiln_core::Digest>,
-    },
-    /// `docker-image://REF`.
-    Image(ImageRef),
 }
 
 /// What to make of the result.

@@ -1,13 +1,12 @@
 //! `kiln build`.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, ContextSource, DockerfileSource, Output};
+use kiln::{BuildOutcome, BuildRequest, Output};
 
-use super::{cancel_on_signal, output_flag, secret_flag, start};
+use super::{cancel_on_signal, context_source, output_flag, secret_flag, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
@@ -59,15 +58,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     let Some(context) = &args.context else {
         return Err(Failure::usage("which directory? `kiln build .` builds the one that you are in"));
     };
-    if context == Path::new("-") {
-        return Err(Failure::usage("a context on standard input is not supported yet; give a directory"));
-    }
-    if context.to_str().is_some_and(|text| text.contains("://")) {
-        return Err(Failure::usage(format!("{}: a remote context is not supported yet", context.display())));
-    }
-    if !context.is_dir() {
-        return Err(Failure::usage(format!("build context {} is not a directory", context.display())));
-    }
+    let (context, dockerfile) = context_source::main(context, args.file.as_deref())?;
     for (flag, value) in [("--provenance", &args.provenance), ("--sbom", &args.sbom)] {
         if value.as_ref().is_some_and(|value| value != "false") {
             return Err(Failure::usage(format!("{flag}: attestations are not supported yet")));
@@ -82,11 +73,6 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(files) {
         return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
     }
-    let dockerfile = match &args.file {
-        Some(file) if file == Path::new("-") => DockerfileSource::Text(read_stdin()?),
-        Some(file) => DockerfileSource::Path(file.clone()),
-        None => DockerfileSource::Path(context.join("Dockerfile")),
-    };
     let platforms =
         args.platform.iter().map(|p| p.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     let tags = args.tag.iter().map(|t| t.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
@@ -94,12 +80,12 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         args.allow.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     Ok(BuildRequest {
         root: config::store_root(global.root.clone())?,
-        context: context.clone(),
+        context,
         dockerfile,
         build_contexts: args
             .build_context
             .iter()
-            .map(|text| build_context(text))
+            .map(|text| context_source::named(text))
             .collect::<Result<BTreeMap<_, _>, _>>()?,
         build_args: config::assignments("--build-arg", &args.build_arg)?,
         secrets: secret_flag::read(&args.secret)?,
@@ -116,34 +102,6 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         source_date_epoch: config::source_date_epoch()?,
         registry: config::registry(&args.registry)?,
     })
-}
-
-fn build_context(text: &str) -> Result<(String, ContextSource), Failure> {
-    let bad = |reason: &str| Failure::usage(format!("--build-context {text}: {reason}"));
-    let (name, source) =
-        text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or_else(|| {
-            bad("write NAME=SOURCE, where SOURCE is a directory, oci-layout://PATH or docker-image://REF")
-        })?;
-    let source = if let Some(image) = source.strip_prefix("docker-image://") {
-        ContextSource::Image(image.parse().map_err(Failure::from_usage)?)
-    } else if let Some(layout) = source.strip_prefix("oci-layout://") {
-        let (path, digest) = match layout.split_once('@') {
-            Some((path, digest)) => (path, Some(digest.parse().map_err(Failure::from_usage)?)),
-            None => (layout, None),
-        };
-        let (path, tag) = match path.rsplit_once(':') {
-            Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
-            _ => (path, None),
-        };
-        ContextSource::OciLayout { path: PathBuf::from(path), tag, digest }
-    } else if source.contains("://") {
-        return Err(bad("this kind of source is not supported yet"));
-    } else if Path::new(source).is_dir() {
-        ContextSource::Directory(PathBuf::from(source))
-    } else {
-        return Err(bad("there is no such directory"));
-    };
-    Ok((name.to_owned(), source))
 }
 
 /// `--metadata-file`, with buildx's keys.
@@ -169,14 +127,6 @@ fn writes_to_stdout(request: &BuildRequest) -> bool {
         .outputs
         .iter()
         .any(|o| matches!(o, Oci { dest: None, .. } | Docker { dest: None } | Tar { dest: None }))
-}
-
-fn read_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| {
-        Failure::usage(format!("cannot read the Dockerfile from standard input: {error}"))
-    })?;
-    Ok(text)
 }
 
 fn remove_old(path: &Path) -> Result<(), Failure> {

@@ -2,6 +2,8 @@
 
 mod build;
 mod caches;
+mod context;
+mod context_source;
 mod debug;
 mod doctor;
 mod images;
@@ -28,6 +30,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Images(args) => images::list(global, &args),
         Command::Rmi(args) => images::remove(global, &args),
         Command::Cache(command) => caches::run(global, command),
+        Command::Context(command) => context::run(global, &command),
         Command::Du(args) => storage::du(global, &args),
         Command::Prune(args) => storage::prune(global, &args),
         Command::Doctor(args) => doctor::doctor(global, &args),

@@ -61,8 +61,8 @@ fn usage_errors_are_told_from_failures() {
         place.kiln(&["rmi", "nothing"]).code(2).says(&["nothing"]);
         place.directory("empty");
         place.kiln(&["build", "empty"]).code(2).says(&["empty/Dockerfile"]);
-        place.file("empty/Containerfile", "FROM scratch\n");
-        place.kiln(&["build", "empty"]).code(2).says(&["Containerfile", "--file"]);
+        place.file("empty/app.Dockerfile", "FROM scratch\n");
+        place.kiln(&["build", "empty"]).code(2).says(&["app.Dockerfile", "--file"]);
     });
 }
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod cache_mounts;
 mod commands;
+mod contexts;
 mod copy;
 mod hygiene;
 mod images;

@@ -103,6 +103,11 @@ impl IgnoreList {
         }
     }
 
+    /// Returns the line (from 1) of each pattern, and whether it is a `!`.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, bool)> {
+        self.rules.iter().map(|rule| (rule.line, rule.brings_back))
+    }
+
     /// Returns whether there is a `!` pattern.
     pub fn brings_back(&self) -> bool {
         self.rules.iter().any(|rule| rule.brings_back)

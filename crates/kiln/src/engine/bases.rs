@@ -10,7 +10,7 @@ use kiln_registry::RegistryClient;
 use kiln_store::Store;
 
 use crate::Error;
-use crate::request::ContextSource;
+use crate::request::NamedSource;
 
 /// What is known of images in one build.
 pub(crate) struct Bases<'a> {
@@ -70,15 +70,15 @@ impl<'a> Bases<'a> {
     }
 
     /// Finds the image that a named build context means.
-    pub(crate) fn by_context(&self, source: &ContextSource, platform: &Platform) -> Result<Arc<Base>, Error> {
+    pub(crate) fn by_context(&self, source: &NamedSource, platform: &Platform) -> Result<Arc<Base>, Error> {
         match source {
-            ContextSource::Image(name) => self.by_name(name, platform),
-            ContextSource::OciLayout { path, tag, digest } => {
+            NamedSource::Image(name) => self.by_name(name, platform),
+            NamedSource::OciLayout { path, tag, digest } => {
                 let layout = self.layout(path)?;
                 let image = layout.load(tag.as_deref(), *digest, platform)?;
                 Ok(self.keep(Base { image, origin: Origin::Layout(layout) }))
             }
-            ContextSource::Directory(path) => Err(Error::NotAnImage { path: path.clone() }),
+            NamedSource::Files(source) => Err(Error::NotAnImage { context: source.to_string() }),
         }
     }
 

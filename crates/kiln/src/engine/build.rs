@@ -15,7 +15,8 @@ use super::Engine;
 use super::bases::{Base, Bases};
 use super::chain::chain;
 use super::contexts::Contexts;
-use super::definition::{self, Definition};
+use super::definition::Definition;
+use super::fetch::Fetch;
 use super::index::StoreIndex;
 use super::packer::{self, Packer};
 use super::planning;
@@ -34,7 +35,7 @@ pub(super) struct Build<'a> {
     pub(super) bases: &'a Bases<'a>,
     pub(super) plan: BuildPlan,
     definition: Definition,
-    contexts: Contexts,
+    contexts: Contexts<'a>,
     /// Clamps and replaces times.
     pub(super) epoch: Option<u64>,
 }
@@ -84,15 +85,9 @@ impl Engine {
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
 
-        let task = reporter.task(&definition::title(&request.dockerfile));
-        let read = || {
-            let definition = Definition::read(&request.dockerfile)?;
-            let file = definition.parse()?;
-            Ok::<_, Error>((definition, file, Contexts::open(request, &self.store)?))
-        };
-        let read = read();
-        task.end_with(&read);
-        let (definition, file, contexts) = read?;
+        let fetch = Fetch { store: &self.store, reporter };
+        let (contexts, definition) = Contexts::open(request, fetch)?;
+        let file = definition.parse()?;
 
         let plan = planning::plan(request, &definition, &file, &bases, reporter)?;
         for diagnostic in &plan.diagnostics {
@@ -225,7 +220,7 @@ impl Build<'_> {
             SolveError::Cancelled => return Error::Interrupted,
         };
         let Some(step) = self.plan.graph.get(id) else { return error };
-        let Definition { file, text } = &self.definition;
+        let Definition { file, text, .. } = &self.definition;
         let (file, text) = (file.clone(), text.clone());
         let (title, lines) = (step.info.title.clone(), step.info.lines);
         match error {

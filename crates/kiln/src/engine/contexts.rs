@@ -1,93 +1,105 @@
-//! Build contexts: the directories that files are taken from, opened once a build.
+//! Build contexts: where files are taken from. The main one is opened at once, named ones when first needed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
-use kiln_core::{IgnoreList, IoResultExt as _};
 use kiln_store::Store;
-use kiln_store::tree::{SourceTree, StatIndex};
+use kiln_store::tree::{SourceTree, StatIndex, TreeError};
 
-use crate::request::ContextSource;
-use crate::{BuildRequest, DockerfileSource, Error};
+use super::definition::{Definition, Place};
+use super::fetch::Fetch;
+use super::files::{Files, FilesKind};
+use super::ignore_file;
+use crate::request::{ContextSource, NamedSource};
+use crate::{BuildRequest, Error};
 
 /// The contexts of one build, by name; the main one has the empty name.
-pub(crate) struct Contexts {
-    by_name: BTreeMap<String, Context>,
+pub(crate) struct Contexts<'a> {
+    main: Context,
+    named: BTreeMap<&'a str, Named<'a>>,
+    fetch: Fetch<'a>,
 }
 
-/// One directory.
+/// A named context that is files: one that no step needs is never fetched.
+struct Named<'a> {
+    source: &'a ContextSource,
+    opened: OnceLock<Result<Context, Error>>,
+}
+
+/// One context, opened.
 pub(crate) struct Context {
-    /// Where it is.
+    /// Its directory.
     pub(crate) path: PathBuf,
     /// Its files.
     pub(crate) tree: SourceTree,
-    index: Arc<StatIndex>,
+    /// Only of directories that are there in the next build too.
+    index: Option<Arc<StatIndex>>,
+    /// Keeps a directory that is not the user's.
+    kind: FilesKind,
 }
 
-impl Contexts {
-    /// Opens the main context and each named directory. Reads no files but .dockerignore.
-    pub(crate) fn open(request: &BuildRequest, store: &Store) -> Result<Self, Error> {
-        let ignore = ignore_list(&request.context, &request.dockerfile)?;
-        let mut by_name = BTreeMap::from([(String::new(), Context::open(&request.context, ignore, store)?)]);
-        for (name, source) in &request.build_contexts {
-            if let ContextSource::Directory(path) = source {
-                let ignore = ignore_list(path, &DockerfileSource::Text(String::new()))?;
-                by_name.insert(name.clone(), Context::open(path, ignore, store)?);
-            }
-        }
-        Ok(Self { by_name })
+impl<'a> Contexts<'a> {
+    /// Opens the main context and reads the Dockerfile, which may be a part of it.
+    pub(crate) fn open(request: &'a BuildRequest, fetch: Fetch<'a>) -> Result<(Self, Definition), Error> {
+        let files = fetch.main(&request.context)?;
+        let definition = fetch.definition(&request.dockerfile, &request.context, &files)?;
+        let main = Context::open(files, &definition.place, fetch.store)?;
+        let named = request.build_contexts.iter().filter_map(|(name, source)| match source {
+            NamedSource::Files(source) => Some((name.as_str(), Named { source, opened: OnceLock::new() })),
+            NamedSource::OciLayout { .. } | NamedSource::Image(_) => None,
+        });
+        Ok((Self { main, named: named.collect(), fetch }, definition))
     }
 
-    /// Returns a context.
+    /// Returns a context. The first who asks for a named one opens it, others wait.
     pub(crate) fn get(&self, name: &str) -> Result<&Context, Error> {
-        self.by_name.get(name).ok_or_else(|| Error::NoSuchContext { name: name.to_owned() })
+        if name.is_empty() {
+            return Ok(&self.main);
+        }
+        let named = self.named.get(name).ok_or_else(|| Error::NoSuchContext { name: name.to_owned() })?;
+        let open = || {
+            let files = self.fetch.named(name, named.source)?;
+            Context::open(files, &Place::Nowhere, self.fetch.store)
+        };
+        named.opened.get_or_init(open).as_ref().map_err(Clone::clone)
     }
 
     /// Keeps what was learned of the files for the next build.
     pub(crate) fn save(&self) -> Result<(), Error> {
-        for context in self.by_name.values() {
-            context.index.save()?;
+        let named = self.named.values().filter_map(|named| named.opened.get()?.as_ref().ok());
+        for context in named.chain([&self.main]) {
+            if let Some(index) = &context.index {
+                index.save()?;
+            }
         }
         Ok(())
     }
 }
 
 impl Context {
-    fn open(path: &Path, ignore: IgnoreList, store: &Store) -> Result<Self, Error> {
-        let path = std::fs::canonicalize(path).at("open build context", path)?;
-        let root = File::open(&path).at("open build context", &path)?;
-        let index = Arc::new(store.stat_index(&root, &path)?);
-        let tree = SourceTree::context(root.into(), &path, ignore, Some(Arc::clone(&index)));
-        Ok(Self { path, tree, index })
-    }
-}
-
-/// `<Dockerfile>.dockerignore` beside the Dockerfile wins over the context's `.dockerignore`.
-fn ignore_list(context: &Path, dockerfile: &DockerfileSource) -> Result<IgnoreList, Error> {
-    let mut candidates = Vec::new();
-    if let DockerfileSource::Path(path) = dockerfile {
-        let mut beside = path.clone().into_os_string();
-        beside.push(".dockerignore");
-        candidates.push(PathBuf::from(beside));
-    }
-    candidates.push(context.join(".dockerignore"));
-    for path in candidates {
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                continue;
-            }
-            Err(error) => return Err(error).at("read", &path)?,
+    fn open(files: Files, dockerfile: &Place, store: &Store) -> Result<Self, Error> {
+        let ignore = ignore_file::find(dockerfile, &files)?;
+        let index = match &files.kind {
+            FilesKind::Own => Some(Arc::new(store.stat_index(files.root(), &files.path)?)),
+            FilesKind::Empty { .. } => None,
         };
-        let text = String::from_utf8_lossy(&text);
-        return IgnoreList::parse(&text).map_err(|error| Error::IgnoreFile { path, error });
+        let (name, list) = ignore.map_or_else(Default::default, |ignore| (Some(ignore.name), ignore.list));
+        let Files { path, root, label, kind } = files;
+        let mut tree = SourceTree::context(root, label, list, index.clone());
+        if let Some(name) = name {
+            tree = tree.with_ignore_name(name);
+        }
+        Ok(Self { path, tree, index, kind })
     }
-    Ok(IgnoreList::default())
+
+    /// Says why a file is not there, where there can be none.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match (&self.kind, error) {
+            (FilesKind::Empty { .. }, Error::Tree(TreeError::NotFound { path, .. })) => {
+                Error::EmptyContext { path }
+            }
+            (_, error) => error,
+        }
+    }
 }

@@ -6,11 +6,15 @@ mod chain;
 mod contexts;
 mod definition;
 mod export;
+mod fetch;
+mod files;
 mod ids;
+mod ignore_file;
 mod image;
 mod index;
 mod last_copy;
 mod layers;
+mod listing;
 mod manage;
 mod output;
 mod packer;
@@ -30,6 +34,7 @@ use kiln_store::{Ids, Store};
 
 use crate::Error;
 
+pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};
 pub use run_image::RunRequest;
 

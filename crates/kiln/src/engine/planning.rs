@@ -9,7 +9,7 @@ use kiln_frontend::{
 use super::bases::Bases;
 use super::definition::Definition;
 use super::reporter::Reporter;
-use crate::request::ContextSource;
+use crate::request::NamedSource;
 use crate::{BuildRequest, Error};
 
 /// Plans what is asked for.
@@ -42,8 +42,8 @@ pub(crate) fn plan(
 fn options(request: &BuildRequest) -> LowerOptions {
     let contexts = request.build_contexts.iter().map(|(name, source)| {
         let kind = match source {
-            ContextSource::Directory(_) => NamedContext::Files,
-            ContextSource::OciLayout { .. } | ContextSource::Image(_) => NamedContext::Image,
+            NamedSource::Files(_) => NamedContext::Files,
+            NamedSource::OciLayout { .. } | NamedSource::Image(_) => NamedContext::Image,
         };
         (name.clone(), kind)
     });

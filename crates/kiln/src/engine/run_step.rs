@@ -178,7 +178,8 @@ impl StepWorker<'_> {
             (Op::Context(op), _) => {
                 let context = self.contexts.get(&op.name)?;
                 let selection = Selection::literal(bind.path.trim_start_matches('/'));
-                let selected = context.tree.select(&selection)?;
+                let selected =
+                    context.tree.select(&selection).map_err(|error| context.explain(error.into()))?;
                 let (path, _) =
                     selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
                 if selected.excluded() == 0 {

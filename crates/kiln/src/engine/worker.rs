@@ -30,7 +30,7 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) store: &'a Store,
     pub(crate) caches: &'a CacheMounts,
     pub(crate) graph: &'a StepGraph,
-    pub(crate) contexts: &'a Contexts,
+    pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) bases: &'a Bases<'a>,
     pub(crate) reporter: &'a Reporter<'a>,
     /// Environment of every RUN that is no part of a key: proxies.
@@ -106,7 +106,10 @@ impl StepWorker<'_> {
         work: impl FnOnce(&SourceTree) -> Result<T, Error>,
     ) -> Result<T, Error> {
         match (op, snapshot) {
-            (Op::Context(op), _) => work(&self.contexts.get(&op.name)?.tree),
+            (Op::Context(op), _) => {
+                let context = self.contexts.get(&op.name)?;
+                work(&context.tree).map_err(|error| context.explain(error))
+            }
             (Op::Http(HttpOp { url: name, .. }) | Op::Git(GitOp { remote: name, .. }), _) => {
                 Err(Error::NoSuchContext { name: name.clone() })
             }

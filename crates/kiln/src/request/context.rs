@@ -1,0 +1,61 @@
+//! Where a build's files and its Dockerfile come from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use kiln_core::ImageRef;
+use serde::{Deserialize, Serialize};
+
+/// Where the files of a build context come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContextSource {
+    /// A directory.
+    Directory(PathBuf),
+    /// No files at all: COPY finds nothing.
+    Empty,
+    /// This process's standard input: a Dockerfile, which then has no files beside it.
+    /// [`Builder`](crate::Builder) refuses it, for its engine has a process of its own.
+    Stdin,
+}
+
+/// What a named build context stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamedSource {
+    /// Files.
+    Files(ContextSource),
+    /// `oci-layout://PATH[:TAG][@DIGEST]`: an image in a layout directory or archive.
+    OciLayout {
+        /// The directory, or a tar of one.
+        path: PathBuf,
+        /// Which of several: the value of `org.opencontainers.image.ref.name`.
+        tag: Option<String>,
+        /// Which of several.
+        digest: Option<kiln_core::Digest>,
+    },
+    /// `docker-image://REF`.
+    Image(ImageRef),
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DockerfileSource {
+    /// In the main context, under its usual name: `Dockerfile`, else `dockerfile`, else `Containerfile`.
+    Default,
+    /// In the main context, at this path.
+    InContext(PathBuf),
+    /// A file on this machine.
+    Path(PathBuf),
+    /// Its text.
+    Text(String),
+}
+
+impl fmt::Display for ContextSource {
+    /// What messages call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Empty => f.write_str("the empty context"),
+            Self::Stdin => f.write_str("standard input"),
+        }
+    }
+}
