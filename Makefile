@@ -1,7 +1,7 @@
 # All targets do their own set-up: as root they install Debian packages that are missing, as anybody else they
 # say which. Everything they make lies under target/.
 
-.PHONY: build check test demo bench bases clean-store
+.PHONY: build check test fuzz demo bench bases clean-store
 .NOTPARALLEL:
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -26,6 +26,10 @@ check:
 ## test: the workspace's tests, and the experiments with real package managers
 test:
 	@testdata/run-tests
+
+## fuzz: the parser, the expander, the ignore matcher and the lowering, 60 s each. FUZZ_FLAGS="--seconds 600 lower"
+fuzz:
+	@testdata/fuzz/run $(FUZZ_FLAGS)
 
 ## demo: 15 Python packages become an image, twice; the second time nothing is downloaded
 demo: build

@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // core and dockerfile for their types, checks for what it prints of them.
     ("kiln-cli", &["kiln", "kiln-checks", "kiln-core", "kiln-dockerfile"]),
     ("kiln-testkit", &["kiln-core", "kiln-oci", "kiln-solver"]),
+    ("kiln-fuzz", &["kiln-core", "kiln-dockerfile", "kiln-frontend"]),
 ];
 
 /// Crates from outside that only these may use: what does I/O of a kind stays in one place.

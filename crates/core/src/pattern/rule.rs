@@ -62,7 +62,10 @@ impl Rule {
 
     /// Whether a path or a directory above it matches.
     pub(super) fn matches_or_parent(&self, path: &str) -> bool {
-        self.matches(path) || path.match_indices('/').any(|(slash, _)| self.matches(&path[..slash]))
+        match &self.kind {
+            Kind::Tokens(tokens) => tokens.matches_or_parent(path),
+            _ => self.matches(path) || path.match_indices('/').any(|(slash, _)| self.matches(&path[..slash])),
+        }
     }
 
     /// Whether some path below a directory may match.
@@ -72,7 +75,7 @@ impl Rule {
             Kind::Exact(path) => path.starts_with(&below),
             Kind::Prefix(prefix) => prefix.starts_with(&below) || below.starts_with(prefix.as_str()),
             Kind::Suffix(_) => true,
-            Kind::Tokens(tokens) => tokens.run(&below).iter().any(|word| *word != 0),
+            Kind::Tokens(tokens) => tokens.run(&below, &mut |_| false).iter().any(|word| *word != 0),
         }
     }
 
@@ -163,20 +166,40 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Token {
 
 impl Tokens {
     fn matches(&self, path: &str) -> bool {
-        if !path.starts_with(&self.head) || !path.ends_with(&self.tail) {
-            return false;
-        }
-        let end = self.tokens.len();
-        self.run(path)[end / 64] & (1 << (end % 64)) != 0
+        path.starts_with(&self.head)
+            && path.ends_with(&self.tail)
+            && self.is_end(&self.run(path, &mut |_| false))
     }
 
-    /// The states that are left after a text; state n stands before token n, the last one is the end.
-    fn run(&self, text: &str) -> States {
+    /// One pass over the path, for it begins with each directory above it.
+    fn matches_or_parent(&self, path: &str) -> bool {
+        if !path.starts_with(&self.head) {
+            return false;
+        }
+        let mut parent = false;
+        let states = self.run(path, &mut |states| {
+            parent = self.is_end(states);
+            parent
+        });
+        parent || self.is_end(&states)
+    }
+
+    fn is_end(&self, states: &States) -> bool {
+        let end = self.tokens.len();
+        states[end / 64] & (1 << (end % 64)) != 0
+    }
+
+    /// The states that are left after a text; state n stands before token n, the last one is the end. Before each slash
+    /// `stop` is asked whether this is enough.
+    fn run(&self, text: &str, stop: &mut dyn FnMut(&States) -> bool) -> States {
         let size = self.tokens.len() / 64 + 1;
         let mut now = States::new(size);
         let mut next = States::new(size);
         self.enter(&mut now, 0);
         for ch in text.chars() {
+            if ch == '/' && stop(&now) {
+                break;
+            }
             next.clear();
             for (word, bits) in now.iter().enumerate() {
                 let mut bits = *bits;
