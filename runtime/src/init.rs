@@ -18,10 +18,10 @@ use crate::stubs::Stubs;
 use crate::wire::{self, Said, Start};
 use crate::{sys, world};
 
-/// Serves as init; does not return.
-pub(crate) fn serve(control: OwnedFd) -> ! {
+/// Serves as init; does not return. `filter` is for a sandboxed step's system calls.
+pub(crate) fn serve(control: OwnedFd, filter: &[libc::sock_filter]) -> ! {
     let mut control = UnixStream::from(control);
-    let said = match run(&mut control) {
+    let said = match run(&mut control, filter) {
         Ok((status, stubs)) => Said::Ended { status, usage: sys::usage_of_children(), stubs },
         Err(error) => Said::Failed(error),
     };
@@ -30,7 +30,7 @@ pub(crate) fn serve(control: OwnedFd) -> ! {
     sys::exit_now(0)
 }
 
-fn run(control: &mut UnixStream) -> Result<(ExitStatus, Stubs), RunError> {
+fn run(control: &mut UnixStream, filter: &[libc::sock_filter]) -> Result<(ExitStatus, Stubs), RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
     let Start { spec, ids, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
@@ -41,7 +41,7 @@ fn run(control: &mut UnixStream) -> Result<(ExitStatus, Stubs), RunError> {
     }
     rustix::system::sethostname(spec.hostname.as_bytes()).stage(Stage::Network, &spec.hostname)?;
     let stubs = world::enter(&spec, &ids)?;
-    let mut step = Step::prepare(&spec, &ids)?;
+    let mut step = Step::prepare(&spec, &ids, filter)?;
     if spec.tty {
         let terminal = open_terminal(control, &step, window).stage(Stage::Terminal, "/dev/ptmx")?;
         step.use_terminal(terminal);
@@ -97,7 +97,7 @@ fn reap(main: Pid) -> io::Result<Option<ExitStatus>> {
 }
 
 /// A terminal of the step's own: the other side goes to kiln, so that the caller's is out of reach (TIOCSTI).
-fn open_terminal(control: &UnixStream, step: &Step, window: Option<(u16, u16)>) -> io::Result<OwnedFd> {
+fn open_terminal(control: &UnixStream, step: &Step<'_>, window: Option<(u16, u16)>) -> io::Result<OwnedFd> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
@@ -123,7 +123,7 @@ fn open_terminal(control: &UnixStream, step: &Step, window: Option<(u16, u16)>) 
 }
 
 /// Lets a step that is not root open /dev/stdout: docker does the same. What is no pipe of ours stays as it is.
-fn own_pipes(step: &Step) {
+fn own_pipes(step: &Step<'_>) {
     let (uid, gid) = step.owner();
     if uid.is_root() {
         return;

@@ -12,6 +12,7 @@ mod mounts;
 mod nursery;
 mod probe;
 mod run;
+mod seccomp;
 mod step;
 mod stubs;
 mod sys;

@@ -18,8 +18,8 @@ use rustix::net::{
 };
 use rustix::process::Signal;
 
-use crate::init;
 use crate::sys::{self, Forked, StringArray};
+use crate::{init, seccomp};
 
 /// The name under which this binary, executed again, is the nursery; also what `ps` shows of init.
 pub(crate) const INIT: &str = "kiln-init";
@@ -87,6 +87,10 @@ impl Drop for Nursery {
 
 /// Serves as the nursery; does not return in this process. Forked processes go on as init.
 pub(crate) fn serve(socket: OwnedFd) -> ! {
+    // The caller's keys are none of a step's business. Refused in a container whose filter forbids the call: then it
+    // forbids it to steps, too.
+    let _ = sys::new_session_keyring();
+    let filter = seccomp::filter();
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.
     while let Ok(Some((isolate_network, Some(streams)))) = receive::<STREAMS>(socket.as_fd()) {
         // What has ended since the last time. The descriptor told of its end then.
@@ -98,7 +102,7 @@ pub(crate) fn serve(socket: OwnedFd) -> ! {
                 drop(socket);
                 let [stdin, stdout, stderr, control] = streams;
                 become_init([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
-                init::serve(control);
+                init::serve(control, &filter);
             }
             Ok(Forked::Parent(pidfd)) => send(socket.as_fd(), 0, &[pidfd.as_fd()]),
             Err(error) => send(socket.as_fd(), error.raw_os_error().unwrap_or(libc::EIO), &[]),

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 
-use kiln_core::RunSpec;
+use kiln_core::{RunSpec, Security};
 use rustix::fs::Mode;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -22,7 +22,7 @@ const CAPABILITIES: &str = include_str!("../data/capabilities");
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// All that the child needs, made ready beforehand: between vfork and exec it shares memory with init.
-pub(crate) struct Step {
+pub(crate) struct Step<'a> {
     wanted_user: String,
     user: User,
     single_id: bool,
@@ -33,12 +33,18 @@ pub(crate) struct Step {
     args: StringArray,
     env: StringArray,
     capabilities: CapabilitySet,
+    /// Limits its system calls; none for a step that may do all that kiln may.
+    filter: Option<&'a [libc::sock_filter]>,
     terminal: Option<OwnedFd>,
 }
 
-impl Step {
+impl<'a> Step<'a> {
     /// Prepares. The process must be in the step's root already: user and group are looked up there.
-    pub(crate) fn prepare(spec: &RunSpec, ids: &IdMode) -> Result<Self, RunError> {
+    pub(crate) fn prepare(
+        spec: &RunSpec,
+        ids: &IdMode,
+        filter: &'a [libc::sock_filter],
+    ) -> Result<Self, RunError> {
         // An image without these files has only numeric users.
         let read = |path: &str| std::fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned());
         let user = user::look_up(
@@ -51,6 +57,13 @@ impl Step {
         make.recursive(true).mode(0o755).create(&spec.cwd).stage(Stage::WorkingDirectory, &spec.cwd)?;
         let get =
             |name: &str| spec.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let sandboxed = spec.security == Security::Sandbox;
+        let capabilities = if sandboxed {
+            default_capabilities()
+        } else {
+            let all = rustix::thread::capabilities(None).stage(Stage::Credentials, "the capabilities")?;
+            all.permitted
+        };
         let program = spec.args.first().cloned().unwrap_or_default();
         let mut env = environment(spec);
         if !env.iter().any(|line| line.starts_with(b"HOME=")) {
@@ -66,7 +79,8 @@ impl Step {
             single_id: *ids == IdMode::Single,
             cwd: spec.cwd.clone(),
             program,
-            capabilities: default_capabilities(),
+            capabilities,
+            filter: sandboxed.then_some(filter),
             terminal: None,
         })
     }
@@ -107,6 +121,10 @@ impl Step {
         let hard = rustix::process::getrlimit(Resource::Core).maximum;
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: hard })
             .stage(Stage::Credentials, "core dumps")?;
+        if let Some(filter) = self.filter {
+            // Before the right to do so is given up.
+            sys::install_filter(filter).stage(Stage::Credentials, "the system call filter")?;
+        }
         self.change_credentials()?;
         sys::close_on_exec_from(3).stage(Stage::Start, &self.program)?;
         sys::unblock_signals();
@@ -126,6 +144,8 @@ impl Step {
                 other => other.stage(Stage::Credentials, "the capability bounding set")?,
             }
         }
+        let all = self.filter.is_none();
+        rustix::thread::set_keep_capabilities(all).stage(Stage::Credentials, "the capabilities")?;
         let groups: Vec<Gid> = self.user.groups.iter().copied().map(Gid::from_raw).collect();
         match rustix::thread::set_thread_groups(&groups) {
             // A user namespace with a single id has no groups to give, and no way to give the caller's up.
@@ -140,13 +160,20 @@ impl Step {
             Err(rustix::io::Errno::INVAL) => return Err(self.out_of_range()),
             other => other.stage(Stage::Credentials, "the user")?,
         }
-        if uid.is_root() {
+        if uid.is_root() || all {
             let sets = CapabilitySets {
                 effective: self.capabilities,
                 permitted: self.capabilities,
-                inheritable: CapabilitySet::empty(),
+                inheritable: if all { self.capabilities } else { CapabilitySet::empty() },
             };
             rustix::thread::set_capabilities(None, sets).stage(Stage::Credentials, "the capabilities")?;
+        }
+        if all {
+            // So that other users keep them, too.
+            for capability in self.capabilities.iter() {
+                rustix::thread::configure_capability_in_ambient_set(capability, true)
+                    .stage(Stage::Credentials, "the capabilities")?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec, Secret};
+use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec, Secret, Security};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 use rustix::process::{Gid, Uid};
@@ -49,7 +49,9 @@ pub(crate) fn enter(spec: &RunSpec, ids: &IdMode) -> Result<Stubs, InitFailure> 
     for mount in &spec.mounts {
         world.mount(mount, ids)?;
     }
-    world.mask()?;
+    if spec.security == Security::Sandbox {
+        world.mask()?;
+    }
     world.pivot(spec.read_only)
 }
 
@@ -85,7 +87,7 @@ impl World {
             // Refused where parts of /proc are covered, as in a container: then the one that is there.
             .or_else(|_| mounts::bind(Path::new("/proc"), NOSUID | NODEV | NOEXEC));
         self.attach_system(proc, "/proc", Kind::Directory)?;
-        self.attach_system(sysfs(spec.isolate_network), "/sys", Kind::Directory)?;
+        self.attach_system(sysfs(spec.isolate_network, spec.security), "/sys", Kind::Directory)?;
         self.devices()?;
         let hosts = self.file(&hosts(&spec.hostname), 0o644);
         self.attach_system(hosts, "/etc/hosts", Kind::File)?;
@@ -337,9 +339,12 @@ fn merges_detached() -> bool {
     (next(), next()) >= (6, 15)
 }
 
-/// /sys, read-only: a new one where the network namespace is ours, else the machine's.
-fn sysfs(own_network: bool) -> io::Result<OwnedFd> {
-    let attributes = NOSUID | NODEV | NOEXEC | RDONLY;
+/// /sys, read-only for a sandboxed step: a new one where the network namespace is ours, else the machine's.
+fn sysfs(own_network: bool, security: Security) -> io::Result<OwnedFd> {
+    let attributes = match security {
+        Security::Sandbox => NOSUID | NODEV | NOEXEC | RDONLY,
+        Security::Insecure => NOSUID | NODEV | NOEXEC,
+    };
     if own_network && let Ok(fresh) = mounts::fresh("sysfs", &[], attributes) {
         return Ok(fresh);
     }

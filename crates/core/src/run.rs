@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use crate::{Secret, Security};
 
 /// One process to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct RunSpec {
     pub user: String,
     /// UTS host name.
     pub hostname: String,
+    /// How much it may do.
+    pub security: Security,
     /// Whether the process gets only an isolated `lo`; otherwise it shares kiln's network.
     pub isolate_network: bool,
     /// Whether it gets a new terminal as its controlling terminal, instead of pipes.

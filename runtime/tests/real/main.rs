@@ -3,6 +3,7 @@
 //! The namespaces are entered by the example `runner`, for a test's own process has threads.
 
 mod hazards;
+mod isolation;
 mod ladder;
 mod mounts;
 mod secrets;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use kiln_core::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec};
+use kiln_core::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, Security};
 use kiln_runtime::RunError;
 use tempfile::TempDir;
 
@@ -46,7 +46,7 @@ pub(crate) fn rungs() -> &'static [Rung] {
 }
 
 #[expect(clippy::print_stderr, reason = "a skip is told to whoever runs the tests")]
-fn skip(what: &str) {
+pub(crate) fn skip(what: &str) {
     eprintln!("skipped: {what}");
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "under CI nothing may be skipped: {what}");
 }
@@ -189,6 +189,7 @@ impl Place {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: "step".to_owned(),
+            security: Security::Sandbox,
             isolate_network: false,
             tty: false,
             stdin: false,

@@ -134,6 +134,7 @@ impl StepWorker<'_> {
             cwd: op.cwd.clone(),
             user: op.user.clone(),
             hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
+            security: op.security,
             isolate_network: op.network == Network::None,
             tty: false,
             stdin: false,
