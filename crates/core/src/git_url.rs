@@ -100,6 +100,11 @@ impl GitUrl {
     }
 }
 
+/// Undoes `%41` in a part of a URL; none if it is broken, or not UTF-8.
+pub fn decode_percent(text: &str) -> Option<String> {
+    query::decode(text, false)
+}
+
 impl fmt::Display for GitUrl {
     /// The repository with `#ref:subdir`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ pub use digest::{Digest, DigestError, DigestHasher};
 pub use entitlement::{Entitlement, EntitlementError};
 pub use env::{Env, EnvIter};
 pub use event::{CacheMountState, Event, EventSink, LogStream, StepOutcome};
-pub use git_url::{GitCredentials, GitScheme, GitUrl, GitUrlError};
+pub use git_url::{GitCredentials, GitScheme, GitUrl, GitUrlError, decode_percent};
 pub use graph::{Step, StepGraph, StepId, StepInfo};
 pub use io_error::{IoError, IoResultExt};
 pub use op::{

@@ -1,6 +1,7 @@
 //! Strict fakes, fixtures as text and conformance suites; for tests only.
 
 pub mod debian_registry;
+pub mod git;
 pub mod image;
 pub mod registry;
 pub mod tools;

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kiln-store", &["kiln-core"]),
     ("kiln-oci", &["kiln-core"]),
     ("kiln-registry", &["kiln-oci", "kiln-core"]),
+    ("kiln-git", &["kiln-core"]),
     ("kiln-runtime", &["kiln-core"]),
     (
         "kiln",
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kiln-core",
             "kiln-dockerfile",
             "kiln-frontend",
+            "kiln-git",
             "kiln-oci",
             "kiln-registry",
             "kiln-runtime",
@@ -41,6 +43,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("reqwest", &["kiln-registry"]),
     ("rustls", &["kiln-registry"]),
     ("tokio", &["kiln-registry"]),
+    ("gix-pack", &["kiln-git"]),
     ("clap", &["kiln-cli"]),
     ("nix", &["kiln-runtime"]),
     ("libc", &["kiln-runtime"]),
