@@ -123,6 +123,11 @@ impl Op {
         matches!(self, Self::Context(_) | Self::Http(_) | Self::Git(_))
     }
 
+    /// Returns whether this is a source that has to be fetched before there are files.
+    pub const fn is_remote(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Git(_))
+    }
+
     /// Returns the root file system input.
     pub fn root(&self) -> Option<StepId> {
         match self {

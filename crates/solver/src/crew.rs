@@ -1,7 +1,8 @@
 //! The threads of one build.
 //!
 //! A step that is executed has a thread of its own: what the runner does to it (namespaces, a parent-death signal)
-//! concerns that thread for the whole step. Hashing and look-ups share a few threads that live as long as the build.
+//! concerns that thread for the whole step. Hashing and look-ups share a few threads that live as long as the build. What waits
+//! for a network has a thread of its own too: a slow server must not hold up look-ups.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use kiln_core::Digest;
 
 use crate::Finished;
-use crate::task::{DigestTask, Fault, LookTask, Looked, RunTask, Tools};
+use crate::task::{DigestTask, Fault, FetchTask, LookTask, Looked, RunTask, Tools};
 
 /// Hands tasks to threads and takes their results.
 pub(crate) struct Crew<'scope, 'env, 'g, E> {
@@ -27,7 +28,7 @@ pub(crate) struct Crew<'scope, 'env, 'g, E> {
     receive: Receiver<Done<E>>,
     clerks: usize,
     most_clerks: usize,
-    /// Digests and look-ups given and not returned.
+    /// Digests, fetches and look-ups given and not returned.
     asked: usize,
     /// Steps running.
     pub(crate) running: usize,
@@ -39,6 +40,15 @@ pub(crate) enum Done<E> {
         content: usize,
         asker: usize,
         result: Result<Digest, Fault<E>>,
+    },
+    /// A digest takes long. The task has not returned.
+    Late {
+        content: usize,
+    },
+    Fetched {
+        source: usize,
+        asker: usize,
+        result: Result<(), Fault<E>>,
     },
     Looked {
         node: usize,
@@ -58,9 +68,10 @@ pub(crate) enum Done<E> {
     },
 }
 
-/// A short task.
+/// Anything but a step.
 pub(crate) enum Question<'g> {
     Digest(DigestTask<'g>),
+    Fetch(FetchTask<'g>),
     Look(LookTask<'g>),
 }
 
@@ -108,8 +119,11 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         Self { scope, tools, desk, send, receive, clerks: 0, most_clerks, asked: 0, running: 0 }
     }
 
-    /// Hands over a short task. Fails if there is no thread at all for it.
+    /// Hands over a task. Fails if there is no thread at all for it.
     pub(crate) fn ask(&mut self, question: Question<'g>) -> io::Result<()> {
+        if question.is_remote() {
+            return self.send_out(question);
+        }
         if self.asked >= self.clerks && self.clerks < self.most_clerks {
             match self.hire() {
                 Ok(()) => self.clerks += 1,
@@ -120,6 +134,18 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         self.asked += 1;
         self.desk.lock().questions.push_back(question);
         self.desk.bell.notify_one();
+        Ok(())
+    }
+
+    /// Asks on a thread of its own.
+    fn send_out(&mut self, question: Question<'g>) -> io::Result<()> {
+        let (tools, send) = (self.tools, self.send.clone());
+        let work = move || {
+            // The receiver is gone only if the owner panicked.
+            let _ = send.send(answer_or_panic(tools, question, &send));
+        };
+        Builder::new().name("fetch".to_owned()).spawn_scoped(self.scope, work)?;
+        self.asked += 1;
         Ok(())
     }
 
@@ -148,9 +174,12 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         let done = self.receive.recv().ok()?;
         match done {
             Done::Ran { .. } | Done::Panicked { ran: true, .. } => self.running -= 1,
-            Done::Digested { .. } | Done::Looked { .. } | Done::Skipped | Done::Panicked { .. } => {
-                self.asked -= 1
-            }
+            Done::Digested { .. }
+            | Done::Fetched { .. }
+            | Done::Looked { .. }
+            | Done::Skipped
+            | Done::Panicked { .. } => self.asked -= 1,
+            Done::Late { .. } => {}
         }
         Some(done)
     }
@@ -159,11 +188,7 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         let (tools, desk, send) = (self.tools, self.desk, self.send.clone());
         let work = move || {
             while let Some(question) = desk.next() {
-                let done = match catch_unwind(AssertUnwindSafe(|| answer(tools, question))) {
-                    Ok(done) => done,
-                    Err(payload) => Done::Panicked { ran: false, payload },
-                };
-                if send.send(done).is_err() {
+                if send.send(answer_or_panic(tools, question, &send)).is_err() {
                     return;
                 }
             }
@@ -182,13 +207,41 @@ impl<E> Drop for Crew<'_, '_, '_, E> {
     }
 }
 
-fn answer<E: Display + Send>(tools: &Tools<'_, E>, question: Question<'_>) -> Done<E> {
+impl Question<'_> {
+    /// Whether answering may take as long as a network likes.
+    fn is_remote(&self) -> bool {
+        match self {
+            Self::Digest(task) => task.op.is_remote(),
+            Self::Fetch(_) => true,
+            Self::Look(_) => false,
+        }
+    }
+}
+
+fn answer_or_panic<E: Display + Send>(
+    tools: &Tools<'_, E>,
+    question: Question<'_>,
+    send: &Sender<Done<E>>,
+) -> Done<E> {
+    let answered = catch_unwind(AssertUnwindSafe(|| answer(tools, question, send)));
+    answered.unwrap_or_else(|payload| Done::Panicked { ran: false, payload })
+}
+
+fn answer<E: Display + Send>(
+    tools: &Tools<'_, E>,
+    question: Question<'_>,
+    send: &Sender<Done<E>>,
+) -> Done<E> {
     if tools.cancel.is_cancelled() {
         return Done::Skipped;
     }
     match question {
         Question::Digest(task) => {
-            Done::Digested { content: task.content, asker: task.asker, result: tools.digest(&task) }
+            let late = || drop(send.send(Done::Late { content: task.content }));
+            Done::Digested { content: task.content, asker: task.asker, result: tools.digest(&task, &late) }
+        }
+        Question::Fetch(task) => {
+            Done::Fetched { source: task.source, asker: task.asker, result: tools.fetch(&task) }
         }
         Question::Look(task) => Done::Looked { node: task.node, result: tools.look(&task) },
     }

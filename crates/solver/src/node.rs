@@ -16,7 +16,7 @@ pub(crate) struct Node<'g> {
     pub(crate) layers: Option<usize>,
     /// In the order of [`Op::sources`].
     pub(crate) sources: Vec<Source>,
-    /// Those that are no contexts.
+    /// Those that are there only when something has made or fetched them.
     pub(crate) seeds: Vec<usize>,
     pub(crate) phase: Phase,
     /// How many things it waits for before it goes on from its phase.
@@ -26,9 +26,9 @@ pub(crate) struct Node<'g> {
     /// Whether the steps above can go on: its key is known, and whether there is a record. A step that ignores
     /// records is resolved when it ran.
     pub(crate) resolved: bool,
-    /// How many of its inputs have a key that waits for some step to run.
+    /// How many of its inputs have a key that waits for some step to run, or files that are fetched to know the digest.
     pub(crate) stuck_inputs: usize,
-    /// Whether its own key waits for a step to run, so that the steps above are stuck.
+    /// Whether its own key waits for a step to run or for something to be fetched, so that the steps above are stuck.
     pub(crate) stuck: bool,
     /// Whether it runs in this build, or must if it is needed: what was recorded over its old snapshot is outdated.
     pub(crate) moved: bool,
@@ -36,6 +36,20 @@ pub(crate) struct Node<'g> {
     pub(crate) finished: Option<Arc<Finished>>,
     pub(crate) on_resolved: Vec<usize>,
     pub(crate) on_finished: Vec<Waiter>,
+    /// Of a remote source: whether its files were asked for, and whether they are there.
+    pub(crate) fetch: Fetch,
+}
+
+/// How far the files of a remote source are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    /// Nobody needs them.
+    #[default]
+    Idle,
+    /// They are being fetched.
+    Asked,
+    /// They are there.
+    Done,
 }
 
 /// Where a step takes files from.
@@ -80,6 +94,8 @@ pub(crate) struct Content {
     pub(crate) usage: SourceUse,
     pub(crate) digest: Option<Digest>,
     pub(crate) asked: bool,
+    /// Whether something is fetched to know it.
+    pub(crate) late: bool,
     pub(crate) waiters: Vec<usize>,
 }
 
@@ -97,6 +113,11 @@ impl Node<'_> {
     /// Whether it stands for files from outside, and is never executed.
     pub(crate) const fn is_source(&self) -> bool {
         self.step.op.is_source()
+    }
+
+    /// Whether it is a source whose files are somewhere else at first.
+    pub(crate) const fn is_remote(&self) -> bool {
+        self.step.op.is_remote()
     }
 }
 
@@ -120,6 +141,7 @@ pub(crate) fn nodes<'g>(
                     usage,
                     digest: None,
                     asked: false,
+                    late: false,
                     waiters: Vec::new(),
                 });
                 contents.len() - 1
@@ -128,7 +150,8 @@ pub(crate) fn nodes<'g>(
         });
         let sources = sources.collect();
         let seeds = step.op.seeds().into_iter().map(|(seed, _)| position[&seed]);
-        let seeds = seeds.filter(|&seed: &usize| !nodes[seed].is_source()).collect();
+        let seeds =
+            seeds.filter(|&seed: &usize| !nodes[seed].is_source() || nodes[seed].is_remote()).collect();
         nodes.push(Node {
             id,
             step,
@@ -147,6 +170,7 @@ pub(crate) fn nodes<'g>(
             finished: None,
             on_resolved: Vec::new(),
             on_finished: Vec::new(),
+            fetch: Fetch::default(),
         });
     }
     (nodes, contents)

@@ -6,7 +6,8 @@
 //!
 //! Alone, that would be too lazy: a copy from a stage whose key waits for the stage to run would leave its own root
 //! untouched until then, though in all likelihood both must run. So while a step is stuck in this way, the files of
-//! all its inputs that have no record are wanted too, and the same goes for the steps above that wait for its key.
+//! all its inputs that have no record are wanted too, and the same goes for the steps above that wait for its key. A
+//! step is stuck in the same way while a remote source is fetched to know its digest.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -14,8 +15,8 @@ use std::sync::Arc;
 
 use kiln_core::{Digest, Op, Snapshot, StepGraph, StepId};
 
-use crate::node::{Content, Node, Phase, Source, Waiter, nodes};
-use crate::task::{Below, DigestTask, Known, LookTask, Looked, RunTask};
+use crate::node::{Content, Fetch, Node, Phase, Source, Waiter, nodes};
+use crate::task::{Below, DigestTask, FetchTask, Known, LookTask, Looked, RunTask};
 use crate::{Finished, Inputs, KeyInputs, SourceInput, Verdict};
 
 /// The state of one build.
@@ -24,6 +25,7 @@ pub(crate) struct Schedule<'g> {
     contents: Vec<Content>,
     agenda: VecDeque<Act>,
     digests: VecDeque<usize>,
+    fetches: VecDeque<usize>,
     looks: VecDeque<usize>,
     /// Earliest step in the graph first, so that one job runs a Dockerfile in its order.
     runs: BinaryHeap<Reverse<usize>>,
@@ -54,6 +56,7 @@ impl<'g> Schedule<'g> {
             contents,
             agenda: VecDeque::new(),
             digests: VecDeque::new(),
+            fetches: VecDeque::new(),
             looks: VecDeque::new(),
             runs: BinaryHeap::new(),
             by_key: HashMap::new(),
@@ -92,6 +95,17 @@ impl<'g> Schedule<'g> {
             selection: selection.clone(),
             usage: *usage,
         })
+    }
+
+    /// Takes the next remote source to fetch.
+    pub(crate) fn next_fetch(&mut self) -> Option<FetchTask<'g>> {
+        let source = self.fetches.pop_front()?;
+        let node = &self.nodes[source];
+        let asker = node.on_finished.iter().find_map(|waiter| match waiter {
+            Waiter::Node(waiter) => Some(*waiter),
+            Waiter::Content(_) => None,
+        });
+        Some(FetchTask { source, asker: asker.unwrap_or(source), id: node.id, op: &node.step.op })
     }
 
     /// Takes the next step to look up.
@@ -149,7 +163,34 @@ impl<'g> Schedule<'g> {
     pub(crate) fn digested(&mut self, content: usize, digest: Digest) {
         self.contents[content].digest = Some(digest);
         for waiter in std::mem::take(&mut self.contents[content].waiters) {
+            if self.contents[content].late {
+                self.nodes[waiter].stuck_inputs -= 1;
+            }
             self.release(waiter);
+        }
+        self.follow_agenda();
+    }
+
+    /// Takes note that something is fetched to know a content's digest.
+    pub(crate) fn late(&mut self, content: usize) {
+        let content = &mut self.contents[content];
+        if content.digest.is_some() || std::mem::replace(&mut content.late, true) {
+            return;
+        }
+        for waiter in content.waiters.clone() {
+            self.nodes[waiter].stuck_inputs += 1;
+            self.agenda.push_back(Act::Stick(waiter));
+        }
+        self.follow_agenda();
+    }
+
+    /// Takes note that a remote source's files are there.
+    pub(crate) fn fetched(&mut self, source: usize) {
+        self.nodes[source].fetch = Fetch::Done;
+        for waiter in std::mem::take(&mut self.nodes[source].on_finished) {
+            if let Waiter::Node(waiter) = waiter {
+                self.release(waiter);
+            }
         }
         self.follow_agenda();
     }
@@ -284,6 +325,10 @@ impl<'g> Schedule<'g> {
             if self.nodes[source].is_source() == contexts && self.contents[content].digest.is_none() {
                 self.nodes[position].pending += 1;
                 self.contents[content].waiters.push(position);
+                if self.contents[content].late {
+                    self.nodes[position].stuck_inputs += 1;
+                    self.agenda.push_back(Act::Stick(position));
+                }
                 self.ask_for_content(content, source);
             }
         }
@@ -302,14 +347,23 @@ impl<'g> Schedule<'g> {
         }
     }
 
-    /// Waits for the snapshots that the step runs over.
+    /// Waits for the snapshots that the step runs over, and for what has to be fetched for it.
     fn gather(&mut self, position: usize) {
         let node = &mut self.nodes[position];
         node.phase = Phase::Gathering;
         // An image is its content: making it present again changes nothing.
         node.moved = !node.is_image();
         for input in node.inputs().into_iter().chain(node.seeds.clone()) {
-            if !self.nodes[input].is_source() && self.nodes[input].finished.is_none() {
+            if self.nodes[input].is_remote() {
+                if self.nodes[input].fetch != Fetch::Done {
+                    self.nodes[position].pending += 1;
+                    self.nodes[input].on_finished.push(Waiter::Node(position));
+                }
+                if self.nodes[input].fetch == Fetch::Idle {
+                    self.nodes[input].fetch = Fetch::Asked;
+                    self.fetches.push_back(input);
+                }
+            } else if !self.nodes[input].is_source() && self.nodes[input].finished.is_none() {
                 self.nodes[position].pending += 1;
                 self.nodes[input].on_finished.push(Waiter::Node(position));
                 self.agenda.push_back(Act::Want(input));

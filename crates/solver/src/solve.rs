@@ -132,7 +132,9 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
     /// Hands out all that can be done now.
     fn hand_out(&mut self) {
         while !self.stop.is_cancelled() {
-            let (id, handed) = if let Some(task) = self.schedule.next_digest() {
+            let (id, handed) = if let Some(task) = self.schedule.next_fetch() {
+                (task.asker, self.crew.ask(Question::Fetch(task)))
+            } else if let Some(task) = self.schedule.next_digest() {
                 (task.asker, self.crew.ask(Question::Digest(task)))
             } else if let Some(task) = self.schedule.next_look() {
                 (task.node, self.crew.ask(Question::Look(task)))
@@ -155,7 +157,10 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
         match done {
             Done::Digested { content, result: Ok(digest), .. } => self.schedule.digested(content, digest),
             Done::Looked { node, result: Ok(looked) } => self.schedule.looked(node, looked),
+            Done::Late { content } => self.schedule.late(content),
+            Done::Fetched { source, result: Ok(()), .. } => self.schedule.fetched(source),
             Done::Digested { asker: node, result: Err(fault), .. }
+            | Done::Fetched { asker: node, result: Err(fault), .. }
             | Done::Looked { node, result: Err(fault) } => {
                 if !self.stop.is_cancelled() {
                     let id = self.schedule.node(node).id;

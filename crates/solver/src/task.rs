@@ -30,6 +30,14 @@ pub(crate) struct DigestTask<'g> {
     pub(crate) usage: SourceUse,
 }
 
+/// Make a remote source's files present.
+pub(crate) struct FetchTask<'g> {
+    pub(crate) source: usize,
+    pub(crate) asker: usize,
+    pub(crate) id: StepId,
+    pub(crate) op: &'g Op,
+}
+
 /// Find a step's key and its record.
 pub(crate) struct LookTask<'g> {
     pub(crate) node: usize,
@@ -89,11 +97,16 @@ pub(crate) enum Fault<E> {
 }
 
 impl<E: Display + Send> Tools<'_, E> {
-    pub(crate) fn digest(&self, task: &DigestTask<'_>) -> Result<Digest, Fault<E>> {
+    pub(crate) fn digest(&self, task: &DigestTask<'_>, late: &dyn Fn()) -> Result<Digest, Fault<E>> {
         let snapshot = task.finished.as_ref().map(|finished| &finished.snapshot);
+        let DigestTask { source, op, selection, usage, .. } = task;
         self.worker
-            .content_digest(task.source, task.op, snapshot, &task.selection, task.usage, self.cancel)
+            .content_digest(*source, op, snapshot, selection, *usage, late, self.cancel)
             .map_err(Fault::Worker)
+    }
+
+    pub(crate) fn fetch(&self, task: &FetchTask<'_>) -> Result<(), Fault<E>> {
+        self.worker.fetch(task.id, task.op, self.cancel).map_err(Fault::Worker)
     }
 
     pub(crate) fn look(&self, task: &LookTask<'_>) -> Result<Looked, Fault<E>> {

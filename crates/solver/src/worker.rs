@@ -17,10 +17,14 @@ pub trait Worker: Sync {
     /// in it which `usage` lets a step see. `op` is the source's.
     ///
     /// Each source, selection and usage is asked for at most once in a build, several of them at once, on threads
-    /// that serve other requests afterwards.
+    /// that serve other requests afterwards; for a remote source, which may take its time, on one of its own.
+    ///
+    /// Calls `late` if a remote source has to be fetched to know it: then the steps that wait for the digest hardly have a
+    /// record, and what else they need is made meanwhile.
     ///
     /// # Errors
     /// If the files cannot be read, or the selection selects nothing where it must.
+    #[allow(clippy::too_many_arguments)]
     fn content_digest(
         &self,
         source: StepId,
@@ -28,8 +32,16 @@ pub trait Worker: Sync {
         snapshot: Option<&Snapshot>,
         selection: &Selection,
         usage: SourceUse,
+        late: &dyn Fn(),
         cancel: &Cancel,
     ) -> Result<Digest, Self::Error>;
+
+    /// Makes the files present that a remote source stands for: a step that takes from it has to run, and does so when
+    /// this has returned. Asked at most once for each in a build, on a thread of its own, while other steps run.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    fn fetch(&self, source: StepId, op: &Op, cancel: &Cancel) -> Result<(), Self::Error>;
 
     /// Runs a step and returns its snapshot; for an image, makes its layers present.
     ///

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! main   context
+//! url    http
 //! base   image
 //! dep    run base
 //! src    copy dep main:src/*
@@ -19,8 +20,8 @@
 use std::collections::HashMap;
 
 use kiln_core::{
-    Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, ImageOp, MergeOp,
-    Mount, MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, StepGraph, StepId,
+    Bind, CacheMount, CacheScope, ContextOp, CopyFrom, CopyOp, CopySource, Digest, Env, HttpOp, ImageOp,
+    MergeOp, Mount, MountKind, Network, Op, Platform, RunOp, Security, Selection, Sharing, StepGraph, StepId,
     StepInfo, Unpack, WorkdirOp,
 };
 
@@ -55,7 +56,7 @@ impl TestGraph {
         let mut next = || words.next().unwrap_or_else(|| panic!("a word is missing in {line:?}"));
         let (name, kind) = (next(), next());
         let root = match kind {
-            "image" | "context" => None,
+            "image" | "context" | "http" => None,
             _ => Some(next()).filter(|root| *root != "-").map(|root| self.id(root)),
         };
         let mut words: Vec<&str> = words.collect();
@@ -65,6 +66,7 @@ impl TestGraph {
         let op = match kind {
             "image" => Op::Image(ImageOp { manifest: Digest::of(name.as_bytes()) }),
             "context" => Op::Context(ContextOp { name: name.to_owned() }),
+            "http" => Op::Http(HttpOp { url: name.to_owned(), name: name.to_owned(), checksum: None }),
             "run" => Op::Run(self.run(name, root, &words)),
             "copy" => Op::Copy(CopyOp {
                 unpack: Unpack::Never,

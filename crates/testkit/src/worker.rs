@@ -17,6 +17,8 @@ static NEXT_LAYER: AtomicU64 = AtomicU64::new(1);
 /// the contents of its sources. Files of a context have the version `1` until [`set_content`](Self::set_content)
 /// says otherwise; files of a step follow from what it is made of, or are what `set_content` said when it ran.
 ///
+/// Digests of remote sources are known without their files, but for those of [`must_fetch`](FakeWorker::must_fetch).
+///
 /// Panics if a step is executed that is not in the graph of [`begin`](Self::begin), if a step is executed twice in
 /// one build, if a context is executed, if a snapshot is missing or too many, or if two steps of a build are executed
 /// on one thread.
@@ -32,6 +34,8 @@ pub enum WorkerCall {
     Execute(String),
     /// Hash this path of the step with this title.
     Digest(String, String),
+    /// Fetch what is behind this URL.
+    Fetch(String),
 }
 
 /// The failure that a script asked for.
@@ -69,6 +73,8 @@ struct State {
     panics: HashSet<String>,
     gates: HashMap<String, Gate>,
     adds_nothing: HashSet<String>,
+    must_fetch: HashSet<String>,
+    fetched: HashSet<StepId>,
 }
 
 /// What is known of a layer.
@@ -137,12 +143,18 @@ impl FakeWorker {
         self.lock().panics.insert(title.to_owned());
     }
 
+    /// Makes the digest of a remote source one that is known only when it is fetched.
+    pub fn must_fetch(&self, url: &str) {
+        self.lock().must_fetch.insert(url.to_owned());
+    }
+
     /// Makes a step leave its root as it is, as a WORKDIR does whose directory is there.
     pub fn add_nothing(&self, title: &str) {
         self.lock().adds_nothing.insert(title.to_owned());
     }
 
-    /// Holds the next execution of a step, or with a title of the form `STEP:PATH` the next hashing, until the gate
+    /// Holds the next execution of a step or the next fetch of a URL, or with a title of the form `STEP:PATH` the next
+    /// hashing, until the gate
     /// is opened or the build is cancelled.
     pub fn gate(&self, title: &str) -> Gate {
         let gate = Gate::default();
@@ -155,6 +167,7 @@ impl FakeWorker {
         let mut state = self.lock();
         state.graph = graph.clone();
         state.executed.clear();
+        state.fetched.clear();
         state.threads.clear();
         state.calls.clear();
     }
@@ -168,7 +181,7 @@ impl FakeWorker {
     pub fn executed(&self) -> Vec<String> {
         let title = |call| match call {
             WorkerCall::Execute(title) => Some(title),
-            WorkerCall::Digest(..) => None,
+            WorkerCall::Digest(..) | WorkerCall::Fetch(_) => None,
         };
         self.calls().into_iter().filter_map(title).collect()
     }
@@ -214,6 +227,7 @@ impl Worker for FakeWorker {
         snapshot: Option<&Snapshot>,
         selection: &Selection,
         usage: SourceUse,
+        late: &dyn Fn(),
         cancel: &Cancel,
     ) -> Result<Digest, FakeError> {
         let title = match (op, snapshot) {
@@ -225,6 +239,9 @@ impl Worker for FakeWorker {
             (_, Some(snapshot)) => self.title(source, snapshot),
         };
         self.lock().calls.push(WorkerCall::Digest(title.clone(), selection.path.clone()));
+        if self.lock().must_fetch.contains(&title) {
+            late();
+        }
         self.pass_gate(&format!("{title}:{}", selection.path), cancel)?;
         let state = self.lock();
         if op.is_source()
@@ -233,6 +250,22 @@ impl Worker for FakeWorker {
             return Err(FakeError(message.clone()));
         }
         Ok(state.content(&title, snapshot, selection, usage))
+    }
+
+    fn fetch(&self, source: StepId, op: &Op, cancel: &Cancel) -> Result<(), FakeError> {
+        let title = match op {
+            Op::Http(source) => source.url.clone(),
+            Op::Git(source) => source.remote.clone(),
+            _ => panic!("step {source} is fetched and is not remote"),
+        };
+        self.lock().calls.push(WorkerCall::Fetch(title.clone()));
+        self.pass_gate(&title, cancel)?;
+        let mut state = self.lock();
+        assert!(state.fetched.insert(source), "{title} was fetched twice in one build");
+        match state.failures.get(&title) {
+            Some(message) => Err(FakeError(message.clone())),
+            None => Ok(()),
+        }
     }
 
     fn execute(
@@ -284,6 +317,11 @@ impl Worker for FakeWorker {
 impl State {
     fn check_inputs(&self, step: &Step, inputs: &Inputs) {
         let title = &step.info.title;
+        let needed = step.op.sources().into_iter().map(|(id, _)| id);
+        for id in needed.chain(step.op.seeds().into_iter().map(|(id, _)| id)) {
+            let remote = self.graph.get(id).is_some_and(|step| step.op.is_remote());
+            assert!(!remote || self.fetched.contains(&id), "{title} runs before {id} was fetched");
+        }
         let is_source = |id: &StepId| self.graph.get(*id).is_some_and(|step| step.op.is_source());
         let sources = step.op.sources().into_iter().map(|(id, _)| id);
         let seeds = step.op.seeds().into_iter().map(|(id, _)| id);

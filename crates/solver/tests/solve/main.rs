@@ -8,3 +8,4 @@ mod long;
 mod outdated;
 mod parallel;
 mod random;
+mod remote;
