@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{Error, ErrorKind};
+use kiln::{DownloadError, Error, ErrorKind};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -48,6 +48,27 @@ impl Failure {
         }
         if error.to_string().ends_with("read-only file system") {
             return Some("put the store where it can be written, with --root or KILN_ROOT".to_owned());
+        }
+        match error.root() {
+            Error::Download(DownloadError::Denied { host, .. }) => {
+                return Some(format!(
+                    "--secret id=HTTP_AUTH_TOKEN_{host},src=FILE gives {host} a bearer token, \
+                     HTTP_AUTH_HEADER_{host} a whole Authorization header"
+                ));
+            }
+            Error::Download(DownloadError::Address { .. }) => return None,
+            Error::Download(_) => {
+                return Some(
+                    "is the address right, and can it be reached from here? (HTTPS_PROXY, SSL_CERT_FILE)"
+                        .to_owned(),
+                );
+            }
+            Error::WrongChecksum { .. } => {
+                return Some(
+                    "the file has changed, or is not what it should be; none of it was kept".to_owned(),
+                );
+            }
+            _ => {}
         }
         match &**error {
             Error::StepFailed { tail, .. } => Some(step_hint(tail).unwrap_or(

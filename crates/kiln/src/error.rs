@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kiln_core::{Digest, ExitStatus, ImageRef, IoError, PatternError, ReferenceError, StepId};
 use kiln_dockerfile::Diagnostic;
 use kiln_oci::OciError;
-use kiln_registry::RegistryError;
+use kiln_registry::{DownloadError, RegistryError};
 use kiln_runtime::{EnterError, RunError, UserError};
 use kiln_store::StoreError;
 use kiln_store::cache_mount::CacheError;
@@ -222,6 +222,19 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A file behind a URL could not be had.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// A file behind a URL is another one than `--checksum` says.
+    #[error("{url} has checksum {actual}, not {expected}")]
+    WrongChecksum {
+        /// The URL, without what nobody must see.
+        url: String,
+        /// What was promised.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
     /// The namespaces cannot be entered.
     #[error(transparent)]
     Enter(#[from] EnterError),
@@ -268,6 +281,7 @@ impl Error {
             full if full.is_full() => ErrorKind::Machine,
             Self::Registry(RegistryError::Cancelled)
             | Self::NotHad { error: RegistryError::Cancelled, .. }
+            | Self::Download(DownloadError::Cancelled)
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
             Self::StepFailed { .. }
             | Self::Exited { .. }
@@ -298,6 +312,9 @@ impl Error {
             | Self::Tree(_)
             | Self::Copy(_)
             | Self::Oci(_) => ErrorKind::Input,
+            Self::Download(DownloadError::Address { .. }) | Self::Store(StoreError::FileName { .. }) => {
+                ErrorKind::Input
+            }
             // What was served is not what an image promised, or is no layer.
             Self::Store(
                 StoreError::Decompress { .. }
@@ -310,11 +327,21 @@ impl Error {
             Self::Enter(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
                 ErrorKind::Machine
             }
-            Self::Registry(_) | Self::NotHad { .. } => ErrorKind::Network,
+            Self::Registry(_) | Self::NotHad { .. } | Self::Download(_) | Self::WrongChecksum { .. } => {
+                ErrorKind::Network
+            }
             Self::NotResolved { .. } | Self::NoSuchStep { .. } | Self::EngineLost { .. } => {
                 ErrorKind::Internal
             }
             Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns what went wrong in the step, if it was in one.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Step { error, .. } => error.root(),
+            other => other,
         }
     }
 

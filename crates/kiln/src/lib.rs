@@ -18,6 +18,7 @@ pub use kiln_core::{
     CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, LogStream,
     Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
 };
+pub use kiln_registry::DownloadError;
 pub use kiln_runtime::Rung;
 pub use kiln_store::{Problem, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};

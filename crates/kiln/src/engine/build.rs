@@ -22,6 +22,7 @@ use super::packer::{self, Packer};
 use super::planning;
 use super::progress::StepProgress;
 use super::redact::Redactor;
+use super::remote::{self, Remotes};
 use super::reporter::Reporter;
 use super::worker::StepWorker;
 use crate::{BuildOutcome, BuildRequest, BuiltImage, Error};
@@ -122,10 +123,12 @@ impl Build<'_> {
         reporter.emit(Event::PlanReady { steps: plan.graph.len() });
         // Steps get their numbers in the order of the Dockerfile, whatever order they end in.
         for (id, step) in plan.graph.iter() {
-            if !step.op.is_source() {
-                reporter.number(id, &step.info.title, step.info.lines);
+            if !step.op.is_source() || step.op.is_remote() {
+                let title = remote::title(&step.op);
+                reporter.number(id, title.as_ref().unwrap_or(&step.info.title), step.info.lines);
             }
         }
+        let remotes = Remotes::new(store, self.request, reporter);
         let worker = StepWorker {
             entered: &engine.entered,
             store,
@@ -133,6 +136,7 @@ impl Build<'_> {
             graph: &plan.graph,
             contexts: &self.contexts,
             bases: self.bases,
+            remotes: &remotes,
             reporter,
             run_env: &plan.run_env,
             secrets: &self.request.secrets,

@@ -21,6 +21,7 @@ mod packer;
 mod planning;
 mod progress;
 mod redact;
+mod remote;
 mod reporter;
 mod run_image;
 mod run_step;

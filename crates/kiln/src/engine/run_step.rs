@@ -184,15 +184,16 @@ impl StepWorker<'_> {
                 let (path, _) =
                     selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
                 if selected.excluded() == 0 {
-                    let source = context.path.join(path);
-                    return Ok(if bind.writable {
-                        MountSpecKind::Scratch { source, scratch: scratch.fresh()? }
-                    } else {
-                        MountSpecKind::Bind { source, read_only: true }
-                    });
+                    return in_place(context.path.join(path), bind, scratch);
                 }
                 // Put under its own path, so that what is mounted is found there again.
                 vec![scratch.copied(&selected, path, cancel)?]
+            }
+            (op, _) if op.is_remote() => {
+                let remote = self.remotes.get(op, cancel)?;
+                let selected = remote.tree.select(&Selection::literal(bind.path.trim_start_matches('/')))?;
+                let (path, _) = selected.single().ok_or(Error::NoSuchStep { step: bind.from })?;
+                return in_place(remote.path.join(path), bind, scratch);
             }
             (_, Some(snapshot)) => self.layer_dirs(snapshot),
             (_, None) => Vec::new(),
@@ -258,6 +259,12 @@ impl StepWorker<'_> {
                 let context = context.map_err(std::io::Error::other).at("seed a cache from", path)?;
                 context.tree.root().try_clone_to_owned().at("open", &context.path)?
             }
+            (Some(op), _) if op.is_remote() => {
+                // Fetched before the step began.
+                let remote = self.remotes.get(op, &Cancel::new());
+                let remote = remote.map_err(std::io::Error::other).at("seed a cache from", path)?;
+                remote.tree.root().try_clone_to_owned().at("open", &remote.path)?
+            }
             _ => {
                 kiln_runtime::view(self.entered, &self.layer_dirs(snapshot.unwrap_or(&Snapshot::default())))?
             }
@@ -271,6 +278,15 @@ impl StepWorker<'_> {
         let (id, target) = (request.id.clone(), request.target.clone());
         self.reporter.emit(Event::CacheMount { step, id, target, state });
     }
+}
+
+/// Mounts files where they are: to be read, or under a layer that takes what is written.
+fn in_place(source: PathBuf, bind: &Bind, scratch: &mut Scratch<'_>) -> Result<MountSpecKind, Error> {
+    Ok(if bind.writable {
+        MountSpecKind::Scratch { source, scratch: scratch.fresh()? }
+    } else {
+        MountSpecKind::Bind { source, read_only: true }
+    })
 }
 
 /// Layers that are thrown away when the step has ended.

@@ -21,6 +21,7 @@ use super::contexts::Contexts;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
 use super::redact::Redactor;
+use super::remote::Remotes;
 use super::reporter::Reporter;
 use crate::Error;
 
@@ -32,6 +33,7 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) graph: &'a StepGraph,
     pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) bases: &'a Bases<'a>,
+    pub(crate) remotes: &'a Remotes<'a>,
     pub(crate) reporter: &'a Reporter<'a>,
     /// Environment of every RUN that is no part of a key: proxies.
     pub(crate) run_env: &'a [(String, String)],
@@ -55,15 +57,23 @@ impl Worker for StepWorker<'_> {
         snapshot: Option<&Snapshot>,
         selection: &Selection,
         usage: SourceUse,
-        _cancel: &Cancel,
+        late: &dyn Fn(),
+        cancel: &Cancel,
     ) -> Result<Digest, Error> {
+        if op.is_remote() {
+            return self.remotes.digest(op, selection, late, cancel);
+        }
         let rule = match (usage, snapshot) {
             (SourceUse::Copied { modes: true }, _) => DigestRule::COPY,
             (SourceUse::Copied { modes: false }, _) => DigestRule::COPY_CHMOD,
             (SourceUse::Mounted, None) => DigestRule::BIND_CONTEXT,
             (SourceUse::Mounted, Some(_)) => DigestRule::BIND_STAGE,
         };
-        self.with_tree(op, snapshot, |tree| Ok(tree.select(selection)?.digest(rule)?))
+        self.with_tree(op, snapshot, cancel, |tree| Ok(tree.select(selection)?.digest(rule)?))
+    }
+
+    fn fetch(&self, _source: StepId, op: &Op, cancel: &Cancel) -> Result<(), Error> {
+        self.remotes.get(op, cancel).map(drop)
     }
 
     fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
@@ -103,6 +113,7 @@ impl StepWorker<'_> {
         &self,
         op: &Op,
         snapshot: Option<&Snapshot>,
+        cancel: &Cancel,
         work: impl FnOnce(&SourceTree) -> Result<T, Error>,
     ) -> Result<T, Error> {
         match (op, snapshot) {
@@ -110,9 +121,7 @@ impl StepWorker<'_> {
                 let context = self.contexts.get(&op.name)?;
                 work(&context.tree).map_err(|error| context.explain(error))
             }
-            (Op::Http(HttpOp { url: name, .. }) | Op::Git(GitOp { remote: name, .. }), _) => {
-                Err(Error::NoSuchContext { name: name.clone() })
-            }
+            (op, _) if op.is_remote() => work(&self.remotes.get(op, cancel)?.tree),
             (_, Some(snapshot)) => work(&*self.view(snapshot)?),
             (_, None) => work(&*self.view(&Snapshot::default())?),
         }
@@ -159,7 +168,9 @@ impl StepWorker<'_> {
             .map(|source| match source {
                 CopySource::From(from) => {
                     let (op, snapshot) = self.source(from.step, inputs)?;
-                    self.with_tree(op, snapshot, |tree| Ok(CopyInput::Files(tree.select(&from.selection)?)))
+                    self.with_tree(op, snapshot, cancel, |tree| {
+                        Ok(CopyInput::Files(tree.select(&from.selection)?))
+                    })
                 }
                 CopySource::Inline(file) => Ok(CopyInput::Inline(file.clone())),
             })

@@ -17,9 +17,7 @@ impl Address {
             return Err(wrong("write http://HOST/PATH or https://HOST/PATH"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong(
-                "a name or password in it would stay in the image's history; give a secret HTTP_AUTH_HEADER_HOST",
-            ));
+            return Err(wrong("a name or password in it would stay in the image's history"));
         }
         // Never sent.
         url.set_fragment(None);

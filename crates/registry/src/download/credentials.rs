@@ -69,10 +69,7 @@ impl Credential {
     /// Says what was sent, to who was denied access.
     pub(super) fn said(&self, address: &Address) -> String {
         match self {
-            Self::None => format!(
-                "no credentials are given for {host}; --secret id={TOKEN}{host} gives a token, {HEADER}{host} a whole header",
-                host = address.name()
-            ),
+            Self::None => format!("no credentials are given for {}", address.name()),
             Self::Withheld => "the credentials for it are sent over https only".to_owned(),
             Self::Header(_) => "it wants other credentials".to_owned(),
         }

@@ -28,6 +28,8 @@ pub enum DownloadError {
     Denied {
         /// The address.
         url: String,
+        /// Whom credentials would be for, without port.
+        host: String,
         /// HTTP status.
         status: u16,
         /// What was sent.

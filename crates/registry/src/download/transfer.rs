@@ -223,7 +223,7 @@ impl Transfer {
                 } else {
                     format!("it redirects to {}, which gets no credentials", asked.host())
                 };
-                DownloadError::Denied { url, status, detail }
+                DownloadError::Denied { url, host: self.address.name().to_owned(), status, detail }
             }
             status => {
                 let host = answer.url().host_str().unwrap_or_default().to_owned();

@@ -1,0 +1,129 @@
+//! Sources that have to be fetched: what they hold, and where it is when it is here.
+//!
+//! A URL in a graph is a name, as a build context's is; what it is worth in a key is what it holds
+//! (docs/decisions/0007-remote-sources-are-contexts.md).
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_core::{Cancel, Canonical, Digest, Op, Selection, StepId};
+use kiln_registry::{DownloadConfig, Downloader, HostCredentials};
+use kiln_store::tree::SourceTree;
+use kiln_store::{SourceId, Store};
+
+use super::reporter::Reporter;
+use crate::{BuildRequest, Error};
+
+/// The remote sources of one build. Each is asked for and fetched at most once, whoever needs it first.
+pub(crate) struct Remotes<'a> {
+    store: &'a Store,
+    reporter: &'a Reporter<'a>,
+    downloader: Downloader,
+    known: Mutex<HashMap<StepId, Arc<Slot>>>,
+}
+
+/// Held while its source is asked for, so that others wait for the answer.
+type Slot = Mutex<Option<Arc<Remote>>>;
+
+/// A source that is here.
+pub(crate) struct Remote {
+    /// Where its files are.
+    pub(crate) path: PathBuf,
+    /// Its files.
+    pub(crate) tree: SourceTree,
+    /// What it holds, in one number.
+    content: Digest,
+}
+
+impl<'a> Remotes<'a> {
+    /// Knows nothing yet, and asks nobody.
+    pub(crate) fn new(store: &'a Store, request: &BuildRequest, reporter: &'a Reporter<'a>) -> Self {
+        let secrets = request.secrets.iter().map(|(id, secret)| (id.as_str(), secret.bytes()));
+        let downloader = Downloader::new(DownloadConfig {
+            user_agent: request.registry.user_agent.clone(),
+            credentials: HostCredentials::of_secrets(secrets),
+            ..DownloadConfig::default()
+        });
+        Self { store, reporter, downloader, known: Mutex::default() }
+    }
+
+    /// Returns the digest of what a selection selects of a source. Asks whether the source is what it was, and fetches it if
+    /// that does not tell; calls `late` before it does.
+    pub(crate) fn digest(
+        &self,
+        op: &Op,
+        selection: &Selection,
+        late: &dyn Fn(),
+        cancel: &Cancel,
+    ) -> Result<Digest, Error> {
+        let content = match op {
+            Op::Http(http) => match http.checksum {
+                // What it will hold if it is ever needed.
+                Some(checksum) => file::content(http, &checksum),
+                None => self.here(op, late, cancel)?.content,
+            },
+            other => return Err(unsupported(other)),
+        };
+        let mut out = Canonical::new("remote source");
+        out.digest(&content);
+        selection.encode(&mut out);
+        Ok(out.finish())
+    }
+
+    /// Returns a source's files, which are fetched if they are not here.
+    pub(crate) fn get(&self, op: &Op, cancel: &Cancel) -> Result<Arc<Remote>, Error> {
+        self.here(op, &|| (), cancel)
+    }
+
+    fn here(&self, op: &Op, late: &dyn Fn(), cancel: &Cancel) -> Result<Arc<Remote>, Error> {
+        let id = StepId::of(op);
+        let slot =
+            Arc::clone(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(remote) = &*slot {
+            return Ok(Arc::clone(remote));
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        let (source, content) = match op {
+            Op::Http(http) => {
+                let (source, digest) = self.file(http, self.number(id, op), late, cancel)?;
+                (source, file::content(http, &digest))
+            }
+            other => return Err(unsupported(other)),
+        };
+        let remote = Arc::new(self.open(&source, content)?);
+        *slot = Some(Arc::clone(&remote));
+        Ok(remote)
+    }
+
+    fn open(&self, source: &SourceId, content: Digest) -> Result<Remote, Error> {
+        let path = self.store.source_dir(source);
+        let root =
+            std::fs::File::open(&path).map_err(|error| kiln_core::IoError::new("open", &path, &error))?;
+        Ok(Remote { tree: SourceTree::view(root.into(), ""), path, content })
+    }
+
+    fn number(&self, id: StepId, op: &Op) -> u32 {
+        self.reporter.number(id, &title(op).unwrap_or_default(), None)
+    }
+}
+
+/// Returns what a remote source is called in events: its address without what nobody must see.
+pub(crate) fn title(op: &Op) -> Option<String> {
+    match op {
+        Op::Http(op) => Some(kiln_registry::redacted(&op.url)),
+        Op::Git(op) => Some(kiln_registry::redacted(&op.remote)),
+        _ => None,
+    }
+}
+
+fn unsupported(op: &Op) -> Error {
+    Error::NoSuchContext { name: title(op).unwrap_or_default() }
+}
