@@ -9,7 +9,6 @@ mod managers;
 mod path;
 mod rules;
 mod shell;
-#[expect(dead_code, reason = "the rules that look at it come next")]
 mod survey;
 
 pub use fix::{apply, fix_all};
@@ -34,6 +33,7 @@ pub fn findings(
     for rule in rules::ALL {
         rule(&survey, &mut found);
     }
+    rules::once_each_mount(&mut found);
     found.sort_by_key(|one| (one.span.start, one.rule.map(kiln_dockerfile::Rule::name)));
     found
 }

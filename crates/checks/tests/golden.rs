@@ -25,12 +25,13 @@ fn findings_and_fixes_are_as_written_down() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Every rule fires in one case at least, and is silent in another that has its name and `-none`.
+/// Every rule but the one that needs files fires in one case at least, and is silent in another that has its name and `-none`.
 #[test]
 fn every_rule_of_kiln_has_cases() {
     let mut missing = Vec::new();
     let cases = cases();
-    for rule in Rule::ALL.iter().filter(|rule| rule.origin() == Origin::Kiln) {
+    let of_text = |rule: &&Rule| rule.origin() == Origin::Kiln && **rule != Rule::EmptyWildcard;
+    for rule in Rule::ALL.iter().filter(of_text) {
         let fires = |case: &PathBuf| {
             let expected = fs::read_to_string(case.join("expected")).unwrap_or_default();
             expected.lines().any(|line| line.split(':').next() == Some(rule.name()))

@@ -3,7 +3,7 @@
 use super::{Cache, Place};
 use crate::path;
 use crate::shell::Call;
-use crate::survey::{Env, User, Value};
+use crate::survey::{Base, Env, User, Value};
 
 /// A place, and whether it is certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) user: &'a User,
     /// Where.
     pub(crate) dir: Option<&'a str>,
+    /// On what.
+    pub(crate) base: &'a Base,
 }
 
 impl Cache {
@@ -38,9 +40,9 @@ impl Cache {
         None
     }
 
-    /// Returns the other places that are as good.
-    pub(super) fn others(&self, call: &Call, around: Surroundings<'_>) -> Vec<String> {
-        let all = self.also.iter().chain(self.places);
+    /// Returns the other places that are as good: other versions', and if nothing is certain all that come next.
+    pub(super) fn others(&self, call: &Call, around: Surroundings<'_>, certain: bool) -> Vec<String> {
+        let all = self.also.iter().chain(if certain { &[][..] } else { self.places });
         all.filter_map(|place| place.locate(call, around, &mut true)).map(|found| found.path).collect()
     }
 }
@@ -48,6 +50,10 @@ impl Cache {
 impl Place {
     fn locate(self, call: &Call, around: Surroundings<'_>, certain: &mut bool) -> Option<Located> {
         match self {
+            // dnf is dnf5 there
+            Self::Fixed("/var/cache/dnf") if is_new_fedora(around.base) => {
+                Some(Located { path: "/var/cache/libdnf5".to_owned(), certain: true })
+            }
             Self::Fixed(path) => Some(Located { path: path.to_owned(), certain: true }),
             Self::Home(rest) => {
                 let (home, known) = home(call, around);
@@ -75,6 +81,13 @@ impl Place {
             }
         }
     }
+}
+
+/// Fedora 41 and later.
+fn is_new_fedora(base: &Base) -> bool {
+    let number = base.tag.split(['-', '.']).next().unwrap_or("").parse::<u32>();
+    base.name == "fedora"
+        && (number.is_ok_and(|number| number >= 41) || ["latest", "rawhide"].contains(&base.tag.as_str()))
 }
 
 /// The home directory, and whether it is certain.

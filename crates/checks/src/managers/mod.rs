@@ -5,7 +5,7 @@ mod table;
 mod usage;
 
 pub(crate) use locate::{Located, Surroundings};
-pub(crate) use usage::{Off, Usage};
+pub(crate) use usage::{Off, Usage, flag_value};
 
 /// One package manager.
 #[derive(Debug)]
@@ -74,6 +74,15 @@ pub(crate) enum Place {
 }
 
 impl Manager {
+    /// Returns how paths of its caches end in any home.
+    pub(crate) fn home_endings(&self) -> impl Iterator<Item = &'static str> {
+        let places = self.caches.iter().flat_map(|cache| cache.places.iter().chain(cache.also));
+        places.filter_map(|place| match place {
+            Place::Home(rest) => Some(*rest),
+            _ => None,
+        })
+    }
+
     /// Finds the manager that a program is.
     pub(crate) fn of_program(program: &str) -> Option<&'static Self> {
         table::managers().find(|manager| {

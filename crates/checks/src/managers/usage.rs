@@ -96,10 +96,10 @@ impl Usage {
             .filter(|cache| self.cleans || cache.only.is_empty() || cache.only.contains(&self.verb.as_str()))
             // a vendored tree needs no modules, only the compiler's results
             .filter(|cache| !vendored || !cache.only.is_empty());
-        used.map(|cache| Kept {
-            at: cache.locate(&self.call, around),
-            others: cache.others(&self.call, around),
-            essential: cache.essential,
+        used.map(|cache| {
+            let at = cache.locate(&self.call, around);
+            let certain = at.as_ref().is_some_and(|at| at.certain);
+            Kept { others: cache.others(&self.call, around, certain), at, essential: cache.essential }
         })
         .collect()
     }

@@ -8,15 +8,16 @@ use crate::survey::{Step, Survey};
 
 /// A manager that downloads in a step without a mount on any directory that it keeps.
 pub(super) fn check(survey: &Survey<'_>, found: &mut Vec<Diagnostic>) {
-    for (_, step) in survey.steps() {
-        if !step.is_offline() {
-            of_step(survey.text, step, found);
+    for (stage, step) in survey.steps() {
+        if !step.is_offline() && step.usages.iter().any(|usage| usage.downloads) {
+            // a mount in the wrong place is told there
+            let elsewhere = super::unused::misplaced(survey, stage, step);
+            of_step(survey.text, step, elsewhere.into_iter().map(|(.., path)| path).collect(), found);
         }
     }
 }
 
-fn of_step(text: &str, step: &Step<'_>, found: &mut Vec<Diagnostic>) {
-    let mut told: Vec<String> = Vec::new();
+fn of_step(text: &str, step: &Step<'_>, mut told: Vec<String>, found: &mut Vec<Diagnostic>) {
     for usage in step.usages.iter().filter(|usage| usage.downloads) {
         let Some(missing) = missing(step, usage) else { continue };
         let mounts: Vec<String> = missing

@@ -22,8 +22,6 @@ use crate::shell::{Call, Command, Script};
 pub(crate) struct Survey<'a> {
     /// Its text.
     pub(crate) text: &'a str,
-    /// What it says.
-    pub(crate) file: &'a Dockerfile,
     /// Its stages, in order.
     pub(crate) stages: Vec<Stage<'a>>,
     /// The stage that becomes the image.

@@ -60,7 +60,7 @@ pub(super) fn survey<'a>(
         None => None,
     };
     let target = target.unwrap_or(walk.stages.len().saturating_sub(1));
-    Survey { text, file, stages: walk.stages, target }
+    Survey { text, stages: walk.stages, target }
 }
 
 /// ARGs before the first FROM. What depends on the platform is not known here, for there may be several.
@@ -294,7 +294,7 @@ impl<'a> Fold<'a, '_, '_> {
         for call in &calls {
             user::note(call, Arc::make_mut(&mut self.last.made));
             let dir = around(call);
-            let around = Surroundings { env: &self.env, user: &user, dir: dir.as_deref() };
+            let around = Surroundings { env: &self.env, user: &user, dir: dir.as_deref(), base: &self.base };
             let around = Surroundings { user: &User { home: home.clone(), ..user.clone() }, ..around };
             usages.extend(Usage::of(call, around));
         }
