@@ -267,7 +267,7 @@ impl<'a> Stages<'a> {
     /// The nearest stage of this name above `number`.
     fn earlier(&self, name: &str, number: usize) -> Option<usize> {
         let all = self.by_name.get(name.to_lowercase().as_str())?;
-        all.iter().rev().copied().find(|&stage| stage < number)
+        all[..all.partition_point(|&stage| stage < number)].last().copied()
     }
 
     fn find_number(&self, text: &str, span: Span, number: usize) -> Result<Source, Diagnostic> {

@@ -8,6 +8,9 @@ use kiln_dockerfile::{Diagnostic, Rule, Span, Spanned};
 use crate::diagnose::{did_you_mean, error, warning, with_help};
 use crate::variables::Variables;
 
+/// So many warnings say what may have been meant. It takes a look at every variable, and nobody reads on.
+const SUGGESTIONS: usize = 100;
+
 /// Expands words of one file and gathers warnings.
 #[derive(Debug)]
 pub(crate) struct Words {
@@ -87,7 +90,8 @@ impl Words {
             if !self.declared.contains(name) {
                 let warning = warning(span, format!("variable `{name}` is not set here, so it is empty"));
                 let warning = Diagnostic { rule: Some(Rule::UndefinedVar), ..warning };
-                self.warnings.push(with_help(warning, did_you_mean(name, env.names())));
+                let help = (self.warnings.len() < SUGGESTIONS).then(|| did_you_mean(name, env.names()));
+                self.warnings.push(with_help(warning, help.flatten()));
             }
         }
         Ok(expanded)

@@ -1,6 +1,6 @@
 //! Values of single instructions: what is taken, and what it becomes.
 
-use kiln_core::{Chmod, CopyOp, Op};
+use kiln_core::{Chmod, CopyOp, CopySource, Op};
 use kiln_dockerfile::parse;
 use kiln_frontend::{BuildPlan, LowerOptions, lower_offline};
 
@@ -34,7 +34,7 @@ fn sources_and_destinations() {
     ];
     for (words, path, dest, is_dir) in rows {
         let op = copy(&format!("ENV DIR=\"/d e\"\nCOPY {words}"));
-        let kiln_core::CopySource::From(from) = &op.sources[0] else { panic!("{words}") };
+        let CopySource::From(from) = &op.sources[0] else { panic!("{words}") };
         assert_eq!(
             (from.selection.path.as_str(), op.dest.as_str(), op.dest_is_dir),
             (path, dest, is_dir),
@@ -42,8 +42,7 @@ fn sources_and_destinations() {
         );
     }
     for (path, wildcard) in [("a*", true), ("a?", true), ("a[b]", true), ("a", false), ("a b", false)] {
-        let kiln_core::CopySource::From(from) = &copy(&format!("COPY [\"{path}\", \"/x/\"]")).sources[0]
-        else {
+        let CopySource::From(from) = &copy(&format!("COPY [\"{path}\", \"/x/\"]")).sources[0] else {
             panic!("{path}")
         };
         assert_eq!(from.selection.wildcard, wildcard, "{path}");
@@ -100,6 +99,70 @@ fn stages_upon_stages_need_no_stack() {
     let work = move || lower_offline(&file, &LowerOptions::default()).expect("a plan");
     let plan = std::thread::Builder::new().stack_size(128 << 10).spawn(work).unwrap().join().unwrap();
     assert_eq!((plan.graph.len(), plan.images[0].history.len()), (1, 1));
+}
+
+#[test]
+fn an_add_in_many_parts_does_not_say_all_of_itself_in_each() {
+    let sources: String = (0..1000).map(|n| format!("f{n} https://e.org/{n} ")).collect();
+    let plan = plan(&format!("ADD {sources} /x/"));
+    let copies = plan.graph.iter().filter(|(_, step)| matches!(step.op, Op::Copy(_)));
+    let said: Vec<usize> = copies.map(|(_, step)| step.info.title.len()).collect();
+    assert_eq!(said.len(), 2000);
+    assert!(said.iter().sum::<usize>() < 10 * sources.len(), "{}", said.iter().sum::<usize>());
+}
+
+#[test]
+fn what_is_a_path_and_what_is_fetched() {
+    let paths = [
+        "a:b",
+        "./x.git",
+        "../x.git",
+        "github.com/a/b",
+        "http:/a",
+        "ftp://e.org/a",
+        "httpx://a",
+        "a@b",
+        "x.git",
+    ];
+    for path in paths {
+        assert!(copy(&format!("COPY {path} /x")).sources.len() == 1, "{path}");
+        let CopySource::From(from) = &copy(&format!("ADD {path} /x")).sources[0] else { panic!("{path}") };
+        assert!(!from.selection.path.is_empty(), "{path}");
+    }
+    for fetched in
+        ["git@e.org:a/b", "git://e.org/a", "ssh://e.org/a", "https://e.org/a.git", "http://e.org/a"]
+    {
+        assert!(refusal(&format!("COPY {fetched} /x")).starts_with("COPY takes no "), "{fetched}");
+        let plan = plan(&format!("ADD {fetched} /x"));
+        assert!(plan.graph.iter().any(|(_, step)| matches!(step.op, Op::Http(_) | Op::Git(_))), "{fetched}");
+    }
+}
+
+#[test]
+fn names_of_files_behind_urls() {
+    let rows = [
+        ("https://e.org/a", "a"),
+        ("https://e.org/d/a.tar.gz?x=/y#z/w", "a.tar.gz"),
+        ("https://e.org/d/", "d"),
+        ("https://e.org/a%20b", "a b"),
+        ("https://e.org/a%2Fb", "b"),
+        ("http://e.org:80", "__unnamed__"),
+        ("https://e.org/?file=a", "__unnamed__"),
+        ("https://e.org/..", "__unnamed__"),
+        ("https://e.org/%2e%2e", "__unnamed__"),
+        ("https://e.org/%00", "__unnamed__"),
+        ("https://e.org/%zz", "__unnamed__"),
+        ("https://e.org/%ff", "__unnamed__"),
+        ("https://e.org/%+1a", "__unnamed__"),
+    ];
+    for (url, wanted) in rows {
+        let plan = plan(&format!("ADD {url} /x"));
+        let mut names = plan.graph.iter().filter_map(|(_, step)| match &step.op {
+            Op::Http(op) => Some(op.name.clone()),
+            _ => None,
+        });
+        assert_eq!(names.next().as_deref(), Some(wanted), "{url}");
+    }
 }
 
 #[test]

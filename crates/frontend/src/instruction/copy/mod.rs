@@ -7,7 +7,7 @@ use kiln_core::{CopyFrom, CopyOp, CopySource, InlineFile, MergeOp, Op, Pattern, 
 use kiln_dockerfile::{Copy, Diagnostic, Heredoc, Spanned};
 
 use super::chmod;
-use crate::diagnose::{error, warning};
+use crate::diagnose::{error, warning, with_help};
 use crate::lowering::Lowering;
 use crate::path;
 use crate::place::Place;
@@ -47,26 +47,30 @@ pub(super) fn copy(
         _ => None,
     };
     let items = items(copy, &words, &state, at, lowering)?;
-    let title = lowering.words.title(at.text, &state.env);
     let mut state = state;
     // An operation unpacks all of its sources or none: files of the context and files behind URLs part ways.
-    for items in items.chunk_by(|a, b| a.unpack == b.unpack) {
+    for part in items.chunk_by(|a, b| a.unpack == b.unpack) {
+        let line = words.line(part.iter().map(|item| item.word.as_str()));
+        let title = match part.len() == items.len() {
+            true => lowering.words.title(at.text, &state.env),
+            false => line.clone(),
+        };
         let linked = words.link && state.rootfs.is_some();
         let op = Op::Copy(CopyOp {
             root: if words.link { None } else { state.rootfs },
-            sources: items.iter().map(|item| item.source.clone()).collect(),
+            sources: part.iter().map(|item| item.source.clone()).collect(),
             dest: path::resolve(state.cwd(), &words.dest),
             dest_is_dir: words.parents || path::is_directory(&words.dest),
             chown: words.chown.clone(),
             chmod: mode.clone(),
-            unpack: items.first().map_or(Unpack::Never, |item| item.unpack),
+            unpack: part.first().map_or(Unpack::Never, |item| item.unpack),
         });
         let mut step = lowering.graph.add(op, at.info(&state, &title));
         if linked {
             let op = Op::Merge(MergeOp { root: state.rootfs, layers: step });
             step = lowering.graph.add(op, at.info(&state, &format!("LINK {title}")));
         }
-        state = state.with_step(step, words.history(items.iter().map(|item| item.word.as_str())));
+        state = state.with_step(step, format!("{line} # buildkit"));
     }
     Ok(state)
 }
@@ -94,7 +98,11 @@ fn items(
     for (text, written) in words.sources.iter().zip(&copy.sources) {
         let (step, selection, archives) = match Remote::of(text, words, written.span)? {
             Some(_) if words.verb == Verb::Copy => {
-                return Err(error(written.span, format!("COPY takes no {}; ADD does", remote::name(text))));
+                let problem = error(written.span, format!("COPY takes no {}; ADD does", remote::name(text)));
+                // `a:b` is a path on the host a, as for git.
+                let help = (!text.contains('@') && !text.contains("://"))
+                    .then(|| format!("for the file of that name write `./{text}`"));
+                return Err(with_help(problem, help));
             }
             Some(remote) => {
                 has_git |= matches!(remote, Remote::Git(_));

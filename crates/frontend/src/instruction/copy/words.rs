@@ -73,14 +73,14 @@ impl<'a> Words<'a> {
         self.keep_git_dir.map(is_on)
     }
 
-    /// Returns the line of history of some of the sources.
-    pub(super) fn history<'w>(&self, sources: impl Iterator<Item = &'w str>) -> String {
+    /// Returns the instruction with some of the sources, as history has it.
+    pub(super) fn line<'w>(&self, sources: impl Iterator<Item = &'w str>) -> String {
         let parents = self.parents.then(|| "--parents".to_owned());
         let chown = self.chown.iter().map(|chown| format!("--chown={chown}"));
         let chmod = self.chmod.iter().map(|chmod| format!("--chmod={chmod}"));
         let flags = parents.into_iter().chain(chown).chain(chmod);
         let words: Vec<String> = flags.chain(sources.map(str::to_owned)).collect();
-        format!("{} {} {} # buildkit", self.verb.name(), words.join(" "), self.dest)
+        format!("{} {} {}", self.verb.name(), words.join(" "), self.dest)
     }
 
     /// Several files into a place that is no directory would overwrite one another (buildkit#1853). With `--parents`
