@@ -135,7 +135,56 @@ pub enum StoreError {
     },
 }
 
-/// What is wrong with one entry of a layer's tar.
+/// Why a tar cannot be unpacked, wherever it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ArchiveError {
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The compressed bytes are damaged.
+    #[error("it cannot be decompressed: {reason}")]
+    Decompress {
+        /// What the decompressor says.
+        reason: String,
+    },
+    /// Reading the bytes from where they come failed.
+    #[error("it cannot be read: {message}")]
+    Read {
+        /// What the reader says.
+        message: String,
+    },
+    /// An entry breaks the format, or means harm.
+    #[error("entry {entry:?}: {problem}")]
+    Entry {
+        /// The entry's name.
+        entry: String,
+        /// What is wrong with it.
+        problem: EntryProblem,
+    },
+    /// It is larger than allowed.
+    #[error("it is too large: more than {limit} {unit}")]
+    TooLarge {
+        /// What is allowed.
+        limit: u64,
+        /// Of what: `bytes`, `entries`.
+        unit: String,
+    },
+}
+
+impl ArchiveError {
+    /// Says which layer it is about.
+    pub(crate) fn of_layer(self, layer: Digest) -> StoreError {
+        match self {
+            Self::Io(error) => StoreError::Io(error),
+            Self::Decompress { reason } => StoreError::Decompress { layer, reason },
+            Self::Read { message } => StoreError::LayerRead { layer, message },
+            Self::Entry { entry, problem } => StoreError::BadEntry { layer, entry, problem },
+            Self::TooLarge { limit, unit } => StoreError::TooLarge { layer, limit, unit },
+        }
+    }
+}
+
+/// What is wrong with one entry of a tar.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum EntryProblem {
     /// A `..` in the name.
@@ -161,7 +210,7 @@ pub enum EntryProblem {
         reason: String,
     },
     /// A hard link to something that is not there (yet).
-    #[error("it is a hard link to {target:?}, which does not come before it in the layer")]
+    #[error("it is a hard link to {target:?}, which does not come before it")]
     LinkTarget {
         /// As written.
         target: String,

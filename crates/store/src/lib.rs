@@ -29,7 +29,7 @@ mod unpack;
 pub use blob::BlobWriter;
 pub use collect::usage::Usage;
 pub use collect::{PruneOptions, PruneReport, Removed, ThingKind};
-pub use error::{EntryProblem, StoreError};
+pub use error::{ArchiveError, EntryProblem, StoreError};
 pub use fsck::Problem;
 pub use image::TaggedImage;
 pub use layer::active::ActiveLayer;

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
     MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Security, Selection,
-    Snapshot, Step, StepId,
+    Snapshot, Step, StepId, Unpack,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -314,7 +314,8 @@ impl Scratch<'_> {
             inputs: &[CopyInput::Files(Arc::clone(selected))],
             dest: &dest.to_string_lossy(),
             dest_is_dir: false,
-            rules: &self.worker.rules((0, 0), None),
+            unpack: Unpack::Never,
+            rules: &self.worker.rules(None, None),
             reuse: None,
             cancel,
         };

@@ -158,10 +158,7 @@ impl StepWorker<'_> {
         refuse_what_is_not_done(op)?;
         let parent = self.parent(&inputs.root)?;
         let parent = parent.as_ref().map(AsFd::as_fd);
-        let owner = match &op.chown {
-            Some(owner) => lookup_owner(parent, owner)?,
-            None => (0, 0),
-        };
+        let owner = op.chown.as_deref().map(|owner| lookup_owner(parent, owner)).transpose()?;
         let sources: Vec<CopyInput> = op
             .sources
             .iter()
@@ -184,6 +181,7 @@ impl StepWorker<'_> {
             inputs: &sources,
             dest: &op.dest,
             dest_is_dir: op.dest_is_dir,
+            unpack: op.unpack,
             rules: &self.rules(owner, op.chmod.clone()),
             reuse: reuse.as_ref(),
             cancel,
@@ -203,7 +201,8 @@ impl StepWorker<'_> {
     fn workdir(&self, op: &WorkdirOp, inputs: &Inputs) -> Result<Snapshot, Error> {
         let parent = self.parent(&inputs.root)?;
         let parent = parent.as_ref().map(AsFd::as_fd);
-        let owner = if op.user.is_empty() { (0, 0) } else { lookup_owner(parent, &op.user)? };
+        let user = Some(op.user.as_str()).filter(|user| !user.is_empty());
+        let owner = user.map(|user| lookup_owner(parent, user)).transpose()?;
         let layer = self.store.begin_layer(&inputs.root)?;
         make_dir(layer.upper(), parent, &op.path, &self.rules(owner, None))?;
         Ok(extend(&inputs.root, layer.commit()?))
@@ -218,7 +217,7 @@ impl StepWorker<'_> {
     }
 
     /// Times are clamped when a layer is packed, so that builds with and without an epoch share their layers.
-    pub(crate) fn rules(&self, owner: (u32, u32), chmod: Option<Chmod>) -> CopyRules {
+    pub(crate) fn rules(&self, owner: Option<(u32, u32)>, chmod: Option<Chmod>) -> CopyRules {
         CopyRules { owner, chmod, epoch: None, ids: self.store.ids() }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kiln_core::IoError;
 use serde::{Deserialize, Serialize};
 
+use crate::ArchiveError;
 use crate::tree::TreeError;
 
 /// Why a COPY or WORKDIR did not happen. Paths are those of the image.
@@ -39,6 +40,14 @@ pub enum CopyError {
     LinkLoop {
         /// The destination.
         path: PathBuf,
+    },
+    /// An archive that cannot be unpacked.
+    #[error("{} cannot be unpacked: {error}", .path.display())]
+    Archive {
+        /// The archive, as a path of its source.
+        path: PathBuf,
+        /// Why.
+        error: ArchiveError,
     },
     /// `--chown` or USER with a name that the image does not know.
     #[error("{name:?} is not in the image's {file}{}", no_file_text(.file_missing))]

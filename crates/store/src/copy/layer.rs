@@ -1,21 +1,24 @@
 //! The layer that is being filled, seen over the image below it: what is where, and which directories were made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_core::{IoError, IoResultExt};
-use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::CopyError;
+use crate::layer::OPAQUE;
 use crate::layout::Ids;
 use crate::owner;
 use crate::tree::resolve::{Found, Resolved, Unresolved, look_up, resolve};
 use crate::tree::selected::open_dir;
 use crate::tree::xattr::{self, Which, Xattrs};
 use crate::tree::{FileStat, Time};
+use crate::unpack::tree::remove_directory;
 
 /// The time of what has none of its own, without SOURCE_DATE_EPOCH: 1980-01-01. Not now, so that the same build
 /// makes the same layer twice; not 1970, which zip files cannot hold.
@@ -29,6 +32,8 @@ pub(super) struct LayerDir<'a> {
     ids: Ids,
     made: Vec<MadeDir>,
     by_path: HashMap<PathBuf, usize>,
+    /// Where the layer takes away what the image has, and whether that is a directory: nothing of it shows any more.
+    cut: HashMap<PathBuf, bool>,
     /// Whether the root's metadata is left alone.
     root_is_theirs: bool,
 }
@@ -37,6 +42,8 @@ pub(super) struct LayerDir<'a> {
 struct MadeDir {
     path: PathBuf,
     in_parent: bool,
+    /// Taken away again.
+    gone: bool,
     meta: DirMeta,
 }
 
@@ -54,7 +61,16 @@ impl<'a> LayerDir<'a> {
     pub(super) fn open(path: &'a Path, parent: Option<BorrowedFd<'a>>, ids: Ids) -> Result<Self, IoError> {
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).at("open", path)?;
-        Ok(Self { root, path, parent, ids, made: Vec::new(), by_path: HashMap::new(), root_is_theirs: false })
+        Ok(Self {
+            root,
+            path,
+            parent,
+            ids,
+            made: Vec::new(),
+            by_path: HashMap::new(),
+            cut: HashMap::new(),
+            root_is_theirs: false,
+        })
     }
 
     /// Returns another descriptor of the layer.
@@ -75,12 +91,44 @@ impl<'a> LayerDir<'a> {
     /// Returns what a step after this one would find at a path without links.
     pub(super) fn look(&self, path: &Path) -> Result<Found, IoError> {
         match look_up(&self.root, path).at("stat", self.full(path))? {
-            Found::Missing => match self.parent {
-                Some(parent) => look_up(parent, path).at("stat", image_path(path)),
-                None => Ok(Found::Missing),
-            },
+            Found::Missing => self.look_below(path),
             found => Ok(found),
         }
+    }
+
+    /// Returns what shows through of the image.
+    fn look_below(&self, path: &Path) -> Result<Found, IoError> {
+        match self.parent {
+            Some(parent) if !self.is_cut(path) => look_up(parent, path).at("stat", image_path(path)),
+            _ => Ok(Found::Missing),
+        }
+    }
+
+    fn is_cut(&self, path: &Path) -> bool {
+        !self.cut.is_empty() && path.ancestors().any(|at| self.cut.contains_key(at))
+    }
+
+    /// Takes away what is at a path, with all below it: of the layer and of the image.
+    pub(super) fn clear(&mut self, path: &Path) -> Result<(), IoError> {
+        let full = self.full(path);
+        match look_up(&self.root, path).at("stat", &full)? {
+            Found::Missing => {}
+            Found::Dir => {
+                let (dir, name) =
+                    (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+                let parent = open_dir(self.root.as_fd(), dir).at("open", self.full(dir))?;
+                remove_directory(&parent, name.as_bytes()).at("remove", &full)?;
+                for (_, number) in self.by_path.extract_if(|made, _| made.starts_with(path)) {
+                    self.made[number].gone = true;
+                }
+            }
+            _ => rustix::fs::unlinkat(&self.root, path, AtFlags::empty()).at("remove", &full)?,
+        }
+        match self.look_below(path)? {
+            Found::Missing => {}
+            below => drop(self.cut.insert(path.to_owned(), below == Found::Dir)),
+        }
+        Ok(())
     }
 
     /// Follows a path of the image to where it leads.
@@ -107,7 +155,9 @@ impl<'a> LayerDir<'a> {
             None => self.parent.is_some(),
         };
         let existing = match self.parent {
-            Some(parent) if parent_in_image => existing_meta(parent, path).at("stat", image_path(path))?,
+            Some(parent) if parent_in_image && !self.cut.contains_key(path) => {
+                existing_meta(parent, path).at("stat", image_path(path))?
+            }
             _ => None,
         };
         if path.parent().is_some() {
@@ -120,13 +170,19 @@ impl<'a> LayerDir<'a> {
             }
         }
         let in_parent = existing.is_some();
+        if self.cut.get(path) == Some(&true) {
+            // Else overlay would show what the image has below it.
+            let fd = open_dir(self.root.as_fd(), path).at("open", self.full(path))?;
+            rustix::fs::fsetxattr(&fd, OPAQUE, b"y", XattrFlags::empty())
+                .at("mark opaque", self.full(path))?;
+        }
         let meta = existing.unwrap_or_else(|| match path.parent() {
             Some(_) => fresh.clone(),
             // The root of an image that starts from scratch.
             None => DirMeta { mode: 0o755, owner: Some((0, 0)), mtime: fresh.mtime, xattrs: None },
         });
         self.by_path.insert(path.to_owned(), self.made.len());
-        self.made.push(MadeDir { path: path.to_owned(), in_parent, meta });
+        self.made.push(MadeDir { path: path.to_owned(), in_parent, gone: false, meta });
         Ok(in_parent)
     }
 
@@ -135,9 +191,32 @@ impl<'a> LayerDir<'a> {
         if let Some(known) = self.by_path.get(path) {
             let made = &mut self.made[*known].meta;
             // The old owner's record would undo the new owner.
-            let xattrs = meta.xattrs.or_else(|| without_record(made.xattrs.take()?));
+            let other = |name: &[u8]| name != owner::STAT_XATTR.as_bytes();
+            let xattrs = meta.xattrs.or_else(|| made.xattrs.take().and_then(|old| others(&old, other)));
             *made = DirMeta { xattrs, ..meta };
         }
+    }
+
+    /// Gives a directory of the layer attributes that an archive says it has, in place of those of the same names.
+    pub(super) fn set_xattrs(
+        &mut self,
+        path: &Path,
+        xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), IoError> {
+        if xattrs.is_empty() {
+            return Ok(());
+        }
+        let full = self.full(path);
+        let fd = open_dir(self.root.as_fd(), path).at("open", &full)?;
+        for (name, value) in xattrs {
+            owner::set_xattr(&fd, name, value).at("set attributes of", &full)?;
+        }
+        if let Some(known) = self.by_path.get(path)
+            && let Some(old) = self.made[*known].meta.xattrs.take()
+        {
+            self.made[*known].meta.xattrs = others(&old, |name| !xattrs.contains_key(name));
+        }
+        Ok(())
     }
 
     /// Gives a directory of the layer another mode.
@@ -149,13 +228,16 @@ impl<'a> LayerDir<'a> {
 
     /// Returns how many directories were made.
     pub(super) fn dirs(&self) -> usize {
-        self.made.len()
+        self.by_path.len()
     }
 
     /// Sets the metadata of all directories, what is below first: writing into a directory moves its time.
     pub(super) fn finish(self) -> Result<(), IoError> {
-        for dir in
-            self.made.iter().rev().filter(|dir| !(self.root_is_theirs && dir.path.as_os_str().is_empty()))
+        for dir in self
+            .made
+            .iter()
+            .rev()
+            .filter(|dir| !(dir.gone || self.root_is_theirs && dir.path.as_os_str().is_empty()))
         {
             let full = self.full(&dir.path);
             let fd = open_dir(self.root.as_fd(), &dir.path).at("open", &full)?;
@@ -173,9 +255,8 @@ impl<'a> LayerDir<'a> {
     }
 }
 
-fn without_record(xattrs: Arc<Xattrs>) -> Option<Arc<Xattrs>> {
-    let mut rest = Xattrs::clone(&xattrs);
-    rest.retain(|(name, _)| name != owner::STAT_XATTR.as_bytes());
+fn others(xattrs: &Xattrs, keep: impl Fn(&[u8]) -> bool) -> Option<Arc<Xattrs>> {
+    let rest: Xattrs = xattrs.iter().filter(|(name, _)| keep(name)).cloned().collect();
     (!rest.is_empty()).then(|| Arc::new(rest))
 }
 

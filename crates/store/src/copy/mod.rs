@@ -4,6 +4,7 @@
 //! layer does not say it leaves to the image below: directories that are passed through keep their owner, mode and
 //! times, so that a layer says the same whenever it is made.
 
+mod archive;
 mod chmod;
 mod data;
 mod error;
@@ -23,7 +24,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_core::{Cancel, Chmod, InlineFile};
+use kiln_core::{Cancel, Chmod, InlineFile, Unpack};
 
 pub use error::CopyError;
 pub use export::{clone_tree, export_tree};
@@ -49,6 +50,8 @@ pub struct CopyRequest<'a> {
     pub dest: &'a str,
     /// Whether it was written as a directory.
     pub dest_is_dir: bool,
+    /// Whether files that the sources name are unpacked if they are archives.
+    pub unpack: Unpack,
     /// What the copies look like.
     pub rules: &'a CopyRules,
     /// An earlier layer of the same step, to share unchanged files with.
@@ -69,8 +72,9 @@ pub enum CopyInput {
 /// What copies look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyRules {
-    /// Who owns all that is copied or made: 0:0 unless `--chown` says otherwise ([`lookup_owner`]).
-    pub owner: (u32, u32),
+    /// Who owns all that is copied or made: what `--chown` says ([`lookup_owner`]). If it says nothing, that is 0:0,
+    /// but what an archive holds belongs to whom the archive says.
+    pub owner: Option<(u32, u32)>,
     /// `--chmod`.
     pub chmod: Option<Chmod>,
     /// SOURCE_DATE_EPOCH: no time is after it, and what has no time gets it.
@@ -92,7 +96,7 @@ pub struct CopyReport {
     pub cloned: u64,
     /// Files shared with an earlier layer.
     pub reused: u64,
-    /// Sockets, which no layer can hold; in an export also devices that the user may not make.
+    /// Sockets, which no layer can hold; devices in an archive; in an export devices that the user may not make.
     pub left_out: u64,
     /// Source files that are not what they were when they were selected: the layer must not be recorded under
     /// the digest of the selection.

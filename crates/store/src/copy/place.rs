@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use kiln_core::{InlineFile, IoResultExt};
+use kiln_core::{InlineFile, IoResultExt, Unpack};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::archive::{self, Archive};
 use super::chmod::Change;
 use super::job::{CHUNK, Common, Job, State};
 use super::layer::{DirMeta, LayerDir, UNDATED, image_path, set_owner, timestamps};
@@ -30,7 +31,7 @@ pub fn copy(request: &CopyRequest<'_>) -> Result<CopyReport, CopyError> {
         layer: &root,
         layer_path: request.layer,
         ids: rules.ids,
-        owner: Some(rules.owner),
+        owner: Some(rules.owner.unwrap_or_default()),
         chmod: rules.chmod.as_ref().map(Change::new).transpose()?,
         epoch: rules.epoch,
         which: Which::Portable,
@@ -47,7 +48,14 @@ pub fn copy(request: &CopyRequest<'_>) -> Result<CopyReport, CopyError> {
             CopyInput::Inline(file) => place.inline(file, request)?,
             CopyInput::Files(selected) => {
                 for m in &selected.matches {
-                    place.one(selected, m, request)?;
+                    let archive = match request.unpack {
+                        Unpack::Never => None,
+                        Unpack::Archives => archive::open(selected, m)?,
+                    };
+                    match archive {
+                        Some(archive) => place.unpack(&archive, request)?,
+                        None => place.one(selected, m, request)?,
+                    }
                 }
             }
         }
@@ -102,6 +110,19 @@ impl<'a> Place<'a> {
             name: Some(name),
             replace: true,
         });
+        Ok(())
+    }
+
+    /// Puts what an archive holds into the destination, which is a directory then.
+    fn unpack(&mut self, archive: &Archive<'_>, request: &CopyRequest<'_>) -> Result<(), CopyError> {
+        self.flush()?;
+        let dest = self.target(request)?;
+        if dest.found == Found::Other {
+            return Err(CopyError::FileInTheWay { path: image_path(&dest.path) });
+        }
+        self.layer.make_dir(&dest.path, &self.fresh_dir())?;
+        let report = archive.unpack(&mut self.layer, &dest.path, self.common, request.rules.owner)?;
+        self.common.state().report.add(report);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub(super) fn open(path: &Path) -> OwnedFd {
 /// A source, an image below and a fresh layer.
 pub(super) struct World {
     dir: tempfile::TempDir,
+    pub(super) unpack: Unpack,
 }
 
 impl World {
@@ -28,7 +29,7 @@ impl World {
         for name in ["source", "parent", "layer"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let world = Self { dir };
+        let world = Self { dir, unpack: Unpack::Never };
         plant(&world.at("source"), source);
         plant(&world.at("parent"), parent);
         world
@@ -76,6 +77,7 @@ impl World {
             inputs,
             dest: if clean.is_empty() { "/" } else { clean },
             dest_is_dir: dest.ends_with('/'),
+            unpack: self.unpack,
             rules: &rules,
             reuse,
             cancel: &Cancel::new(),
@@ -90,7 +92,7 @@ impl World {
 /// Rules under which whoever runs the tests can make what is asked.
 fn rules() -> CopyRules {
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    CopyRules { owner, chmod: None, epoch: None, ids: Ids::Full }
+    CopyRules { owner: Some(owner), chmod: None, epoch: None, ids: Ids::Full }
 }
 
 /// Lists a tree as `path/`, `path=content` and `path -> target`, sorted.
@@ -336,7 +338,7 @@ fn owners_are_set_or_recorded() {
         return;
     }
     let world = World::new(&["f=1", "d/l -> x"], &[]);
-    world.copy_with(&["f", "d"], "/a/", |rules| rules.owner = (7, 8)).unwrap();
+    world.copy_with(&["f", "d"], "/a/", |rules| rules.owner = Some((7, 8))).unwrap();
     for path in ["a", "a/f", "a/l"] {
         let stat = fs::symlink_metadata(world.at("layer").join(path)).unwrap();
         assert_eq!((stat.uid(), stat.gid()), (7, 8), "{path}");
@@ -344,7 +346,7 @@ fn owners_are_set_or_recorded() {
     let world = World::new(&["f=1", "d/l -> x"], &[]);
     let report = world
         .copy_with(&["f", "d"], "/a/", |rules| {
-            rules.owner = (7, 8);
+            rules.owner = Some((7, 8));
             rules.ids = Ids::Single;
         })
         .unwrap();
@@ -425,6 +427,7 @@ fn an_interrupted_copy_says_so() {
         inputs: &[input],
         dest: "/",
         dest_is_dir: true,
+        unpack: Unpack::Never,
         rules: &rules(),
         reuse: None,
         cancel: &cancel,

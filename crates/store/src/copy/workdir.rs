@@ -28,7 +28,10 @@ pub fn make_dir(
         Found::Missing => {}
     }
     let mtime = super::place::undated(rules.epoch);
-    layer.make_dir(&dest.path, &DirMeta { mode: 0o755, owner: Some(rules.owner), mtime, xattrs: None })?;
+    layer.make_dir(
+        &dest.path,
+        &DirMeta { mode: 0o755, owner: Some(rules.owner.unwrap_or_default()), mtime, xattrs: None },
+    )?;
     layer.finish()?;
     Ok(true)
 }

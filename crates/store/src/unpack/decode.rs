@@ -1,18 +1,18 @@
-//! From a blob's bytes to a tar's bytes.
+//! From compressed bytes to a tar's bytes.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
-use kiln_core::Digest;
+use lzma_rust2::XzReader;
 
-use super::Hashing;
+use super::entry::{BLOCK, begins_tar};
 use super::pipe::Filler;
-use crate::error::StoreError;
+use crate::error::ArchiveError;
 
-/// A blob's bytes, about to be decompressed.
+/// Compressed bytes, about to be decompressed.
 pub(crate) struct Source<'a> {
-    layer: Digest,
     tar: Box<dyn Read + 'a>,
     /// What the caller's reader said when it failed: not the decompressor's fault.
     failed: Failed,
@@ -24,74 +24,103 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd skippable frame, which chunked layers may start with: `0x184D2A5?`, little-endian.
 const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
+const BZIP2: &[u8] = b"BZh";
+const XZ: &[u8] = b"\xfd7zXZ\0";
+
+/// KiB that decompressing xz may take. `xz -9` needs 65 MiB; what a file may ask for is 4 GiB.
+const XZ_MEMORY: u32 = 256 << 10;
 
 impl<'a> Source<'a> {
     /// Looks at the first bytes for the compression: registries hold layers that say gzip and are not, docker reads
     /// them too, and the diff id decides in the end.
-    pub(crate) fn new(layer: &Digest, media_type: &str, reader: impl Read + 'a) -> Result<Self, StoreError> {
-        if !is_layer(media_type) {
-            return Err(StoreError::MediaType { media_type: media_type.to_owned() });
-        }
+    pub(crate) fn new(reader: impl Read + 'a) -> Result<Self, ArchiveError> {
         let failed = Failed::default();
         let tap = Tap { inner: reader, failed: Arc::clone(&failed) };
         let mut reader = BufReader::with_capacity(128 << 10, tap);
-        // One fill may be short; four bytes come from any source in the first.
-        let start = reader
-            .fill_buf()
-            .map_err(|error| StoreError::LayerRead { layer: *layer, message: error.to_string() })?;
+        // One fill may be short; six bytes come from any source in the first.
+        let start = reader.fill_buf().map_err(|error| ArchiveError::Read { message: error.to_string() })?;
         let tar: Box<dyn Read + 'a> = if start.starts_with(GZIP) {
             Box::new(MultiGzDecoder::new(reader))
         } else if start.starts_with(ZSTD) || start.get(1..4) == Some(ZSTD_SKIPPABLE) {
             let decoder = zstd::Decoder::with_buffer(reader)
-                .map_err(|error| StoreError::Decompress { layer: *layer, reason: error.to_string() })?;
+                .map_err(|error| ArchiveError::Decompress { reason: error.to_string() })?;
             Box::new(decoder)
+        } else if start.starts_with(BZIP2) {
+            Box::new(MultiBzDecoder::new(reader))
+        } else if start.starts_with(XZ) {
+            Box::new(XzReader::new_mem_limit(reader, true, XZ_MEMORY))
         } else {
             Box::new(reader)
         };
-        Ok(Self { layer: *layer, tar, failed })
+        Ok(Self { tar, failed })
+    }
+
+    /// Returns what a failure means.
+    fn failure(&self, error: &io::Error) -> ArchiveError {
+        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(message) => ArchiveError::Read { message },
+            None => ArchiveError::Decompress { reason: error.to_string() },
+        }
     }
 }
 
-/// Decompresses all of it into the pipe, and returns the digest of what came out.
-pub(crate) fn decode(source: Source<'_>, pipe: Filler, limit: u64) -> Result<Digest, StoreError> {
-    let Source { layer, tar, failed } = source;
-    let mut tar = Hashing::new(tar);
+/// Returns whether a file is a tar, compressed or not: whether its first header is one. What does not decompress is
+/// none; what needs too much memory for that is an error.
+pub(crate) fn is_tar(reader: impl Read) -> Result<bool, ArchiveError> {
+    let mut source = match Source::new(reader) {
+        Err(ArchiveError::Decompress { .. }) => return Ok(false),
+        source => source?,
+    };
+    let mut block = [0; BLOCK];
+    match source.tar.read_exact(&mut block) {
+        Ok(()) => Ok(begins_tar(&block)),
+        Err(error) => match source.failure(&error) {
+            ArchiveError::Decompress { .. } if error.kind() != io::ErrorKind::OutOfMemory => Ok(false),
+            failure => Err(failure),
+        },
+    }
+}
+
+/// Decompresses all of it into the pipe, and shows what came out to `see`.
+pub(crate) fn decode(
+    mut source: Source<'_>,
+    pipe: Filler,
+    limit: u64,
+    mut see: impl FnMut(&[u8]),
+) -> Result<(), ArchiveError> {
+    let mut count = 0;
     loop {
         let mut buffer = pipe.buffer();
         let mut filled = 0;
         while filled < buffer.len() {
-            match tar.read(&mut buffer[filled..]) {
+            match source.tar.read(&mut buffer[filled..]) {
                 Ok(0) => break,
                 Ok(length) => filled += length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let said = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    return Err(match said {
-                        Some(message) => StoreError::LayerRead { layer, message },
-                        None => StoreError::Decompress { layer, reason: error.to_string() },
-                    });
-                }
+                Err(error) => return Err(source.failure(&error)),
             }
         }
-        if tar.count() > limit {
-            return Err(StoreError::TooLarge { layer, limit, unit: "bytes".to_owned() });
+        count += filled as u64;
+        if count > limit {
+            return Err(ArchiveError::TooLarge { limit, unit: "bytes".to_owned() });
         }
         let last = filled < buffer.len();
         buffer.truncate(filled);
+        see(&buffer);
         if !pipe.send(buffer) {
             // The writer stopped, and says why.
-            return Err(StoreError::Decompress { layer, reason: "stopped".to_owned() });
+            return Err(ArchiveError::Decompress { reason: "stopped".to_owned() });
         }
         if last {
             pipe.end();
-            return Ok(tar.finish().0);
+            return Ok(());
         }
     }
 }
 
 /// Layer types of OCI and docker, whatever their compression:
 /// <https://github.com/opencontainers/image-spec/blob/main/media-types.md>.
-fn is_layer(media_type: &str) -> bool {
+pub(crate) fn is_layer(media_type: &str) -> bool {
     const KNOWN: [&str; 4] = [
         "application/vnd.oci.image.layer.v1.tar",
         "application/vnd.oci.image.layer.nondistributable.v1.tar",

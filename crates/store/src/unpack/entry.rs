@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 
-use kiln_core::{Digest, IoError};
+use kiln_core::IoError;
 
 use super::pipe::Pipe;
-use crate::error::{EntryProblem, StoreError};
+use crate::error::{ArchiveError, EntryProblem};
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +46,13 @@ pub(crate) struct Entry {
 const MAX_EXTENSION: u64 = 1 << 20;
 /// PATH_MAX without the final NUL.
 const MAX_PATH: usize = 4095;
-const BLOCK: usize = 512;
+/// Bytes of a header.
+pub(crate) const BLOCK: usize = 512;
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Reads a tar from the pipe.
 pub(crate) struct Entries {
     pipe: Pipe,
-    layer: Digest,
     /// Name of the entry at hand, for messages.
     name: Vec<u8>,
     /// Bytes of it still to come, and of its padding.
@@ -66,13 +66,13 @@ pub(crate) struct Entries {
 type Extensions = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Entries {
-    pub(crate) fn new(pipe: Pipe, layer: Digest, limit: u64) -> Self {
+    pub(crate) fn new(pipe: Pipe, limit: u64) -> Self {
         let (name, global) = (Vec::new(), Extensions::new());
-        Self { pipe, layer, name, rest: 0, padding: 0, count: 0, limit, global }
+        Self { pipe, name, rest: 0, padding: 0, count: 0, limit, global }
     }
 
     /// Returns the next entry; what was not read of the one before is skipped.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, StoreError> {
+    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, ArchiveError> {
         self.skip(self.rest + self.padding)?;
         (self.rest, self.padding) = (0, 0);
         let mut local = Extensions::new();
@@ -80,11 +80,7 @@ impl Entries {
             let Some(block) = self.header()? else { return Ok(None) };
             self.count += 1;
             if self.count > self.limit {
-                return Err(StoreError::TooLarge {
-                    layer: self.layer,
-                    limit: self.limit,
-                    unit: "entries".to_owned(),
-                });
+                return Err(ArchiveError::TooLarge { limit: self.limit, unit: "entries".to_owned() });
             }
             let header = tar::Header::from_byte_slice(&block);
             self.name = header.path_bytes().into_owned();
@@ -117,7 +113,7 @@ impl Entries {
     }
 
     /// Reads what follows the last entry, to the end of the pipe.
-    pub(crate) fn drain(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn drain(&mut self) -> Result<(), ArchiveError> {
         loop {
             let length = self.fill()?.len();
             if length == 0 {
@@ -128,7 +124,7 @@ impl Entries {
     }
 
     /// Returns some of the entry's content; nothing at its end.
-    pub(crate) fn content(&mut self) -> Result<&[u8], StoreError> {
+    pub(crate) fn content(&mut self) -> Result<&[u8], ArchiveError> {
         if self.rest == 0 {
             return Ok(&[]);
         }
@@ -147,26 +143,25 @@ impl Entries {
     }
 
     /// Describes what is wrong with the entry at hand.
-    pub(crate) fn bad(&self, problem: EntryProblem) -> StoreError {
+    pub(crate) fn bad(&self, problem: EntryProblem) -> ArchiveError {
         let mut entry = String::from_utf8_lossy(&self.name).into_owned();
         if entry.len() > 200 {
             entry = entry.chars().take(200).chain(['…']).collect();
         }
-        StoreError::BadEntry { layer: self.layer, entry, problem }
+        ArchiveError::Entry { entry, problem }
     }
 
-    fn damaged(&self, what: &str) -> StoreError {
+    fn damaged(&self, what: &str) -> ArchiveError {
         self.bad(EntryProblem::Header { what: what.to_owned() })
     }
 
-    fn fill(&mut self) -> Result<&[u8], StoreError> {
-        let layer = self.layer;
+    fn fill(&mut self) -> Result<&[u8], ArchiveError> {
         // The decompressor failed; it says why itself, and its word counts.
-        self.pipe.fill_buf().map_err(|error| StoreError::Decompress { layer, reason: error.to_string() })
+        self.pipe.fill_buf().map_err(|error| ArchiveError::Decompress { reason: error.to_string() })
     }
 
     /// Returns the next header; none at the end, which is two blocks of zeros, or one, or nothing at all.
-    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, StoreError> {
+    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, ArchiveError> {
         let mut block = [0; BLOCK];
         let length = self.read(&mut block)?;
         match length {
@@ -180,7 +175,7 @@ impl Entries {
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
         let mut filled = 0;
         while filled < buffer.len() {
             let length = {
@@ -198,7 +193,7 @@ impl Entries {
         Ok(filled)
     }
 
-    fn skip(&mut self, mut length: u64) -> Result<(), StoreError> {
+    fn skip(&mut self, mut length: u64) -> Result<(), ArchiveError> {
         while length > 0 {
             let some = self.fill()?.len();
             if some == 0 {
@@ -211,7 +206,7 @@ impl Entries {
         Ok(())
     }
 
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, StoreError> {
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>, ArchiveError> {
         if size > MAX_EXTENSION {
             let what = "extended header".to_owned();
             return Err(self.bad(EntryProblem::TooLong { what, limit: MAX_EXTENSION }));
@@ -230,7 +225,7 @@ impl Entries {
         flag: u8,
         size: u64,
         mut pax: Extensions,
-    ) -> Result<Entry, StoreError> {
+    ) -> Result<Entry, ArchiveError> {
         let name = pax.remove(&b"path"[..]).unwrap_or_else(|| header.path_bytes().into_owned());
         self.name.clone_from(&name);
         if pax.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
@@ -245,7 +240,7 @@ impl Entries {
                 return Err(self.bad(EntryProblem::TooLong { what: what.to_owned(), limit }));
             }
         }
-        let device = || -> Result<_, StoreError> {
+        let device = || -> Result<_, ArchiveError> {
             let part = |part: io::Result<Option<u32>>| {
                 part.map(Option::unwrap_or_default).map_err(|_| self.damaged("device number"))
             };
@@ -290,14 +285,19 @@ impl Entries {
     }
 }
 
-/// An I/O error at a path of a layer in the making, for use with `?`.
-pub(super) fn io(op: &str, name: &[u8], error: rustix::io::Errno) -> StoreError {
+/// An I/O error at a path of a tree in the making, for use with `?`.
+pub(super) fn io(op: &str, name: &[u8], error: rustix::io::Errno) -> ArchiveError {
     use std::os::unix::ffi::OsStrExt as _;
-    StoreError::Io(IoError::new(op, std::ffi::OsStr::from_bytes(name), &error.into()))
+    ArchiveError::Io(IoError::new(op, std::ffi::OsStr::from_bytes(name), &error.into()))
 }
 
 fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
+}
+
+/// Returns whether a tar may begin so: with a header whose checksum is right.
+pub(crate) fn begins_tar(block: &[u8; BLOCK]) -> bool {
+    block.iter().any(|&byte| byte != 0) && check_sum(tar::Header::from_byte_slice(block), block).is_ok()
 }
 
 fn check_sum(header: &tar::Header, block: &[u8; BLOCK]) -> Result<(), EntryProblem> {

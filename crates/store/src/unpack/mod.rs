@@ -4,21 +4,24 @@
 //! memory stays at a few MiB whatever the sizes, and slow writing slows the download down.
 
 mod decode;
-mod entry;
+pub(crate) mod entry;
+pub(crate) mod make;
 mod pipe;
-mod tree;
+pub(crate) mod tree;
 
 use std::io::Read;
 use std::path::Path;
 
 use kiln_core::{Digest, DigestHasher, IoResultExt as _, LayerId};
 
-use crate::error::StoreError;
+use crate::error::{ArchiveError, StoreError};
 use crate::layer::LayerInfo;
 use crate::layout::{self, TREE};
 use crate::lock::{FileLock, Hold};
 use crate::scratch::remove_tree;
 use crate::store::Store;
+
+pub(crate) use decode::is_tar;
 
 /// What to unpack, and how much of it.
 #[derive(Debug, Clone)]
@@ -96,63 +99,53 @@ impl Store {
         for path in [dir, &upper] {
             std::fs::create_dir(path).at("create", path)?;
         }
-        let source = decode::Source::new(diff_id, media_type, reader)?;
-        let (sender, receiver) = pipe::pipe();
-        let (decoded, extracted) = std::thread::scope(|scope| {
-            let extracting = scope.spawn(|| {
+        if !decode::is_layer(media_type) {
+            return Err(StoreError::MediaType { media_type: media_type.to_owned() });
+        }
+        let mut hasher = DigestHasher::new();
+        let unpacked = stream(
+            reader,
+            options,
+            |bytes| hasher.update(bytes),
+            |entries| {
                 let mut tree = tree::Tree::new(self.ids(), &upper)?;
-                let mut entries = entry::Entries::new(receiver, *diff_id, options.max_entries);
                 while let Some(entry) = entries.next_entry()? {
-                    tree.apply(&entry, &mut entries)?;
+                    tree.apply(&entry, entries)?;
                 }
                 entries.drain()?;
                 tree.finish()
-            });
-            let decoded = decode::decode(source, sender, options.max_bytes);
-            (decoded, extracting.join())
-        });
-        // A panic there is a defect here: pass it on.
-        let extracted = extracted.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let (links, root) = match (decoded, extracted) {
-            // What the writer found wrong came first, and made the reader stop.
-            (_, Err(error)) if !matches!(error, StoreError::Decompress { .. }) => return Err(error),
-            (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
-            (Ok(actual), Ok(_)) if actual != *diff_id => {
-                return Err(StoreError::DiffIdMismatch { expected: *diff_id, actual });
-            }
-            (Ok(_), Ok(found)) => found,
-        };
+            },
+        );
+        let (links, root) = unpacked.map_err(|error| error.of_layer(*diff_id))?;
+        let actual = hasher.finish();
+        if actual != *diff_id {
+            return Err(StoreError::DiffIdMismatch { expected: *diff_id, actual });
+        }
         links.write(dir)?;
         Ok(LayerInfo { root }.write(dir)?)
     }
 }
 
-/// Hashes what passes.
-pub(crate) struct Hashing<R> {
-    inner: R,
-    hasher: DigestHasher,
-    bytes: u64,
-}
-
-impl<R> Hashing<R> {
-    pub(crate) fn new(inner: R) -> Self {
-        Self { inner, hasher: DigestHasher::new(), bytes: 0 }
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.bytes
-    }
-
-    pub(crate) fn finish(self) -> (Digest, R) {
-        (self.hasher.finish(), self.inner)
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        self.bytes += length as u64;
-        Ok(length)
+/// Reads a tar, whatever its compression: this thread reads and decompresses and shows the tar's bytes to `see`, another
+/// calls `extract` with its entries.
+pub(crate) fn stream<T: Send>(
+    reader: impl Read,
+    options: &UnpackOptions,
+    see: impl FnMut(&[u8]),
+    extract: impl FnOnce(&mut entry::Entries) -> Result<T, ArchiveError> + Send,
+) -> Result<T, ArchiveError> {
+    let source = decode::Source::new(reader)?;
+    let (sender, receiver) = pipe::pipe();
+    let (decoded, extracted) = std::thread::scope(|scope| {
+        let extracting = scope.spawn(|| extract(&mut entry::Entries::new(receiver, options.max_entries)));
+        let decoded = decode::decode(source, sender, options.max_bytes, see);
+        (decoded, extracting.join())
+    });
+    // A panic there is a defect here: pass it on.
+    match (decoded, extracted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))) {
+        // What the writer found wrong came first, and made the reader stop.
+        (_, Err(error)) if !matches!(error, ArchiveError::Decompress { .. }) => Err(error),
+        (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        (Ok(()), Ok(extracted)) => Ok(extracted),
     }
 }

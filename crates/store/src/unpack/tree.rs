@@ -6,64 +6,56 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use kiln_core::IoResultExt as _;
 use rustix::fs::{
-    AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps,
-    UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, fstat, futimens, linkat,
-    makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, XattrFlags, fchmod, fsetxattr, fstat,
+    futimens, mkdirat, mknodat, openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
 
 use super::entry::{Entries, Entry, Kind, io};
-use crate::error::{EntryProblem, StoreError};
+use super::make::{At, Maker, set_xattrs, shown, times};
+use crate::error::{ArchiveError, EntryProblem};
 use crate::layer::{OPAQUE, is_whiteout};
 use crate::layout::Ids;
-use crate::owner::{self, LinkOwners, Owner};
+use crate::owner::{self, LinkOwners};
 
 /// A tree in the making.
 pub(crate) struct Tree {
-    ids: Ids,
-    /// Whom files belong to when made.
-    me: (u32, u32),
+    maker: Maker,
     root: Rc<OwnedFd>,
     /// The directory that was last written to, with its path.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Modes and times of directories, set at the end: writing into one changes its time, and needs permission.
     directories: BTreeMap<Vec<u8>, (u32, (i64, u32))>,
-    links: LinkOwners,
     root_said: bool,
 }
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const NEW_FILE: OFlags =
-    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Of directories that are there only because something is in them.
 const IMPLICIT: (u32, (i64, u32)) = (0o755, (0, 0));
 
 impl Tree {
     /// Starts in an empty directory.
-    pub(crate) fn new(ids: Ids, dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn new(ids: Ids, dir: &Path) -> Result<Self, ArchiveError> {
         let root = openat(CWD, dir, DIRECTORY, Mode::empty()).at("open", dir)?;
         let stat = fstat(&root).at("stat", dir)?;
         owner::set(ids, &root, &stat, 0, 0).at("set owner of", dir)?;
         Ok(Self {
-            ids,
-            me: (geteuid().as_raw(), getegid().as_raw()),
+            maker: Maker::new(ids),
             root: Rc::new(root),
             parent: None,
             directories: BTreeMap::from([(Vec::new(), IMPLICIT)]),
-            links: LinkOwners::default(),
             root_said: false,
         })
     }
 
     /// Writes one entry; its content comes from `entries`.
-    pub(crate) fn apply(&mut self, entry: &Entry, entries: &mut Entries) -> Result<(), StoreError> {
+    pub(crate) fn apply(&mut self, entry: &Entry, entries: &mut Entries) -> Result<(), ArchiveError> {
         let path = clean(&entry.name).map_err(|problem| entries.bad(problem))?;
         if path.is_empty() {
             if entry.kind != Kind::Directory {
@@ -80,21 +72,18 @@ impl Tree {
         }
         match &entry.kind {
             Kind::Directory => self.directory(&parent, entry, path.clone()),
-            Kind::File => self.file(&parent, name, &path, entry, entries),
-            Kind::Symlink(target) => self.symlink(&parent, name, &path, target, entry, entries),
             Kind::HardLink(target) => self.hard_link(&parent, name, &path, target, entries),
-            Kind::Fifo => self.node(&parent, name, &path, entry, FileType::Fifo, (0, 0)),
-            Kind::Char(major, minor) => {
-                self.node(&parent, name, &path, entry, FileType::CharacterDevice, (*major, *minor))
-            }
-            Kind::Block(major, minor) => {
-                self.node(&parent, name, &path, entry, FileType::BlockDevice, (*major, *minor))
+            _ => {
+                while !self.maker.make(At { parent: &parent, name, path: &path }, entry, entries)? {
+                    self.clear_at(&parent, name, &path)?;
+                }
+                Ok(())
             }
         }
     }
 
     /// Sets what had to wait. Returns the owners of links, and whether the tar said something about the root.
-    pub(crate) fn finish(mut self) -> Result<(LinkOwners, bool), StoreError> {
+    pub(crate) fn finish(mut self) -> Result<(LinkOwners, bool), ArchiveError> {
         // Deepest first: a mode may forbid to go further down.
         while let Some((path, (mode, mtime))) = self.directories.pop_last() {
             let dir = match self.open_directory(&path) {
@@ -106,10 +95,10 @@ impl Tree {
             futimens(&*dir, &times(mtime)).map_err(|error| io("set times of", &path, error))?;
             fchmod(&*dir, Mode::from_raw_mode(mode)).map_err(|error| io("set mode of", &path, error))?;
         }
-        Ok((self.links, self.root_said))
+        Ok((self.maker.links, self.root_said))
     }
 
-    fn directory(&mut self, parent: &OwnedFd, entry: &Entry, path: Vec<u8>) -> Result<(), StoreError> {
+    fn directory(&mut self, parent: &OwnedFd, entry: &Entry, path: Vec<u8>) -> Result<(), ArchiveError> {
         let name = split(&path).1;
         let dir = self.make_directory(parent, name, &path)?;
         self.dress_directory(&dir, entry, path.clone())?;
@@ -123,7 +112,7 @@ impl Tree {
         parent: &OwnedFd,
         name: &[u8],
         path: &[u8],
-    ) -> Result<Rc<OwnedFd>, StoreError> {
+    ) -> Result<Rc<OwnedFd>, ArchiveError> {
         let mut opaque = false;
         loop {
             match mkdirat(parent, name, Mode::RWXU) {
@@ -148,141 +137,12 @@ impl Tree {
         Ok(Rc::new(dir))
     }
 
-    fn dress_directory(&mut self, dir: &OwnedFd, entry: &Entry, path: Vec<u8>) -> Result<(), StoreError> {
+    fn dress_directory(&mut self, dir: &OwnedFd, entry: &Entry, path: Vec<u8>) -> Result<(), ArchiveError> {
         let stat = fstat(dir).map_err(|error| io("stat", &path, error))?;
-        owner::set(self.ids, dir, &stat, entry.uid, entry.gid).at("set owner of", shown(&path))?;
+        owner::set(self.maker.ids, dir, &stat, entry.uid, entry.gid).at("set owner of", shown(&path))?;
         set_xattrs(dir, entry, &path)?;
         self.directories.insert(path, (entry.mode, entry.mtime));
         Ok(())
-    }
-
-    fn file(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        entry: &Entry,
-        entries: &mut Entries,
-    ) -> Result<(), StoreError> {
-        let file = self.make_file(parent, name, path)?;
-        loop {
-            let content = entries.content()?;
-            if content.is_empty() {
-                break;
-            }
-            let length = rustix::io::write(&file, content).map_err(|error| io("write", path, error))?;
-            entries.used(length);
-        }
-        let kind = FileType::RegularFile;
-        self.dress_file(
-            &file,
-            path,
-            entry,
-            Owner { uid: entry.uid, gid: entry.gid, mode: kind.as_raw_mode() | entry.mode, device: (0, 0) },
-        )
-    }
-
-    fn make_file(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, StoreError> {
-        self.instead(parent, name, path, |parent, name| {
-            openat(parent, name, NEW_FILE, Mode::RUSR | Mode::WUSR)
-        })
-    }
-
-    /// Owner, xattrs, mode and time of a file just made, in the one order that works: chown(2) clears capabilities
-    /// and set-id bits.
-    fn dress_file(&self, file: &OwnedFd, path: &[u8], entry: &Entry, owner: Owner) -> Result<(), StoreError> {
-        let device = owner.file_type() != FileType::RegularFile;
-        match self.ids {
-            Ids::Full => {
-                let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-                fchown(file, Some(uid), Some(gid)).map_err(|error| io("set owner of", path, error))?;
-            }
-            Ids::Single => {}
-        }
-        if device || (self.ids == Ids::Single && (owner.uid, owner.gid) != self.me) {
-            let stat = fstat(file).map_err(|error| io("stat", path, error))?;
-            owner::record(file, &owner, &stat).at("record owner of", shown(path))?;
-        }
-        set_xattrs(file, entry, path)?;
-        fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(|error| io("set mode of", path, error))?;
-        futimens(file, &times(entry.mtime)).map_err(|error| io("set times of", path, error))
-    }
-
-    fn symlink(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        target: &[u8],
-        entry: &Entry,
-        entries: &Entries,
-    ) -> Result<(), StoreError> {
-        if target.is_empty() || target.contains(&0) {
-            return Err(entries.bad(EntryProblem::Header { what: "link target".to_owned() }));
-        }
-        self.instead(parent, name, path, |parent, name| symlinkat(target, parent, name))?;
-        self.dress_link(parent, name, path, entry)
-    }
-
-    /// A fifo, or a device: a real one where that is allowed, else an empty file with a record.
-    fn node(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        entry: &Entry,
-        kind: FileType,
-        device: (u32, u32),
-    ) -> Result<(), StoreError> {
-        let number: Dev = makedev(device.0, device.1);
-        // A device 0:0 would be a deletion.
-        let real = kind == FileType::Fifo || (self.ids == Ids::Full && number != 0);
-        let make =
-            |parent: &OwnedFd, name: &[u8]| mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, number);
-        if real {
-            let mut denied = false;
-            self.instead(parent, name, path, |parent, name| match make(parent, name) {
-                // Devices are for real root only: mknod(2).
-                Err(Errno::PERM) if kind != FileType::Fifo => {
-                    denied = true;
-                    Ok(())
-                }
-                other => other,
-            })?;
-            if !denied {
-                self.dress_link(parent, name, path, entry)?;
-                let mode = Mode::from_raw_mode(entry.mode);
-                return chmodat(parent, name, mode, AtFlags::empty())
-                    .map_err(|error| io("set mode of", path, error));
-            }
-        }
-        let file = self.make_file(parent, name, path)?;
-        let mode = kind.as_raw_mode() | entry.mode;
-        self.dress_file(&file, path, entry, Owner { uid: entry.uid, gid: entry.gid, mode, device })
-    }
-
-    /// Owner and time of what cannot be opened.
-    fn dress_link(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        entry: &Entry,
-    ) -> Result<(), StoreError> {
-        let (uid, gid) = (entry.uid, entry.gid);
-        match self.ids {
-            Ids::Full => {
-                let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-                chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|error| io("set owner of", path, error))?;
-            }
-            Ids::Single if (uid, gid) != self.me => {
-                self.links.0.insert(shown(path), (uid, gid));
-            }
-            Ids::Single => {}
-        }
-        utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| io("set times of", path, error))
     }
 
     fn hard_link(
@@ -292,7 +152,7 @@ impl Tree {
         path: &[u8],
         target: &[u8],
         entries: &Entries,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ArchiveError> {
         let text = || String::from_utf8_lossy(target).into_owned();
         let missing = || entries.bad(EntryProblem::LinkTarget { target: text() });
         let to = clean(target).map_err(|problem| entries.bad(problem))?;
@@ -314,11 +174,8 @@ impl Tree {
         {
             return Ok(());
         }
-        self.instead(parent, name, path, |parent, name| {
-            linkat(&*from, to_name, parent, name, AtFlags::empty())
-        })?;
-        if let Some(ids) = self.links.0.get(&shown(&to)).copied() {
-            self.links.0.insert(shown(path), ids);
+        while !self.maker.link((&from, to_name, &to), At { parent, name, path })? {
+            self.clear_at(parent, name, path)?;
         }
         Ok(())
     }
@@ -330,7 +187,7 @@ impl Tree {
         dir: &[u8],
         hidden: &[u8],
         entries: &Entries,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ArchiveError> {
         if hidden == b".wh..opq" {
             return match dir {
                 [] => Err(entries.bad(EntryProblem::OpaqueRoot)),
@@ -359,31 +216,17 @@ impl Tree {
         }
     }
 
-    /// Makes something where perhaps something else is; that goes.
-    fn instead<T>(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        mut make: impl FnMut(&OwnedFd, &[u8]) -> rustix::io::Result<T>,
-    ) -> Result<T, StoreError> {
-        loop {
-            match make(parent, name) {
-                Ok(made) => return Ok(made),
-                Err(Errno::EXIST) => {
-                    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-                        .map_err(|error| io("stat", path, error))?;
-                    self.clear(parent, name, path, &stat)?;
-                }
-                Err(error) => return Err(io("create", path, error)),
-            }
-        }
+    /// Removes what an entry replaces.
+    fn clear_at(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), ArchiveError> {
+        let stat =
+            statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| io("stat", path, error))?;
+        self.clear(parent, name, path, &stat)
     }
 
     /// Removes what an entry replaces, and what is known about it.
-    fn clear(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], stat: &Stat) -> Result<(), StoreError> {
+    fn clear(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], stat: &Stat) -> Result<(), ArchiveError> {
         self.parent = None;
-        self.links.0.remove(&shown(path));
+        self.maker.links.0.remove(&shown(path));
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return unlinkat(parent, name, AtFlags::empty()).map_err(|error| io("remove", path, error));
         }
@@ -392,12 +235,12 @@ impl Tree {
         };
         self.directories.retain(|other, _| !below(other));
         let gone = shown(path);
-        self.links.0.retain(|other, _| !other.starts_with(&gone));
+        self.maker.links.0.retain(|other, _| !other.starts_with(&gone));
         remove_directory(parent, name).map_err(|error| io("remove", path, error))
     }
 
     /// Opens the directory that an entry goes into, making what is missing of it.
-    fn parent(&mut self, dir: &[u8], entries: &Entries) -> Result<Rc<OwnedFd>, StoreError> {
+    fn parent(&mut self, dir: &[u8], entries: &Entries) -> Result<Rc<OwnedFd>, ArchiveError> {
         if let Some((path, fd)) = &self.parent
             && path == dir
         {
@@ -411,7 +254,7 @@ impl Tree {
         Ok(fd)
     }
 
-    fn make_parents(&mut self, dir: &[u8], entries: &Entries) -> Result<Rc<OwnedFd>, StoreError> {
+    fn make_parents(&mut self, dir: &[u8], entries: &Entries) -> Result<Rc<OwnedFd>, ArchiveError> {
         let mut at = Rc::clone(&self.root);
         let ends = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
         for end in ends.chain([dir.len()]) {
@@ -426,7 +269,7 @@ impl Tree {
                     }
                     let made = self.make_directory(&at, name, path)?;
                     let stat = fstat(&*made).map_err(|error| io("stat", path, error))?;
-                    owner::set(self.ids, &*made, &stat, 0, 0).at("set owner of", shown(path))?;
+                    owner::set(self.maker.ids, &*made, &stat, 0, 0).at("set owner of", shown(path))?;
                     self.directories.insert(path.to_vec(), IMPLICIT);
                     made
                 }
@@ -475,19 +318,14 @@ pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, EntryProblem> {
 }
 
 /// Directory and last part.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (&[], path),
     }
 }
 
-fn shown(path: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    PathBuf::from(std::ffi::OsStr::from_bytes(path))
-}
-
-fn unusable(parent: &[u8], error: Errno, entries: &Entries) -> StoreError {
+fn unusable(parent: &[u8], error: Errno, entries: &Entries) -> ArchiveError {
     let parent = String::from_utf8_lossy(parent).into_owned();
     let reason = match error {
         Errno::NOENT => "it is a link that leads nowhere".to_owned(),
@@ -496,26 +334,12 @@ fn unusable(parent: &[u8], error: Errno, entries: &Entries) -> StoreError {
     entries.bad(EntryProblem::Parent { parent, reason })
 }
 
-fn times((seconds, nanos): (i64, u32)) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
-    }
-}
-
-fn mark_opaque(dir: &OwnedFd, path: &[u8]) -> Result<(), StoreError> {
+fn mark_opaque(dir: &OwnedFd, path: &[u8]) -> Result<(), ArchiveError> {
     fsetxattr(dir, OPAQUE, b"y", XattrFlags::empty()).map_err(|error| io("mark opaque", path, error))
 }
 
-fn set_xattrs(file: &OwnedFd, entry: &Entry, path: &[u8]) -> Result<(), StoreError> {
-    for (name, value) in &entry.xattrs {
-        owner::set_xattr(file, name, value).at("set xattr of", shown(path))?;
-    }
-    Ok(())
-}
-
 /// Removes a directory with all that is in it, following nothing.
-fn remove_directory(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+pub(crate) fn remove_directory(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
     let dir = openat(parent, name, DIRECTORY, Mode::empty())?;
     let mut buffer = Vec::with_capacity(8192);
     loop {
