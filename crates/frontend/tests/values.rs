@@ -114,7 +114,7 @@ fn an_add_in_many_parts_does_not_say_all_of_itself_in_each() {
 #[test]
 fn what_is_a_path_and_what_is_fetched() {
     let paths = [
-        "a:b",
+        "./a:b",
         "./x.git",
         "../x.git",
         "github.com/a/b",
