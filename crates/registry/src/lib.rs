@@ -2,7 +2,7 @@
 //!
 //! [`RegistryClient`] is a blocking, thread-safe client that pulls manifests and blobs through mirrors,
 //! with tokens, retries and resumption, and verifies every byte. [`Downloader`] gets what is behind an address, if it is
-//! not what one has already. Inside each is one thread with an asynchronous runtime, started by the first request; no type
+//! not what one has already, [`Exchanger`] sends what another protocol says. Inside each is one thread with an asynchronous runtime, started by the first request; no type
 //! of it is in a signature.
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>
 
@@ -15,6 +15,7 @@ mod download;
 mod endpoint;
 mod engine;
 mod error;
+mod exchange;
 mod http;
 mod response;
 mod retry;
@@ -29,3 +30,4 @@ pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
 };
 pub use error::{Attempt, RegistryError};
+pub use exchange::{Exchanger, Question, Reply, ReplyBody};
