@@ -43,6 +43,8 @@ pub enum Fault {
     Corrupt,
     /// The body is not sent, and the connection stays open.
     Stall,
+    /// Only so many bytes of the body are sent, and the connection stays open.
+    Hang(usize),
     /// The range is ignored: everything is sent.
     IgnoreRange,
     /// No Docker-Content-Digest.

@@ -13,6 +13,7 @@ mod mounts;
 mod outputs;
 mod place;
 mod registry;
+mod remote;
 mod same_digest;
 mod stages;
 mod user;

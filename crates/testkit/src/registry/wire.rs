@@ -76,7 +76,10 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
                 writer.write_all(&answer.body[..length.min(answer.body.len())])?;
                 return Ok(());
             }
-            Some(Fault::Stall) => {
+            Some(Fault::Stall | Fault::Hang(_)) => {
+                if let Some(Fault::Hang(length)) = fault {
+                    writer.write_all(&answer.body[..length.min(answer.body.len())])?;
+                }
                 // Until the client has enough of it.
                 return io::copy(&mut reader, &mut io::sink()).map(drop);
             }
