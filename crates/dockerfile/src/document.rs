@@ -3,7 +3,7 @@
 use crate::heredoc;
 use crate::lines::{Joined, Lines, Logical, Physical};
 use crate::node::{Node, error};
-use crate::{Diagnostic, Directives, Severity, Span, Spanned};
+use crate::{Diagnostic, Directives, Rule, Severity, Span, Spanned};
 
 /// The untyped form of a file.
 #[derive(Default)]
@@ -31,6 +31,7 @@ pub(crate) fn read(text: &str) -> Document {
         }
         in_directives = false;
         if line.is_blank() {
+            comments.clear();
             continue;
         }
         document.instruction(&mut lines, line, std::mem::take(&mut comments));
@@ -74,17 +75,18 @@ impl Document {
     fn instruction<'t>(&mut self, lines: &mut Lines<'t>, line: Physical<'t>, comments: Vec<Spanned<String>>) {
         let escape = self.directives.escape;
         let first = line.number;
-        let on_blank = |line: &Physical<'_>| {
+        let Joined { logical, end, mut last, empty } = Logical::read(&line, lines, escape);
+        if let Some(span) = empty {
             self.diagnostics.push(Diagnostic {
                 severity: Severity::Warning,
                 message: "empty line in a continued instruction".to_owned(),
-                span: line.span(),
+                // up to where the instruction ends: that is where the program says it
+                span,
                 help: Some("remove it, or make it a comment".to_owned()),
-                rule: None,
+                rule: Some(Rule::NoEmptyContinuation),
                 fix: None,
             });
-        };
-        let Joined { logical, end, mut last } = Logical::read(&line, lines, escape, on_blank);
+        }
         match Node::new(&logical, escape) {
             Ok(mut node) => {
                 node.comments = comments;

@@ -5,6 +5,7 @@
 //! show a file as BuildKit's parser sees it.
 
 mod ast;
+pub mod check;
 mod document;
 pub mod expand;
 mod flags;

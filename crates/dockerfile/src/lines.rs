@@ -91,6 +91,8 @@ pub(crate) struct Joined<'a> {
     pub(crate) end: usize,
     /// Number of its last line.
     pub(crate) last: usize,
+    /// From the first empty line in it to the end of its last line, if there is any empty one.
+    pub(crate) empty: Option<Span>,
 }
 
 impl<'a> Logical<'a> {
@@ -111,16 +113,11 @@ impl<'a> Logical<'a> {
     pub fn at(text: &'a str, start: usize, escape: char) -> Self {
         let mut lines = Lines { text, position: start, number: 0 };
         let Some(first) = lines.next() else { return Self::new("", start) };
-        Self::read(&first, &mut lines, escape, |_| {}).logical
+        Self::read(&first, &mut lines, escape).logical
     }
 
-    /// Reads what begins on `line`; `on_blank` hears of the empty lines in between.
-    pub(crate) fn read(
-        line: &Physical<'a>,
-        lines: &mut Lines<'a>,
-        escape: char,
-        mut on_blank: impl FnMut(&Physical<'a>),
-    ) -> Joined<'a> {
+    /// Reads what begins on `line`.
+    pub(crate) fn read(line: &Physical<'a>, lines: &mut Lines<'a>, escape: char) -> Joined<'a> {
         let text = line.text();
         let start = line.start + (text.len() - text.trim_start().len());
         let text = text.trim_start();
@@ -129,15 +126,18 @@ impl<'a> Logical<'a> {
             logical: Self::new(open.unwrap_or(text), start),
             end: start + text.len(),
             last: line.number,
+            empty: None,
         };
         while open.is_some() {
             let Some(line) = lines.next() else { break };
             joined.last = line.number;
-            if line.is_comment() {
-                continue;
-            }
             if line.is_blank() {
-                on_blank(&line);
+                joined.empty.get_or_insert(line.span());
+            }
+            if let Some(empty) = &mut joined.empty {
+                empty.end = line.span().end;
+            }
+            if line.is_comment() || line.is_blank() {
                 continue;
             }
             let text = line.text();

@@ -127,7 +127,7 @@ fn errors_are_in_the_users_words_and_point_at_the_place() {
         (
             "FROM a\nRUN x \\\n\n  y",
             "3:1 warning: empty line in a continued instruction (remove it, or make it a comment)",
-            "",
+            "\n  y",
         ),
     ];
     for (text, message, place) in cases {
