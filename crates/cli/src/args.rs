@@ -422,6 +422,13 @@ pub(crate) enum DebugCommand {
         /// Dockerfile; `-` is standard input
         file: PathBuf,
     },
+    /// Print what the checks find, `RuleName:LINE` a line; needs no network or base image
+    Check {
+        #[command(flatten)]
+        plan: PlanArgs,
+        /// Dockerfile; its directory's .dockerignore counts; `-` is standard input
+        file: PathBuf,
+    },
     /// Expand a word as the builder would
     Expand {
         /// Split into words after expansion

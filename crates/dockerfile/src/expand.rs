@@ -105,9 +105,9 @@ pub fn word(word: &str, escape: char, lookup: Lookup<'_>) -> Result<Expanded, Ex
 ///
 /// # Errors
 /// As for [`word`].
-pub fn heredoc(body: &str, lookup: Lookup<'_>) -> Result<String, ExpandError> {
+pub fn heredoc(body: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
     let mode = Mode { skip_quotes: true, ..Mode::default() };
-    Lexer::new(body, mode, lookup).run().map(|expanded| expanded.text)
+    Lexer::new(body, mode, lookup).run()
 }
 
 /// Cuts a line into words without expanding anything, quotes and escapes kept, and says where each stands; nothing if

@@ -109,6 +109,10 @@ impl Rule {
     pub fn url(self) -> String {
         match self.origin() {
             Origin::Kiln => self.page(),
+            // the only one without a short link
+            _ if self == Self::InvalidBaseImagePlatform => {
+                "https://docs.docker.com/reference/build-checks/invalid-base-image-platform/".to_owned()
+            }
             _ => format!("https://docs.docker.com/go/dockerfile/rule/{}/", kebab(self.name())),
         }
     }

@@ -38,7 +38,7 @@ fn run(kind: &str, input: &str, variables: &HashMap<String, String>) -> String {
     let list = |names: std::collections::BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" ");
     let escape = if kind == "tick" { '`' } else { '\\' };
     let result = match kind {
-        "heredoc" => expand::heredoc(input, &lookup),
+        "heredoc" => expand::heredoc(input, &lookup).map(|expanded| expanded.text),
         _ => expand::word(input, escape, &lookup).map(|expanded| match kind {
             "words" => {
                 let words: Vec<String> = expanded.words.iter().map(|word| format!("<{word}>")).collect();

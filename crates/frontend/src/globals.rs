@@ -18,14 +18,32 @@ pub(crate) fn globals(
     file: &Dockerfile,
     options: &LowerOptions,
     platform: &Platform,
-    words: &mut Words,
+    words: &Words,
 ) -> Result<Variables, Vec<Diagnostic>> {
-    let mut env = platform_args(file, options, platform);
+    scope(file, platform_args(file, options, platform), &options.build_args, words)
+}
+
+/// Returns them as they would be if no `--build-arg` were given for an ARG of the file.
+pub(crate) fn defaults(
+    file: &Dockerfile,
+    options: &LowerOptions,
+    platform: &Platform,
+    words: &Words,
+) -> Result<Variables, Vec<Diagnostic>> {
+    scope(file, platform_args(file, options, platform), &BTreeMap::new(), words)
+}
+
+fn scope(
+    file: &Dockerfile,
+    mut env: Variables,
+    build_args: &BTreeMap<String, String>,
+    words: &Words,
+) -> Result<Variables, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     for arg in file.global_args.iter().flat_map(|line| &line.value) {
-        let value = match (options.build_args.get(&arg.name.value), &arg.default) {
+        let value = match (build_args.get(&arg.name.value), &arg.default) {
             (Some(given), _) => Ok(Some(given.clone())),
-            (None, Some(default)) => words.expand(default, &env).map(Some),
+            (None, Some(default)) => words.look(default, &env).map(|expanded| Some(expanded.text)),
             (None, None) => Ok(None),
         };
         match value {

@@ -3,6 +3,7 @@
 //! [`lower`] takes what a registry knows as a table and says what it misses; [`lower_offline`] makes it up.
 //! [`print`](mod@print) writes a plan as text.
 
+mod check;
 mod diagnose;
 mod duration;
 mod globals;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use kiln_core::{ImageConfig, Platform, StepGraph};
 use kiln_dockerfile::{Diagnostic, Dockerfile};
 
-use crate::globals::{globals, proxies};
+use crate::check::from_lines;
+use crate::globals::{defaults, globals, proxies};
 use crate::instruction::instruction;
 use crate::lowering::Lowering;
 use crate::place::{Naming, Place};
@@ -39,8 +40,10 @@ pub fn lower(
     words.warnings.extend(without_effect(file, options));
     let mut builds = Vec::with_capacity(platforms.len());
     for platform in &platforms {
-        builds
-            .push(Build::prepare(file, options, &settings, platform, images, &mut words).map_err(once_each)?);
+        match Build::prepare(file, options, &settings, platform, images, &mut words) {
+            Ok(build) => builds.push(build),
+            Err(errors) => return Err(once_each(errors.into_iter().chain(words.warnings))),
+        }
     }
     let missing = missing_images(&builds, images);
     if !missing.is_empty() {
@@ -90,6 +93,9 @@ impl<'a> Build<'a> {
         words: &mut Words,
     ) -> Result<Self, Vec<Diagnostic>> {
         let globals = globals(file, options, platform, words)?;
+        if let Ok(defaults) = defaults(file, options, platform, words) {
+            words.warnings.extend(from_lines(file, &globals, &defaults, words));
+        }
         let stages = Stages::new(file, options, platform);
         let target = stages.target().map_err(|error| vec![error])?;
         let needed = stages.needed(target, &globals, images, words)?;
@@ -113,6 +119,7 @@ impl<'a> Build<'a> {
             stages: &self.stages,
             build_args: &self.options.build_args,
             settings: self.settings,
+            ignore: &self.options.ignore,
             globals: &self.globals,
             images,
             words,

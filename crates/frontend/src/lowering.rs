@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::{
-    ContextOp, CopyFrom, CopyOp, CopySource, Digest, ImageConfig, ImageOp, ImageRef, Op, Selection,
-    StepGraph, StepId, StepInfo, Unpack,
+    ContextOp, CopyFrom, CopyOp, CopySource, Digest, IgnoreList, ImageConfig, ImageOp, ImageRef, Op,
+    Selection, StepGraph, StepId, StepInfo, Unpack,
 };
-use kiln_dockerfile::{Diagnostic, Span};
+use kiln_dockerfile::{Diagnostic, Rule, Span};
 
-use crate::diagnose::{error, warning};
+use crate::check;
+use crate::diagnose::error;
 use crate::place::Place;
 use crate::settings::Settings;
 use crate::source::Source;
@@ -30,6 +31,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) build_args: &'a BTreeMap<String, String>,
     /// Settings of the program among them.
     pub(crate) settings: &'a Settings,
+    /// What .dockerignore leaves out of the main context.
+    pub(crate) ignore: &'a IgnoreList,
     /// Global scope.
     pub(crate) globals: &'a Variables,
     /// What is known of images.
@@ -134,7 +137,7 @@ impl<'a> Lowering<'a> {
         let (is, wanted) = (config.platform(), &start.platform);
         if is.os != wanted.os || is.architecture != wanted.architecture {
             let message = format!("base image `{}` is for {is}, but {wanted} is expected", start.written);
-            self.words.warnings.push(warning(span, message));
+            self.words.warnings.push(check::finding(Rule::InvalidBaseImagePlatform, span, message));
         }
     }
 }

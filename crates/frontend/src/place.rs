@@ -1,7 +1,7 @@
 //! Where an instruction stands, and how progress speaks of its step.
 
 use kiln_core::{Platform, StepInfo};
-use kiln_dockerfile::{Instruction, Stage};
+use kiln_dockerfile::{Instruction, Span, Stage};
 
 use crate::LowerOptions;
 use crate::settings::Settings;
@@ -16,6 +16,8 @@ use crate::variables::Variables;
 pub(crate) struct Place<'a> {
     /// Its stage's number.
     pub(crate) stage: usize,
+    /// The instruction; of a trigger, the FROM line.
+    pub(crate) span: Span,
     /// First and last line.
     pub(crate) lines: (usize, usize),
     /// The instruction as written, on one line.
@@ -70,6 +72,7 @@ impl Naming {
         let from = &stage.from;
         Place {
             stage: number,
+            span: from.span,
             lines: from.lines,
             text: &from.text,
             number: 1,
@@ -105,6 +108,7 @@ impl<'a> Place<'a> {
             step += usize::from(makes_step(&located.value));
             let place = Self {
                 stage: needed.number,
+                span: located.span,
                 lines: located.lines,
                 text: &located.text,
                 number: step,

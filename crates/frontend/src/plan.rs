@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_core::{Digest, Entitlement, ImageConfig, Platform, StepGraph, StepId};
+use kiln_core::{Digest, Entitlement, IgnoreList, ImageConfig, Platform, StepGraph, StepId};
 use kiln_dockerfile::Diagnostic;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,11 @@ pub struct LowerOptions {
     pub no_cache_filter: Vec<String>,
     /// `--allow`.
     pub allow: BTreeSet<Entitlement>,
+    /// What .dockerignore leaves out of the main context, for the check that looks for such files in COPY.
+    pub ignore: IgnoreList,
+    /// Whether stages that the target does not need are lowered too; they add steps that nothing asks for. This is for
+    /// checks.
+    pub all_stages: bool,
 }
 
 /// What a named build context is.

@@ -110,7 +110,7 @@ impl<'a> Stages<'a> {
         words: &mut Words,
     ) -> Result<Start, Diagnostic> {
         let line = &self.get(number).from;
-        let written = words.expand(&line.value.image, globals)?;
+        let written = words.look(&line.value.image, globals)?.text;
         if written.is_empty() {
             let message = format!("the base name `{}` is empty once expanded", line.value.image.value);
             let help = "give it a default: `ARG name=value` before the first FROM".to_owned();
@@ -158,8 +158,8 @@ impl<'a> Stages<'a> {
         Source::of_image(text, &self.platform, *span)
     }
 
-    /// Returns the target and every stage it needs, ascending. An image that is not known yet may turn out to have
-    /// triggers, which may need more.
+    /// Returns the target and every stage it needs, ascending; all stages if that is wanted. An
+    /// image that is not known yet may turn out to have triggers, which may need more.
     pub(crate) fn needed(
         &self,
         target: usize,
@@ -169,8 +169,11 @@ impl<'a> Stages<'a> {
     ) -> Result<Vec<Needed>, Vec<Diagnostic>> {
         let mut found = BTreeMap::new();
         let mut errors = Vec::new();
-        let mut seen = BTreeSet::from([target]);
         let mut queue = vec![target];
+        if self.options.all_stages {
+            queue.extend((0..self.len()).filter(|stage| *stage != target));
+        }
+        let mut seen: BTreeSet<usize> = queue.iter().copied().collect();
         while let Some(number) = queue.pop() {
             match self.look_at(number, globals, images, words) {
                 Ok(needed) => {
@@ -286,10 +289,10 @@ impl<'a> Stages<'a> {
         &self,
         from: &From,
         globals: &Variables,
-        words: &mut Words,
+        words: &Words,
     ) -> Result<Platform, Diagnostic> {
         let Some(written) = &from.platform else { return Ok(self.platform.clone()) };
-        let text = words.expand(written, globals)?;
+        let text = words.look(written, globals)?.text;
         if text.is_empty() {
             let message = format!("the platform `{}` is empty once expanded", written.value);
             return Err(error(written.span, message));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kiln_core::{ImageConfig, Platform, RootFs, StepId};
 
 use crate::PlannedHistory;
+use crate::check::Once;
 use crate::path;
 use crate::variables::Variables;
 
@@ -30,6 +31,8 @@ pub(crate) struct StageState {
     pub(crate) history: Arc<History>,
     /// The base image's own configuration.
     pub(crate) base: Option<Arc<ImageConfig>>,
+    /// For the checks: what must be said once.
+    pub(crate) once: Once,
     /// Whether CMD was set in this stage: ENTRYPOINT clears an inherited one only.
     pub(crate) has_own_cmd: bool,
 }
@@ -86,6 +89,7 @@ impl StageState {
             args: Arc::default(),
             history: Arc::default(),
             base,
+            once: Once::default(),
             has_own_cmd: false,
         }
     }
@@ -93,7 +97,8 @@ impl StageState {
     /// Returns what a stage that says `FROM this` starts with: everything but the right to keep an own CMD.
     pub(crate) fn inherit(&self) -> Self {
         let history = History { inherited: Some(Arc::clone(&self.history)), lines: Vec::new() };
-        Self { history: Arc::new(history), has_own_cmd: false, ..self.clone() }
+        let once = self.once.inherit();
+        Self { history: Arc::new(history), once, has_own_cmd: false, ..self.clone() }
     }
 
     /// Sets a variable of the image and of the build.

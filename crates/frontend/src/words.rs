@@ -9,7 +9,10 @@ use crate::diagnose::{did_you_mean, error, warning, with_help};
 use crate::variables::Variables;
 
 /// So many warnings say what may have been meant. It takes a look at every variable, and nobody reads on.
-const SUGGESTIONS: usize = 100;
+pub(crate) const SUGGESTIONS: usize = 100;
+
+/// Arguments of the program itself, never in a step's environment.
+pub(crate) const NOT_IN_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// Expands words of one file and gathers warnings.
 #[derive(Debug)]
@@ -55,13 +58,15 @@ impl Words {
         self.run(text, span, env).map(|expanded| expanded.text)
     }
 
-    /// Expands a word to any number of words.
-    pub(crate) fn expand_words(
-        &mut self,
-        word: &Spanned<String>,
-        env: &Variables,
-    ) -> Result<Vec<String>, Diagnostic> {
-        self.run(&word.value, word.span, env).map(|expanded| expanded.words)
+    /// Expands a word without a word about variables that are not set.
+    pub(crate) fn look(&self, word: &Spanned<String>, env: &Variables) -> Result<Expanded, Diagnostic> {
+        expand::word(&word.value, self.escape, &|name| env.get(name).map(str::to_owned))
+            .map_err(|error| describe(&error, &word.value, word.span))
+    }
+
+    /// Expands a word for a check; a malformed one stands for itself, since lowering refuses it anyway.
+    pub(crate) fn quiet(&self, word: &Spanned<String>, env: &Variables) -> String {
+        self.title(&word.value, env)
     }
 
     /// Expands the body of a heredoc.
@@ -71,7 +76,10 @@ impl Words {
         span: Span,
         env: &Variables,
     ) -> Result<String, Diagnostic> {
-        expand::heredoc(body, &|name| env.get(name).map(str::to_owned)).map_err(|e| describe(&e, body, span))
+        let expanded = expand::heredoc(body, &|name| env.get(name).map(str::to_owned))
+            .map_err(|e| describe(&e, body, span))?;
+        self.warn_of_undefined(&expanded, span, env);
+        Ok(expanded.text)
     }
 
     /// Expands an instruction's text for its title; text that cannot be expanded stands for itself.
@@ -86,15 +94,21 @@ impl Words {
     fn run(&mut self, text: &str, span: Span, env: &Variables) -> Result<Expanded, Diagnostic> {
         let expanded = expand::word(text, self.escape, &|name| env.get(name).map(str::to_owned))
             .map_err(|error| describe(&error, text, span))?;
-        for name in &expanded.missing {
-            if !self.declared.contains(name) {
-                let warning = warning(span, format!("variable `{name}` is not set here, so it is empty"));
+        self.warn_of_undefined(&expanded, span, env);
+        Ok(expanded)
+    }
+
+    /// Also of `${name:-default}`, as the program does.
+    fn warn_of_undefined(&mut self, expanded: &Expanded, span: Span, env: &Variables) {
+        for name in &expanded.undefined {
+            if !self.declared.contains(name) && !NOT_IN_ENV.contains(&name.as_str()) {
+                let so = if expanded.missing.contains(name) { ", so it is empty" } else { "" };
+                let warning = warning(span, format!("variable `{name}` is not set here{so}"));
                 let warning = Diagnostic { rule: Some(Rule::UndefinedVar), ..warning };
                 let help = (self.warnings.len() < SUGGESTIONS).then(|| did_you_mean(name, env.names()));
                 self.warnings.push(with_help(warning, help.flatten()));
             }
         }
-        Ok(expanded)
     }
 }
 

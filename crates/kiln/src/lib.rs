@@ -2,6 +2,7 @@
 //!
 //! Call [`init`] first thing in `main`, then [`Builder::build`]. docs/embedding.md is the guide.
 
+mod check;
 mod engine;
 mod error;
 mod outcome;
@@ -9,9 +10,10 @@ mod plan;
 mod remote;
 mod request;
 
+pub use check::{CheckRequest, Checked, check};
 pub use engine::{
     CacheSummary, ContextListing, ContextView, Engine, ImageSummary, ListedFile, PruneReport, PruneRequest,
-    PrunedKind, PrunedThing, Rule, RuleUse, RunRequest, Why,
+    PrunedKind, PrunedThing, Rule, RuleUse, RunRequest, Why, ignore_list,
 };
 pub use error::{Error, ErrorKind};
 pub use kiln_core::{

@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::PlanRequest;
+use kiln::{CheckRequest, PlanRequest};
+use kiln_core::IgnoreList;
 
 use super::start;
 use crate::args::{DebugCommand, Global, GraphArgs, PlanArgs};
@@ -29,6 +30,7 @@ pub(crate) fn debug(global: Global, command: DebugCommand) -> Result<ExitCode, F
             Ok(ExitCode::SUCCESS)
         }
         DebugCommand::Plan { plan: args, file } => plan(&file, &args),
+        DebugCommand::Check { plan: args, file } => check(&file, &args),
         DebugCommand::Expand { words, env, word } => {
             let env = config::assignments("--env", &env)?;
             let lookup = |name: &str| env.get(name).cloned();
@@ -42,13 +44,13 @@ pub(crate) fn debug(global: Global, command: DebugCommand) -> Result<ExitCode, F
             Ok(ExitCode::SUCCESS)
         }
         DebugCommand::Match { pattern, path } => {
-            let list = kiln_core::IgnoreList::from_patterns(pattern.iter().map(String::as_str))
-                .map_err(Failure::from_usage)?;
+            let list =
+                IgnoreList::from_patterns(pattern.iter().map(String::as_str)).map_err(Failure::from_usage)?;
             ui::print(list.is_excluded(&kiln_core::clean_path(&path)));
             Ok(ExitCode::SUCCESS)
         }
         DebugCommand::Ignorefile { file } => {
-            for pattern in kiln_core::IgnoreList::cleaned(&read(&file)?).map_err(Failure::from_usage)? {
+            for pattern in IgnoreList::cleaned(&read(&file)?).map_err(Failure::from_usage)? {
                 ui::print(pattern);
             }
             Ok(ExitCode::SUCCESS)
@@ -65,7 +67,30 @@ pub(crate) fn debug(global: Global, command: DebugCommand) -> Result<ExitCode, F
 }
 
 fn plan(file: &Path, args: &PlanArgs) -> Result<ExitCode, Failure> {
-    let request = PlanRequest {
+    ui::print(kiln::plan_text(&plan_request(file, args)?)?.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints `RuleName:LINE` for each finding, also of a file that cannot be built.
+fn check(file: &Path, args: &PlanArgs) -> Result<ExitCode, Failure> {
+    let plan = plan_request(file, args)?;
+    let (name, text) = (plan.file.clone(), plan.text.clone());
+    let ignore = match file.parent() {
+        Some(context) if file != Path::new("-") => kiln::ignore_list(context, Some(file))?,
+        _ => IgnoreList::default(),
+    };
+    let checked = kiln::check(&CheckRequest { plan, ignore, ..CheckRequest::default() });
+    for finding in &checked.findings {
+        ui::print(format_args!("{}:{}", finding.rule.name(), finding.lines.0));
+    }
+    if checked.is_broken() {
+        return Err(dockerfile_error(Path::new(&name), &text, checked.diagnostics));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan_request(file: &Path, args: &PlanArgs) -> Result<PlanRequest, Failure> {
+    Ok(PlanRequest {
         file: file.display().to_string(),
         text: read(file)?,
         target: args.target.clone(),
@@ -76,9 +101,7 @@ fn plan(file: &Path, args: &PlanArgs) -> Result<ExitCode, Failure> {
             .map(|p| p.parse())
             .collect::<Result<_, _>>()
             .map_err(Failure::from_usage)?,
-    };
-    ui::print(kiln::plan_text(&request)?.trim_end());
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -1,6 +1,6 @@
 //! Checks: what can be said of a file from its text alone, and which of all findings are reported.
 //!
-//! Three places find something: [`findings`] here, lowering (what depends on variables and base images), and kiln's own
+//! Three places find something: [`of_instructions`] and [`of_whole`] here, lowering (what depends on variables and base images), and kiln's own
 //! rules. None of them knows what is skipped: [`report`] alone decides that.
 
 mod casing;
@@ -14,8 +14,8 @@ use crate::{Diagnostic, Dockerfile, Instruction, Located, Rule, Severity, Span};
 pub use options::{Options, OptionsError};
 pub use report::{Finding, report};
 
-/// Returns what BuildKit finds in a file's text before it looks at any stage: stages that nothing needs count too.
-pub fn findings(file: &Dockerfile) -> Vec<Diagnostic> {
+/// Returns what each instruction tells by itself, in stages that nothing needs too.
+pub fn of_instructions(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for line in &file.global_args {
         found.extend(description::of_args(&line.value, line));
@@ -32,7 +32,12 @@ pub fn findings(file: &Dockerfile) -> Vec<Diagnostic> {
             }
         }
     }
-    found.extend(names::reserved_and_duplicate(&file.stages));
+    found
+}
+
+/// Returns what only the whole file tells: names that are there twice, the case of most instructions.
+pub fn of_whole(file: &Dockerfile) -> Vec<Diagnostic> {
+    let mut found = names::reserved_and_duplicate(&file.stages);
     found.extend(casing::instructions(&file.stages));
     found
 }

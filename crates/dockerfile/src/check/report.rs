@@ -1,7 +1,7 @@
 //! Which findings are reported, and on which line.
 
 use crate::check::Options;
-use crate::{Diagnostic, Dockerfile, Instruction, Position, Rule, Severity, Spanned};
+use crate::{Diagnostic, Dockerfile, Instruction, Rule, Severity, Spanned};
 
 /// A finding that is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub fn report(
     options: &Options,
     found: impl IntoIterator<Item = Diagnostic>,
 ) -> Vec<Finding> {
-    let lines = Lines::of(file);
+    let lines = Lines::of(file, text);
     let mut reported: Vec<Finding> = found
         .into_iter()
         .filter_map(|diagnostic| {
@@ -31,7 +31,7 @@ pub fn report(
             let above =
                 line.filter(|_| listens_to_comments(rule)).and_then(|line| lines.governing(rule, line));
             let allowed = options.allows(rule, above.and_then(Options::of_comments).as_ref());
-            allowed.then(|| Finding { rule, lines: place(rule, &diagnostic, line, text), diagnostic })
+            allowed.then(|| Finding { rule, lines: lines.place(rule, &diagnostic, line), diagnostic })
         })
         .collect();
     reported.sort_by_key(|finding| (finding.lines.0, finding.diagnostic.span.start, finding.rule));
@@ -67,20 +67,6 @@ const fn listens_to_comments(rule: Rule) -> bool {
     )
 }
 
-/// The line is that of the instruction's first word, wherever in it the finding stands; that of an empty line in a
-/// continued instruction is where the instruction ends.
-fn place(rule: Rule, diagnostic: &Diagnostic, line: Option<&Line<'_>>, text: &str) -> (usize, usize) {
-    let number = |offset| Position::of(text, offset).line;
-    match line {
-        _ if rule == Rule::NoEmptyContinuation => {
-            let last = number(diagnostic.span.end);
-            (last, last)
-        }
-        Some(line) => line.lines,
-        None => (number(diagnostic.span.start), number(diagnostic.span.end)),
-    }
-}
-
 /// An instruction, whatever it is.
 struct Line<'a> {
     start: usize,
@@ -92,10 +78,14 @@ struct Line<'a> {
 }
 
 /// All instructions, in the order of the text.
-struct Lines<'a>(Vec<Line<'a>>);
+struct Lines<'a> {
+    all: Vec<Line<'a>>,
+    /// Where the lines of the text end.
+    ends: Vec<usize>,
+}
 
 impl<'a> Lines<'a> {
-    fn of(file: &'a Dockerfile) -> Self {
+    fn of(file: &'a Dockerfile, text: &str) -> Self {
         let mut all = Vec::new();
         for arg in &file.global_args {
             all.push(line(arg, None, None));
@@ -105,12 +95,30 @@ impl<'a> Lines<'a> {
             all.extend(stage.instructions.iter().map(|one| line(one, Some(number), Some(&one.value))));
         }
         all.sort_by_key(|line| line.start);
-        Self(all)
+        Self { all, ends: text.match_indices('\n').map(|(at, _)| at).collect() }
     }
 
     fn at(&self, offset: usize) -> Option<&Line<'a>> {
-        let after = self.0.partition_point(|line| line.start <= offset);
-        self.0[..after].last().filter(|line| offset <= line.end)
+        self.all[..self.after(offset)].last().filter(|line| offset <= line.end)
+    }
+
+    /// How many instructions begin up to here.
+    fn after(&self, offset: usize) -> usize {
+        self.all.partition_point(|line| line.start <= offset)
+    }
+
+    /// The line is that of the instruction's first word, wherever in it the finding stands; that of an empty line in a
+    /// continued instruction is where the instruction ends.
+    fn place(&self, rule: Rule, diagnostic: &Diagnostic, line: Option<&Line<'_>>) -> (usize, usize) {
+        let number = |offset| self.ends.partition_point(|end| *end < offset) + 1;
+        match line {
+            _ if rule == Rule::NoEmptyContinuation => {
+                let last = number(diagnostic.span.end);
+                (last, last)
+            }
+            Some(line) => line.lines,
+            None => (number(diagnostic.span.start), number(diagnostic.span.end)),
+        }
     }
 
     /// Returns the comments that may silence a finding: those above the instruction, but if a later one makes it void,
@@ -122,10 +130,9 @@ impl<'a> Lines<'a> {
         let kind = std::mem::discriminant(line.instruction?);
         let same = |other: &&Line<'a>| {
             other.stage == line.stage
-                && other.start > line.start
                 && other.instruction.is_some_and(|instruction| std::mem::discriminant(instruction) == kind)
         };
-        self.0.iter().find(same).map(|later| later.comments)
+        self.all[self.after(line.start)..].iter().find(same).map(|later| later.comments)
     }
 }
 

@@ -2,10 +2,9 @@
 
 use kiln_dockerfile::{Diagnostic, Span, Spanned};
 
-use crate::diagnose::{error, warning};
+use crate::diagnose::error;
 use crate::lowering::Lowering;
 use crate::state::StageState;
-use crate::words::Words;
 
 /// `EXPOSE`: the words are sorted as written, then expanded and split.
 pub(super) fn expose(
@@ -17,8 +16,8 @@ pub(super) fn expose(
     written.sort_by(|a, b| a.value.cmp(&b.value));
     let mut exposed = Vec::new();
     for word in written {
-        for port in lowering.words.expand_words(word, &state.env)? {
-            exposed.extend(read(&port, word.span, lowering.words)?);
+        for port in lowering.words.look(word, &state.env)?.words {
+            exposed.extend(read(&port, word.span)?);
         }
     }
     let line = format!("EXPOSE [{}]", exposed.join(" "));
@@ -26,7 +25,7 @@ pub(super) fn expose(
     Ok(state.with_history(line))
 }
 
-fn read(text: &str, span: Span, words: &mut Words) -> Result<Vec<String>, Diagnostic> {
+fn read(text: &str, span: Span) -> Result<Vec<String>, Diagnostic> {
     let bad = |why: &str| error(span, format!("`{text}` is not a port: {why}"));
     let (host, container) = match text.rsplit_once(':') {
         Some((host, container)) => (Some(host), container),
@@ -37,9 +36,6 @@ fn read(text: &str, span: Span, words: &mut Words) -> Result<Vec<String>, Diagno
         if !host.is_empty() {
             range(host).ok_or_else(|| bad("the host's part is not a port or a range"))?;
         }
-        words
-            .warnings
-            .push(warning(span, format!("`{text}`: an address or a host port means nothing to EXPOSE")));
     }
     let (ports, protocol) = container.split_once('/').unwrap_or((container, ""));
     let protocol = match protocol.to_ascii_lowercase().as_str() {

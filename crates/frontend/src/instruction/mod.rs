@@ -13,6 +13,7 @@ mod workdir;
 
 use kiln_dockerfile::{Diagnostic, Instruction};
 
+use crate::check;
 use crate::lowering::Lowering;
 use crate::place::Place;
 use crate::state::StageState;
@@ -22,11 +23,12 @@ pub(crate) use refusals::refusals;
 
 /// Lowers one instruction.
 pub(crate) fn instruction(
-    state: StageState,
+    mut state: StageState,
     instruction: &Instruction,
     at: &Place<'_>,
     lowering: &mut Lowering<'_>,
 ) -> Result<StageState, Diagnostic> {
+    check::instruction(&mut state, instruction, at, lowering);
     match instruction {
         Instruction::Run(run) => run::run(state, run, at, lowering),
         Instruction::Copy(copy) => copy::copy(state, copy, Verb::Copy, at, lowering),

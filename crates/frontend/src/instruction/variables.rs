@@ -4,10 +4,7 @@ use kiln_dockerfile::{ArgDecl, Diagnostic, KeyValue};
 
 use crate::lowering::Lowering;
 use crate::state::StageState;
-use crate::words::Words;
-
-/// Arguments of the program itself, never in a step's environment.
-const NOT_IN_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+use crate::words::{NOT_IN_ENV, Words};
 
 /// `ARG`: `--build-arg`, else the default on the line, else the global ARG, else nothing. Unlike with ENV, each
 /// argument of a line sees those before it.

@@ -25,11 +25,6 @@ pub(crate) struct IgnoreFile {
 /// Finds the one beside a Dockerfile, `<Dockerfile>.dockerignore`, else the context's own. The first that is there
 /// counts, be it empty; they are never put together.
 pub(crate) fn find(dockerfile: &Place, files: &Files) -> Result<Option<IgnoreFile>, Error> {
-    let beside = |path: &Path| {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(NAME);
-        PathBuf::from(beside)
-    };
     let (path, read) = match dockerfile {
         Place::Nowhere => (PathBuf::new(), None),
         Place::Here(path) => (beside(path), definition::read_here(&beside(path))?),
@@ -42,6 +37,26 @@ pub(crate) fn find(dockerfile: &Place, files: &Files) -> Result<Option<IgnoreFil
         Some(bytes) => parse(files.label.join(NAME), &bytes).map(Some),
         None => Ok(None),
     }
+}
+
+/// Returns what is left out of a directory of this machine, for those who look at a Dockerfile without opening its
+/// context: `<Dockerfile>.dockerignore` before the directory's own.
+///
+/// # Errors
+/// The file cannot be read, or has a malformed pattern.
+pub fn ignore_list(context: &Path, dockerfile: Option<&Path>) -> Result<IgnoreList, Error> {
+    for path in dockerfile.map(beside).into_iter().chain([context.join(NAME)]) {
+        if let Some(bytes) = definition::read_here(&path)? {
+            return parse(path, &bytes).map(|file| file.list);
+        }
+    }
+    Ok(IgnoreList::default())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(NAME);
+    PathBuf::from(beside)
 }
 
 fn parse(path: PathBuf, bytes: &[u8]) -> Result<IgnoreFile, Error> {

@@ -35,6 +35,7 @@ use kiln_store::{Ids, Store};
 
 use crate::Error;
 
+pub use ignore_file::ignore_list;
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};
 pub use run_image::RunRequest;

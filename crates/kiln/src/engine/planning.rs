@@ -62,6 +62,7 @@ fn options(request: &BuildRequest) -> LowerOptions {
         no_cache: request.no_cache,
         no_cache_filter: request.no_cache_filter.clone(),
         allow: request.allow.clone(),
+        ..LowerOptions::default()
     }
 }
 
