@@ -34,6 +34,6 @@ pub(crate) fn check(data: &[u8]) {
         }
     }
     if let Ok(body) = heredoc(text, &lookup) {
-        assert!(body.len() <= MAX_BYTES);
+        assert!(body.text.len() <= MAX_BYTES);
     }
 }
