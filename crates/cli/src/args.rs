@@ -92,6 +92,10 @@ pub(crate) struct BuildArgs {
     /// Platforms to build for, separated by commas [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     pub(crate) platform: Vec<String>,
+    /// Let steps use an ssh agent, for RUN --mount=type=ssh: ID[=SOCKET]; may be repeated
+    /// [default socket: $SSH_AUTH_SOCK]
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// Run every step again; cache mounts keep what they hold
     #[arg(long)]
     pub(crate) no_cache: bool,

@@ -11,7 +11,6 @@ const FLAGS: &[(&str, &str)] = &[
         "--push",
         "pushing is not supported yet; write -o type=oci,dest=image.tar and push that with skopeo or crane",
     ),
-    ("--ssh", "ssh agents are not supported yet"),
     ("--cache-from --cache-to", "caches elsewhere are not supported yet; the store is the cache"),
     ("--add-host", "steps see the host's /etc/hosts and resolver; names of their own are not supported yet"),
     ("--attest --annotation", "not supported yet"),

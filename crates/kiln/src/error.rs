@@ -152,6 +152,12 @@ pub enum Error {
         /// Its id.
         id: String,
     },
+    /// A step cannot do without an ssh agent that was not given.
+    #[error("ssh agent {id:?} is required here and was not given: add --ssh {id}, or --ssh {id}=SOCKET")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
     /// A secret that is no text cannot be a variable.
     #[error("secret {id:?} holds a zero byte and cannot be given in the variable {name}: mount it as a file")]
     SecretIsNoText {
@@ -304,6 +310,7 @@ impl Error {
             | Self::NoCommand { .. }
             | Self::NoSuchCache { .. }
             | Self::NoSecret { .. }
+            | Self::NoAgent { .. }
             | Self::SecretIsNoText { .. }
             | Self::OnePlatformOnly { .. }
             | Self::NoSuchContext { .. }

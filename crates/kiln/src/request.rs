@@ -26,6 +26,9 @@ pub struct BuildRequest {
     /// `--secret`, by id. They are in no layer, key, record, event or message; docs/security.md.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: the sockets of ssh agents, by id.
+    #[serde(default)]
+    pub ssh: BTreeMap<String, PathBuf>,
     /// `--label NAME=VALUE`.
     pub labels: BTreeMap<String, String>,
     /// `--target`; the last stage if none.
@@ -64,6 +67,7 @@ impl BuildRequest {
             build_contexts: BTreeMap::new(),
             build_args: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             labels: BTreeMap::new(),
             target: None,
             platforms: Vec::new(),

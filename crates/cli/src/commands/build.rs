@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use kiln::{BuildOutcome, BuildRequest, Output};
 
-use super::{cancel_on_signal, context_source, output_flag, secret_flag, start};
+use super::{cancel_on_signal, context_source, output_flag, secret_flag, ssh_flag, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
@@ -89,6 +89,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
             .collect::<Result<BTreeMap<_, _>, _>>()?,
         build_args: config::assignments("--build-arg", &args.build_arg)?,
         secrets: secret_flag::read(&args.secret)?,
+        ssh: ssh_flag::read(&args.ssh)?,
         labels: config::assignments("--label", &args.label)?,
         target: args.target.clone(),
         platforms,

@@ -10,6 +10,7 @@ mod images;
 mod output_flag;
 mod run;
 mod secret_flag;
+mod ssh_flag;
 mod storage;
 
 use std::process::ExitCode;

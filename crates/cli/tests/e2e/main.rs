@@ -15,5 +15,7 @@ mod place;
 mod registry;
 mod remote;
 mod same_digest;
+mod secrets;
+mod ssh;
 mod stages;
 mod user;

@@ -140,6 +140,7 @@ impl Build<'_> {
             reporter,
             run_env: &plan.run_env,
             secrets: &self.request.secrets,
+            agents: &self.request.ssh,
             redactor: Redactor::new(&self.request.secrets),
             views: Default::default(),
             usages: Default::default(),

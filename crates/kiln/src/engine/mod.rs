@@ -1,5 +1,6 @@
 //! The engine: one store, opened by a process that has entered its namespaces.
 
+mod agent;
 mod bases;
 mod build;
 mod chain;

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
-    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Security, Selection,
-    Snapshot, Step, StepId, Unpack,
+    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Selection, Snapshot,
+    SshMount, Step, StepId, Unpack,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -18,6 +18,7 @@ use kiln_store::copy::{CopyInput, CopyRequest};
 use kiln_store::tree::Selected;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::agent::AgentProxy;
 use super::output::StepOutput;
 use super::worker::{StepWorker, extend};
 use crate::Error;
@@ -35,11 +36,8 @@ impl StepWorker<'_> {
         inputs: &Inputs,
         cancel: &Cancel,
     ) -> Result<Snapshot, Error> {
-        if op.security == Security::Insecure {
-            return Err(Error::CannotYet { what: "run a command with --security=insecure".to_owned() });
-        }
         let number = self.number(id, step);
-        let mut scratch = Scratch { worker: self, layers: Vec::new() };
+        let mut scratch = Scratch { worker: self, agents: Vec::new(), layers: Vec::new() };
         let held = self.take_caches(number, step, op, inputs, cancel)?;
         let mut spec =
             self.spec(step, op, inputs, held.as_ref().map_or(&[], Held::caches), &mut scratch, cancel)?;
@@ -111,7 +109,11 @@ impl StepWorker<'_> {
                     let (mode, uid, gid) = (secret.mode, secret.uid, secret.gid);
                     MountSpecKind::Secret { content: content.clone(), mode, uid, gid }
                 }
-                MountKind::Ssh(_) => return Err(Error::CannotYet { what: "mount an ssh socket".to_owned() }),
+                MountKind::Ssh(ssh) => {
+                    let Some(source) = self.agent(ssh, scratch)? else { continue };
+                    self.note_owner("ssh", &mount.target, (ssh.uid, ssh.gid), step);
+                    MountSpecKind::Bind { source, read_only: false }
+                }
             };
             mounts.push(MountSpec { target: mount.target.clone(), kind });
         }
@@ -124,6 +126,13 @@ impl StepWorker<'_> {
             if !env.iter().any(|(known, _)| known == name) {
                 env.push((name.clone(), value.clone()));
             }
+        }
+        // The first socket, given or not, as BuildKit has it.
+        let socket = op.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh(_)));
+        if let Some(socket) = socket
+            && !env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK")
+        {
+            env.push(("SSH_AUTH_SOCK".to_owned(), socket.target.clone()));
         }
         Ok(RunSpec {
             rootfs: Rootfs { lower: Vec::new(), upper: PathBuf::new(), work: PathBuf::new() },
@@ -152,6 +161,20 @@ impl StepWorker<'_> {
             }
             found => Ok(found),
         }
+    }
+
+    /// Returns a socket to the agent that was given for an ssh mount; none if the step can do without.
+    fn agent(&self, mount: &SshMount, scratch: &mut Scratch<'_>) -> Result<Option<PathBuf>, Error> {
+        let Some(agent) = self.agents.get(&mount.id) else {
+            return if mount.required { Err(Error::NoAgent { id: mount.id.clone() }) } else { Ok(None) };
+        };
+        let (dir, _) = scratch.fresh()?;
+        rustix::fs::chmod(&dir, Mode::from_raw_mode(0o700)).at("close", &dir)?;
+        let owner = if *self.entered.ids() == IdMode::Single { (0, 0) } else { (mount.uid, mount.gid) };
+        let proxy = AgentProxy::start(&dir, agent, mount.mode, owner)?;
+        let path = proxy.path().to_owned();
+        scratch.agents.push(proxy);
+        Ok(Some(path))
     }
 
     /// Says that a mount cannot have the owner it asks for.
@@ -289,9 +312,11 @@ fn in_place(source: PathBuf, bind: &Bind, scratch: &mut Scratch<'_>) -> Result<M
     })
 }
 
-/// Layers that are thrown away when the step has ended.
+/// What goes when the step has ended.
 struct Scratch<'a> {
     worker: &'a StepWorker<'a>,
+    /// Before the directories that they listen in.
+    agents: Vec<AgentProxy>,
     layers: Vec<ActiveLayer>,
 }
 

@@ -39,7 +39,9 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) run_env: &'a [(String, String)],
     /// Given with the request, by id.
     pub(crate) secrets: &'a BTreeMap<String, Secret>,
-    /// Keeps them out of logs.
+    /// Sockets of ssh agents, by id.
+    pub(crate) agents: &'a BTreeMap<String, PathBuf>,
+    /// Keeps secrets out of logs.
     pub(crate) redactor: Redactor,
     /// Merged views of snapshots that files are taken from: one walk serves the key and the copy.
     pub(crate) views: Mutex<HashMap<Snapshot, Arc<SourceTree>>>,
