@@ -13,8 +13,10 @@ fn a_dockerfile_error_names_file_line_and_column() {
     // Each: the lines behind FROM and COPY, the place, words of the message.
     let rows: &[(&str, &str, &[&str])] = &[
         ("RUNN echo x\n", "Dockerfile:3:1", &["RUNN", "RUN"]),
-        ("ADD a /b\n", "Dockerfile:3:", &["ADD", "not supported yet"]),
-        ("HEALTHCHECK CMD true\n", "Dockerfile:3:", &["HEALTHCHECK", "not supported yet"]),
+        ("ADD --checksum=sha256:0 a /b\n", "Dockerfile:3:", &["--checksum", "URLs"]),
+        ("HEALTHCHECK --interval=30 CMD true\n", "Dockerfile:3:", &["--interval=30", "30s"]),
+        ("RUN --security=insecure true\n", "Dockerfile:3:", &["--allow security.insecure"]),
+        ("RUN --device=a.com/b=c true\n", "Dockerfile:3:", &["--device", "CDI"]),
         ("RUN --mount=type=cache echo\n", "Dockerfile:3:", &["target"]),
         ("RUN --mount=type=cash,target=/c echo\n", "Dockerfile:3:", &["cash", "cache"]),
         ("COPY --form=x a b\n", "Dockerfile:3:", &["form", "from"]),
