@@ -6,12 +6,16 @@
 mod advice;
 mod fix;
 mod managers;
+mod page;
 mod path;
 mod rules;
+mod sarif;
 mod shell;
 mod survey;
 
 pub use fix::{apply, fix_all};
+pub use page::page;
+pub use sarif::{CheckedFile, sarif};
 
 use kiln_dockerfile::{Diagnostic, Dockerfile};
 use kiln_frontend::{ImageTable, LowerOptions};

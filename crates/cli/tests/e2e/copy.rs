@@ -119,3 +119,16 @@ fn a_copy_through_links_stays_inside() {
         assert_ne!(ran.code, Some(0), "{ran}");
     });
 }
+
+#[test]
+fn a_wildcard_that_matches_nothing_is_told() {
+    for_each_user(|user| {
+        let place =
+            Place::with(user, "COPY nomatch* /x/\nCOPY file* /y/\nRUN test ! -e /x && test -e /y/file\n");
+        place.file("context/file", "x");
+        let built = place.build(&[]).ok();
+        let line = built.stderr.lines().find(|line| line.contains("EmptyWildcard")).unwrap_or_default();
+        assert!(line.contains("`nomatch*` matches no file"), "{}", built.stderr);
+        assert!(!built.stderr.contains("`file*`"), "{}", built.stderr);
+    });
+}

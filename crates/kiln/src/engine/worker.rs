@@ -9,6 +9,7 @@ use kiln_core::{
     Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Secret, Selection, Snapshot,
     Step, StepGraph, StepId, StepUsage, Unpack, WorkdirOp,
 };
+use kiln_dockerfile::Rule;
 use kiln_runtime::Entered;
 use kiln_solver::{Inputs, SourceUse, Worker};
 use kiln_store::Store;
@@ -87,7 +88,7 @@ impl Worker for StepWorker<'_> {
                 self.bases.unpack(&base, &progress, cancel)
             }
             Op::Run(op) => self.run(id, step, op, inputs, cancel),
-            Op::Copy(op) => self.copy(op, inputs, cancel),
+            Op::Copy(op) => self.copy(step, op, inputs, cancel),
             Op::Workdir(op) => self.workdir(op, inputs),
             Op::Merge(op) => {
                 let mut merged = inputs.root.clone();
@@ -156,7 +157,7 @@ impl StepWorker<'_> {
         Ok((&step.op, inputs.snapshots.get(&id)))
     }
 
-    fn copy(&self, op: &CopyOp, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
+    fn copy(&self, step: &Step, op: &CopyOp, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
         refuse_what_is_not_done(op)?;
         let parent = self.parent(&inputs.root)?;
         let parent = parent.as_ref().map(AsFd::as_fd);
@@ -174,6 +175,7 @@ impl StepWorker<'_> {
                 CopySource::Inline(file) => Ok(CopyInput::Inline(file.clone())),
             })
             .collect::<Result<_, Error>>()?;
+        self.warn_of_empty_wildcards(step, op, &sources);
         let last = LastCopy::of(op);
         let reuse = last.reuse(self.store)?;
         let layer = self.store.begin_layer(&inputs.root)?;
@@ -198,6 +200,20 @@ impl StepWorker<'_> {
             last.keep(self.store, made, &report.manifest)?;
         }
         Ok(extend(&inputs.root, made))
+    }
+
+    /// The program takes such a wildcard without a word, and does not even make the destination.
+    fn warn_of_empty_wildcards(&self, step: &Step, op: &CopyOp, inputs: &[CopyInput]) {
+        for (source, input) in op.sources.iter().zip(inputs) {
+            if let (CopySource::From(from), CopyInput::Files(files)) = (source, input)
+                && files.is_empty()
+            {
+                let rule = Rule::EmptyWildcard.name();
+                let message =
+                    format!("{rule}: `{}` matches no file, so nothing is copied", from.selection.path);
+                self.reporter.warn(message, step.info.lines);
+            }
+        }
     }
 
     fn workdir(&self, op: &WorkdirOp, inputs: &Inputs) -> Result<Snapshot, Error> {
