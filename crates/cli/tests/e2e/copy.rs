@@ -132,3 +132,113 @@ fn a_wildcard_that_matches_nothing_is_told() {
         assert!(!built.stderr.contains("`file*`"), "{}", built.stderr);
     });
 }
+
+#[test]
+fn excludes_and_parents_decide_what_is_copied() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "COPY --exclude=*.md --exclude=deep/no src /excluded/\nCOPY --exclude=*.md *.* /named/\n\
+             COPY --parents src/deep/*/f /kept/\nCOPY --parents src/./**/f /pivot/\nCOPY --parents --exclude=**/no nosuch* src/d* /both/\n\
+             RUN cd /excluded && test \"$(find . | sort | tr '\\n' ' ')\" = '. ./a.txt ./deep ./deep/x.md ./deep/yes ./deep/yes/f '\n\
+             RUN test \"$(ls /named)\" = top.txt\n\
+             RUN cd /kept && test \"$(find . -type f | sort | tr '\\n' ' ')\" = './src/deep/no/f ./src/deep/yes/f ' && test $(stat -c %a src/deep) = 750\n\
+             RUN cd /pivot && test \"$(find . -type f | sort | tr '\\n' ' ')\" = './deep/no/f ./deep/yes/f '\n\
+             RUN cd /both && test \"$(find . -type f | sort | tr '\\n' ' ')\" = './src/deep/x.md ./src/deep/yes/f '\n",
+        );
+        for name in
+            ["top.txt", "top.md", "src/a.txt", "src/b.md", "src/deep/x.md", "src/deep/yes/f", "src/deep/no/f"]
+        {
+            place.file(&format!("context/{name}"), name);
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+        std::fs::set_permissions(place.path("context/src/deep"), mode).unwrap();
+        place.build(&[]).ok();
+        // What is left out is no part of the key.
+        place.file("context/src/b.md", "other");
+        place.file("context/src/deep/no/g", "new");
+        place.base("COPY --exclude=*.md --exclude=deep/no src /excluded/\n");
+        assert_eq!(place.build(&[]).ok().count("CACHED"), 2);
+        place.base("COPY --parents src/nosuch /x/\n");
+        place.build(&[]).code(2).says(&["\"src/nosuch\" not found"]);
+    });
+}
+
+/// A tar with a directory that replaces a link of the image, a file through another link, owners and a device.
+fn archive() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, kind: tar::EntryType, mode: u32, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_000_000_000);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        tar.append_data(&mut header, path, content).unwrap();
+    };
+    add("replaced", tar::EntryType::Directory, 0o710, b"");
+    add("replaced/new", tar::EntryType::Regular, 0o640, b"new");
+    add("through/new", tar::EntryType::Regular, 0o4755, b"new");
+    add("filled", tar::EntryType::Regular, 0o644, b"a file now");
+    add(".wh.real", tar::EntryType::Regular, 0o644, b"no whiteout");
+    add("null", tar::EntryType::Char, 0o666, b"");
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn add_unpacks_archives_over_the_image() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN mkdir -p /d/real /d/filled/deep && echo old > /d/real/old && echo old > /d/filled/deep/old && ln -s real /d/replaced && ln -s real /d/through\n\
+             ADD any.name /d/\nADD --unpack=false any.name /kept.tar\nCOPY any.name /copied.tar\nADD --chown=5:6 --chmod=600 any.name text /o/\n\
+             RUN cd /d && test ! -L replaced && test \"$(ls replaced)\" = new && test \"$(ls real)\" = \"$(printf 'new\\nold')\" && test -L through && grep now filled && test -f .wh.real && test ! -e null\n\
+             RUN test \"$(stat -c '%a %Y' /d/real/new)\" = '4755 1000000000' && test $(stat -c %a /d/replaced) = 710 && test $(stat -c %a /o/through/new) = 4755 && test $(stat -c %a /o/text) = 600\n\
+             RUN cmp /kept.tar /copied.tar && test -f /kept.tar\n",
+        );
+        place.file("context/any.name", "");
+        std::fs::write(place.path("context/any.name"), archive()).unwrap();
+        place.file("context/text", "text");
+        place.build(&["-o", "type=oci,dest=image,tar=false"]).ok();
+        let layers = layers(&place, "image");
+        assert_eq!(layers[2]["d/replaced"].kind, tar::EntryType::Directory);
+        assert_eq!(layers[2]["d/filled"].kind, tar::EntryType::Regular);
+        assert_eq!((layers[2]["d/real/new"].owner, layers[2]["d/replaced"].owner), ((7, 8), (7, 8)));
+        assert_eq!((layers[2]["d"].owner, layers[5]["o/text"].owner), ((0, 0), (5, 6)));
+        assert_eq!((layers[5]["o/through/new"].owner, layers[5]["o/through"].owner), ((5, 6), (0, 0)));
+        // Damaged archives are told, not copied.
+        std::fs::write(place.path("context/any.name"), &archive()[..700]).unwrap();
+        place.base("ADD any.name /d/\n");
+        place.build(&[]).code(2).says(&["any.name cannot be unpacked"]);
+    });
+}
+
+#[test]
+fn a_linked_copy_is_made_without_its_root() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        let write = |text: &str| {
+            place.dockerfile(&format!(
+                "FROM scratch\nCOPY bin /bin\nRUN mkdir -m 1777 /tmp && mkdir /real && ln -s real /link && echo {text} > /real/old\n\
+                 COPY --link file /link/file\nCOPY --link --chown=3 file /tmp/in/\n\
+                 RUN test ! -L /link && test \"$(ls /link)\" = file && test \"$(ls /real)\" = old && test $(stat -c %a /tmp) = 755 && grep {text} /real/old\n"
+            ));
+        };
+        place.file("context/file", "x");
+        write("one");
+        place.build(&["-o", "type=oci,dest=first,tar=false"]).ok();
+        let first = layers(&place, "first");
+        assert_eq!(first[2]["link"].kind, tar::EntryType::Directory);
+        assert_eq!((first[2]["link"].mode, first[2]["link"].owner), (0o755, (0, 0)));
+        assert!(first[2].contains_key("link/file") && !first[2].contains_key("real"));
+        // Below it another root: the copy is not made again, and its layers are the same.
+        write("two");
+        let again = place.build(&["-o", "type=oci,dest=second,tar=false"]).ok();
+        // The base's copy and both linked ones.
+        assert_eq!(again.count("CACHED"), 3, "{again}");
+        assert_eq!(first[3]["tmp/in/file"].owner, (3, 3));
+        assert_eq!(layers(&place, "second")[2..4], first[2..4]);
+    });
+}

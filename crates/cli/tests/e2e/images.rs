@@ -109,7 +109,7 @@ fn cache_mount_and_its_mount_point_are_not_in_the_image() {
 }
 
 /// An entry of a layer's tar.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) owner: (u64, u64),
     pub(crate) mode: u32,

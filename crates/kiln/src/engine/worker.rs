@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::{
     Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Secret, Selection, Snapshot,
-    Step, StepGraph, StepId, StepUsage, Unpack, WorkdirOp,
+    Step, StepGraph, StepId, StepUsage, WorkdirOp,
 };
 use kiln_dockerfile::Rule;
 use kiln_runtime::Entered;
@@ -158,7 +158,6 @@ impl StepWorker<'_> {
     }
 
     fn copy(&self, step: &Step, op: &CopyOp, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
-        refuse_what_is_not_done(op)?;
         let parent = self.parent(&inputs.root)?;
         let parent = parent.as_ref().map(AsFd::as_fd);
         let owner = op.chown.as_deref().map(|owner| lookup_owner(parent, owner)).transpose()?;
@@ -264,24 +263,4 @@ impl LayerProgress for ImageProgress<'_> {
             total: Some(total),
         });
     }
-}
-
-/// A copy must not leave out what it was asked for.
-fn refuse_what_is_not_done(op: &CopyOp) -> Result<(), Error> {
-    let selections = || {
-        op.sources.iter().filter_map(|source| match source {
-            CopySource::From(from) => Some(&from.selection),
-            CopySource::Inline(_) => None,
-        })
-    };
-    let what = if op.unpack == Unpack::Archives {
-        "unpack archives (ADD)"
-    } else if selections().any(|selection| selection.parents.is_some()) {
-        "copy files with their directories (--parents)"
-    } else if selections().any(|selection| !selection.exclude.is_empty()) {
-        "leave files out of a copy (--exclude)"
-    } else {
-        return Ok(());
-    };
-    Err(Error::CannotYet { what: what.to_owned() })
 }

@@ -9,6 +9,8 @@ mod chmod;
 mod data;
 mod error;
 mod export;
+#[cfg(test)]
+mod filter_tests;
 mod job;
 mod layer;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 mod digest;
 mod error;
+#[cfg(test)]
+mod filter_tests;
 mod nearby;
 pub(crate) mod resolve;
 mod select;

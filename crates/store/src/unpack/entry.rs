@@ -241,10 +241,15 @@ impl Entries {
             }
         }
         let device = || -> Result<_, ArchiveError> {
-            let part = |part: io::Result<Option<u32>>| {
-                part.map(Option::unwrap_or_default).map_err(|_| self.damaged("device number"))
+            let part = |field: &[u8], part: io::Result<Option<u32>>| match part {
+                Err(_) if is_empty(field) => Ok(0),
+                part => part.map(Option::unwrap_or_default).map_err(|_| self.damaged("device number")),
             };
-            Ok((part(header.device_major())?, part(header.device_minor())?))
+            let bytes = header.as_bytes();
+            Ok((
+                part(&bytes[329..337], header.device_major())?,
+                part(&bytes[337..345], header.device_minor())?,
+            ))
         };
         let kind = match flag {
             // Before POSIX, a slash at the end was how a directory was told.
@@ -264,9 +269,7 @@ impl Entries {
             None => own.map_err(|_| self.damaged(what)),
         };
         let id = |value: u64, what| u32::try_from(value).map_err(|_| self.damaged(what));
-        // An empty field is 0: so reads Go, and with it docker.
-        let own =
-            |field: &[u8], value| if field.iter().all(|b| matches!(b, 0 | b' ')) { Ok(0) } else { value };
+        let own = |field: &[u8], value| if is_empty(field) { Ok(0) } else { value };
         let old = header.as_old();
         let uid = id(number(b"uid", own(&old.uid, header.uid()), "owner")?, "owner")?;
         let gid = id(number(b"gid", own(&old.gid, header.gid()), "group")?, "group")?;
@@ -289,6 +292,11 @@ impl Entries {
 pub(super) fn io(op: &str, name: &[u8], error: rustix::io::Errno) -> ArchiveError {
     use std::os::unix::ffi::OsStrExt as _;
     ArchiveError::Io(IoError::new(op, std::ffi::OsStr::from_bytes(name), &error.into()))
+}
+
+/// An empty field is 0: so reads Go, and with it docker.
+fn is_empty(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
 fn padding(size: u64) -> u64 {
