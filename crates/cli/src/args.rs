@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::commands::Call;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Build container images from Dockerfiles: no daemon, no root, one binary.
@@ -73,6 +75,12 @@ pub(crate) struct BuildArgs {
     /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// Build nothing; say what the checks find (the same as --call=check)
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) check: bool,
+    /// Build nothing; print what is asked: check, outline (what the target takes) or targets
+    #[arg(long, value_name = "METHOD[,format=json]", default_value = "build", hide_default_value = true)]
+    pub(crate) call: Call,
     /// Name of the image, with optional tag; may be repeated
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Vec<String>,

@@ -22,7 +22,6 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("--isolation --security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
     ("--builder --context", "there is no daemon and so nothing to choose between"),
-    ("--call --check", "not supported yet; `kiln graph` shows what would be built"),
     ("-d --detach --name --restart", "`kiln run` is a look into an image; what it runs ends with it"),
     ("-v --volume --mount --tmpfs", "`kiln run` mounts nothing from outside; nothing of a run is kept"),
     ("-p --publish -P --publish-all", "`kiln run` uses the host's network: ports are open as they are"),

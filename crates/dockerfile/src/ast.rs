@@ -68,6 +68,13 @@ pub struct Located<T> {
     pub comments: Vec<Spanned<String>>,
 }
 
+impl<T> Located<T> {
+    /// Returns how a comment above describes a stage or an argument: `# name description`.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        self.comments.iter().find_map(|comment| comment.value.strip_prefix(name)?.strip_prefix(' '))
+    }
+}
+
 /// A stage: FROM to the next FROM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {

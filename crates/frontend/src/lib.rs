@@ -12,6 +12,7 @@ mod lower;
 mod lowering;
 mod mount;
 mod offline;
+mod outline;
 mod path;
 mod place;
 mod plan;
@@ -27,6 +28,7 @@ mod words;
 
 pub use lower::lower;
 pub use offline::lower_offline;
+pub use outline::{Argument, MountName, Outline, Target, outline, targets};
 pub use plan::{
     BuildPlan, ImageRequest, ImageTable, LowerOptions, Lowered, NamedContext, PlannedHistory, PlannedImage,
     ResolvedImage,

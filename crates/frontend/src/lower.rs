@@ -73,18 +73,18 @@ pub fn lower(
 }
 
 /// One platform's build, before any image is known.
-struct Build<'a> {
-    options: &'a LowerOptions,
+pub(crate) struct Build<'a> {
+    pub(crate) options: &'a LowerOptions,
     settings: &'a Settings,
     platform: Platform,
-    globals: Variables,
-    stages: Stages<'a>,
-    target: usize,
-    needed: Vec<Needed>,
+    pub(crate) globals: Variables,
+    pub(crate) stages: Stages<'a>,
+    pub(crate) target: usize,
+    pub(crate) needed: Vec<Needed>,
 }
 
 impl<'a> Build<'a> {
-    fn prepare(
+    pub(crate) fn prepare(
         file: &'a Dockerfile,
         options: &'a LowerOptions,
         settings: &'a Settings,
@@ -115,6 +115,20 @@ impl<'a> Build<'a> {
         words: &mut Words,
         graph: &mut StepGraph,
     ) -> Result<PlannedImage, Vec<Diagnostic>> {
+        let (mut states, errors) = self.states(images, words, graph);
+        match states[self.target].take() {
+            Some(state) if errors.is_empty() => Ok(self.image(state)),
+            _ => Err(errors),
+        }
+    }
+
+    /// Lowers the needed stages: what each is in the end, by number, and what is wrong.
+    pub(crate) fn states(
+        &self,
+        images: &ImageTable,
+        words: &mut Words,
+        graph: &mut StepGraph,
+    ) -> (Vec<Option<StageState>>, Vec<Diagnostic>) {
         let mut lowering = Lowering {
             stages: &self.stages,
             build_args: &self.options.build_args,
@@ -139,10 +153,7 @@ impl<'a> Build<'a> {
                 Err(error) => errors.push(error),
             }
         }
-        match lowering.done[self.target].take() {
-            Some(state) if errors.is_empty() => Ok(self.image(state)),
-            _ => Err(errors),
-        }
+        (lowering.done, errors)
     }
 
     fn stage(&self, needed: &Needed, lowering: &mut Lowering<'_>) -> Result<StageState, Diagnostic> {
@@ -195,7 +206,7 @@ fn set_platform(config: &mut ImageConfig, platform: &Platform) {
     config.architecture.clone_from(&platform.architecture);
 }
 
-fn missing_images(builds: &[Build<'_>], images: &ImageTable) -> Vec<ImageRequest> {
+pub(crate) fn missing_images(builds: &[Build<'_>], images: &ImageTable) -> Vec<ImageRequest> {
     let mut seen = BTreeSet::new();
     let sources = builds.iter().flat_map(|build| &build.needed).flat_map(|needed| &needed.sources);
     let requests = sources.filter_map(|source| match source {

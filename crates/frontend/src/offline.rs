@@ -26,7 +26,7 @@ pub fn lower_offline(file: &Dockerfile, options: &LowerOptions) -> Result<BuildP
 }
 
 /// It has one layer, since an image without any would count as scratch.
-fn made_up(request: &ImageRequest) -> ResolvedImage {
+pub(crate) fn made_up(request: &ImageRequest) -> ResolvedImage {
     let digest = Digest::of(format!("{} {}", request.name, request.platform).as_bytes());
     let mut config = ImageConfig::scratch(&request.platform);
     config.rootfs.diff_ids.push(digest);

@@ -3,11 +3,11 @@
 use kiln_core::{IgnoreList, Platform};
 use kiln_dockerfile::check::{self, Finding, Options};
 use kiln_dockerfile::{Diagnostic, Dockerfile, Severity};
-use kiln_frontend::{ImageTable, LowerOptions, NamedContext};
+use kiln_frontend::{ImageTable, LowerOptions, NamedContext, Outline, Target};
 
 use std::collections::BTreeMap;
 
-use crate::PlanRequest;
+use crate::{Error, PlanRequest};
 
 /// The build argument that stands for `# check=`.
 const OPTIONS_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -69,23 +69,57 @@ pub fn check(request: &CheckRequest) -> Checked {
         found.extend(above);
         return judge(&file, &plan.text, &plan.build_args, found);
     }
-    found.extend(check::of_instructions(&file).into_iter().chain(check::of_whole(&file)));
-    let options = LowerOptions {
-        build_args: plan.build_args.clone(),
-        target: plan.target.clone(),
-        platforms: plan.platforms.clone(),
-        build_platform: Some(Platform::host()),
-        contexts: request.contexts.clone(),
-        ignore: request.ignore.clone(),
-        all_stages: plan.target.is_none(),
-        ..LowerOptions::default()
-    };
-    found.extend(kiln_checks::findings(&plan.text, &file, &options, &ImageTable::new()));
+    let options = LowerOptions { all_stages: plan.target.is_none(), ..request.options() };
+    found.extend(of_text(&plan.text, &file, &options, &ImageTable::new()));
     match kiln_frontend::lower_offline(&file, &options) {
         Ok(plan) => found.extend(plan.diagnostics),
         Err(diagnostics) => found.extend(diagnostics),
     }
     judge(&file, &plan.text, &plan.build_args, found)
+}
+
+/// Says what building the target takes. Needs no network, like [`check`].
+///
+/// # Errors
+/// [`Error::Dockerfile`].
+pub fn outline(request: &CheckRequest) -> Result<Outline, Error> {
+    let file = request.plan.parse()?;
+    kiln_frontend::outline(&file, &request.options()).map_err(|diagnostics| request.plan.refused(diagnostics))
+}
+
+/// Lists the stages of a Dockerfile.
+///
+/// # Errors
+/// [`Error::Dockerfile`].
+pub fn targets(request: &CheckRequest) -> Result<Vec<Target>, Error> {
+    Ok(kiln_frontend::targets(&request.plan.parse()?))
+}
+
+impl CheckRequest {
+    fn options(&self) -> LowerOptions {
+        LowerOptions {
+            build_args: self.plan.build_args.clone(),
+            target: self.plan.target.clone(),
+            platforms: self.plan.platforms.clone(),
+            build_platform: Some(Platform::host()),
+            contexts: self.contexts.clone(),
+            ignore: self.ignore.clone(),
+            ..LowerOptions::default()
+        }
+    }
+}
+
+/// Returns what rules find that look at the text and know the base images: BuildKit's and kiln's own.
+pub(crate) fn of_text(
+    text: &str,
+    file: &Dockerfile,
+    options: &LowerOptions,
+    images: &ImageTable,
+) -> Vec<Diagnostic> {
+    let mut found = check::of_instructions(file);
+    found.extend(check::of_whole(file));
+    found.extend(kiln_checks::findings(text, file, options, images));
+    found
 }
 
 /// Leaves out what is not wanted.

@@ -26,6 +26,12 @@ pub enum Error {
         /// What is wrong, and warnings.
         diagnostics: Vec<Diagnostic>,
     },
+    /// Checks found something, and `# check=error=true` makes that a failure.
+    #[error("checks found something, and `error=true` makes that a failure: {}", rules.join(", "))]
+    Checks {
+        /// The rules.
+        rules: Vec<String>,
+    },
     /// There is no Dockerfile.
     #[error("there is no {}{}{}", path.display(), inside_text(.inside), nearby_text(.nearby))]
     NoDockerfile {
@@ -296,6 +302,7 @@ impl Error {
                 | RunError::User(UserError::UnknownUser { .. } | UserError::UnknownGroup { .. }),
             ) => ErrorKind::Step,
             Self::Dockerfile { .. }
+            | Self::Checks { .. }
             | Self::NoDockerfile { .. }
             | Self::TwoDockerfiles { .. }
             | Self::NotItsStdin

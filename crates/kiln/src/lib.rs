@@ -10,16 +10,17 @@ mod plan;
 mod remote;
 mod request;
 
-pub use check::{CheckRequest, Checked, check};
+pub use check::{CheckRequest, Checked, check, outline, targets};
 pub use engine::{
     CacheSummary, ContextListing, ContextView, Engine, ImageSummary, ListedFile, PruneReport, PruneRequest,
-    PrunedKind, PrunedThing, Rule, RuleUse, RunRequest, Why, ignore_list,
+    PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Why, ignore_list,
 };
 pub use error::{Error, ErrorKind};
 pub use kiln_core::{
     CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, LogStream,
     Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
 };
+pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_registry::DownloadError;
 pub use kiln_runtime::Rung;
 pub use kiln_store::{Problem, Usage};

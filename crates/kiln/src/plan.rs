@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_core::{IoResultExt as _, Platform};
-use kiln_dockerfile::Severity;
+use kiln_dockerfile::{Diagnostic, Dockerfile, Severity};
 use kiln_frontend::LowerOptions;
 use kiln_runtime::Rung;
 
@@ -25,21 +25,29 @@ pub struct PlanRequest {
     pub platforms: Vec<Platform>,
 }
 
+impl PlanRequest {
+    /// Parses the Dockerfile.
+    pub(crate) fn parse(&self) -> Result<Dockerfile, Error> {
+        let (file, diagnostics) = kiln_dockerfile::parse(&self.text);
+        match diagnostics.iter().any(|one| one.severity == Severity::Error) {
+            true => Err(self.refused(diagnostics)),
+            false => Ok(file),
+        }
+    }
+
+    /// Says that it cannot be built.
+    pub(crate) fn refused(&self, diagnostics: Vec<Diagnostic>) -> Error {
+        Error::Dockerfile { file: self.file.clone(), text: self.text.clone(), diagnostics }
+    }
+}
+
 /// Returns the step graph of a Dockerfile as text (docs/debug.md). Needs no network: an unknown base counts as one with
 /// an empty configuration.
 ///
 /// # Errors
 /// [`Error::Dockerfile`].
 pub fn plan_text(request: &PlanRequest) -> Result<String, Error> {
-    let refused = |diagnostics| Error::Dockerfile {
-        file: request.file.clone(),
-        text: request.text.clone(),
-        diagnostics,
-    };
-    let (file, diagnostics) = kiln_dockerfile::parse(&request.text);
-    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
-        return Err(refused(diagnostics));
-    }
+    let file = request.parse()?;
     let options = LowerOptions {
         build_args: request.build_args.clone(),
         target: request.target.clone(),
@@ -47,7 +55,8 @@ pub fn plan_text(request: &PlanRequest) -> Result<String, Error> {
         build_platform: Some(Platform::host()),
         ..LowerOptions::default()
     };
-    let plan = kiln_frontend::lower_offline(&file, &options).map_err(refused)?;
+    let plan =
+        kiln_frontend::lower_offline(&file, &options).map_err(|diagnostics| request.refused(diagnostics))?;
     Ok(kiln_frontend::print::plan(&plan))
 }
 

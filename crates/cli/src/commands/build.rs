@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use kiln::{BuildOutcome, BuildRequest, Output};
 
-use super::{cancel_on_signal, context_source, output_flag, secret_flag, ssh_flag, start};
+use super::{Call, call, cancel_on_signal, context_source, output_flag, secret_flag, ssh_flag, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
@@ -14,6 +14,10 @@ use crate::ui::{self, Progress};
 
 /// Builds.
 pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failure> {
+    let call = if args.check { Call::check() } else { args.call };
+    if !call.is_build() {
+        return call::call(global, args, call);
+    }
     // Everything that may be wrong with what was typed comes before anything is made.
     let request = request(&global, args)?;
     if writes_to_stdout(&request) && config::results_on_terminal() {

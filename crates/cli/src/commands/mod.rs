@@ -2,6 +2,7 @@
 
 mod build;
 mod caches;
+mod call;
 mod context;
 mod context_source;
 mod debug;
@@ -21,6 +22,7 @@ use kiln::{Cancel, Engine};
 use crate::args::{Cli, Command, Global};
 use crate::config;
 use crate::hints::Failure;
+pub(crate) use call::Call;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {

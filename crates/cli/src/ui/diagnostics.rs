@@ -25,7 +25,12 @@ fn report<'a>(file: &'a str, text: &'a str, diagnostic: &'a Diagnostic) -> Vec<G
     let start = diagnostic.span.start.min(end);
     let snippet =
         Snippet::source(text).path(file).line_start(1).annotation(AnnotationKind::Primary.span(start..end));
-    let mut groups = vec![level.primary_title(diagnostic.message.as_str()).element(snippet)];
+    let title = level.primary_title(diagnostic.message.as_str());
+    let title = match diagnostic.rule {
+        Some(rule) => title.id(rule.name()),
+        None => title,
+    };
+    let mut groups = vec![title.element(snippet)];
     if let Some(help) = &diagnostic.help {
         groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
     }

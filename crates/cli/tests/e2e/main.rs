@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cache_mounts;
+mod checks;
 mod commands;
 mod contexts;
 mod copy;

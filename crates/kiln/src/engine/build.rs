@@ -88,11 +88,18 @@ impl Engine {
 
         let fetch = Fetch { store: &self.store, reporter };
         let (contexts, definition) = Contexts::open(request, fetch)?;
-        let file = definition.parse()?;
-
-        let plan = planning::plan(request, &definition, &file, &bases, reporter)?;
-        for diagnostic in &plan.diagnostics {
+        let ignore = contexts.get("")?.ignore.clone();
+        let (plan, checked) = planning::plan(request, &definition, ignore, &bases, reporter)?;
+        for diagnostic in &checked.diagnostics {
             reporter.warn(diagnostic.message.clone(), Some(definition.lines(diagnostic)));
+        }
+        for finding in &checked.findings {
+            let message = format!("{}: {}", finding.rule.name(), finding.diagnostic.message);
+            reporter.warn(message, Some(finding.lines));
+        }
+        if checked.fails() {
+            let rules = checked.rules().into_iter().map(str::to_owned).collect();
+            return Err(Error::Checks { rules });
         }
         let epoch = epoch(&plan)?;
         let build = Build {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use kiln_core::IgnoreList;
 use kiln_store::Store;
 use kiln_store::tree::{SourceTree, StatIndex, TreeError};
 
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) path: PathBuf,
     /// Its files.
     pub(crate) tree: SourceTree,
+    /// What is left out of it.
+    pub(crate) ignore: IgnoreList,
     /// Only of directories that are there in the next build too.
     index: Option<Arc<StatIndex>>,
     /// Keeps a directory that is not the user's.
@@ -86,11 +89,11 @@ impl Context {
         };
         let (name, list) = ignore.map_or_else(Default::default, |ignore| (Some(ignore.name), ignore.list));
         let Files { path, root, label, kind } = files;
-        let mut tree = SourceTree::context(root, label, list, index.clone());
+        let mut tree = SourceTree::context(root, label, list.clone(), index.clone());
         if let Some(name) = name {
             tree = tree.with_ignore_name(name);
         }
-        Ok(Self { path, tree, index, kind })
+        Ok(Self { path, tree, ignore: list, index, kind })
     }
 
     /// Says why a file is not there, where there can be none.

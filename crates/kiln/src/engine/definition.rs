@@ -65,13 +65,13 @@ impl Definition {
         Self { file: "Dockerfile".to_owned(), text: text.to_owned(), place: Place::Nowhere }
     }
 
-    /// Parses it.
-    pub(crate) fn parse(&self) -> Result<Dockerfile, Error> {
+    /// Parses it; what it may be warned of comes along.
+    pub(crate) fn parse(&self) -> Result<(Dockerfile, Vec<Diagnostic>), Error> {
         let (file, diagnostics) = kiln_dockerfile::parse(&self.text);
         if diagnostics.iter().any(|d| d.severity == Severity::Error) {
             return Err(self.refused(diagnostics));
         }
-        Ok(file)
+        Ok((file, diagnostics))
     }
 
     /// Says that it cannot be built.

@@ -21,6 +21,7 @@ mod output;
 mod packer;
 mod planning;
 mod progress;
+mod recipe;
 mod redact;
 mod remote;
 mod reporter;
@@ -39,6 +40,7 @@ use crate::Error;
 pub use ignore_file::ignore_list;
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};
+pub use recipe::Recipe;
 pub use run_image::RunRequest;
 
 /// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.

@@ -1,7 +1,6 @@
 //! From a Dockerfile to a plan: lowering asks for images, they are resolved, and it is asked again.
 
-use kiln_core::{ImageRef, Platform};
-use kiln_dockerfile::Dockerfile;
+use kiln_core::{IgnoreList, ImageRef, Platform};
 use kiln_frontend::{
     BuildPlan, ImageRequest, ImageTable, LowerOptions, Lowered, NamedContext, ResolvedImage,
 };
@@ -9,24 +8,37 @@ use kiln_frontend::{
 use super::bases::Bases;
 use super::definition::Definition;
 use super::reporter::Reporter;
+use crate::check::{Checked, judge, of_text};
 use crate::request::NamedSource;
 use crate::{BuildRequest, Error};
 
-/// Plans what is asked for.
+/// Plans what is asked for, and says what there is to say of it.
 pub(crate) fn plan(
     request: &BuildRequest,
     definition: &Definition,
-    file: &Dockerfile,
+    ignore: IgnoreList,
     bases: &Bases<'_>,
     reporter: &Reporter<'_>,
-) -> Result<BuildPlan, Error> {
-    let options = options(request);
+) -> Result<(BuildPlan, Checked), Error> {
+    let (file, mut found) = definition.parse()?;
+    let file = &file;
+    let options = LowerOptions { ignore, ..options(request) };
     let mut table = ImageTable::new();
     loop {
-        let lowered = kiln_frontend::lower(file, &options, &table)
-            .map_err(|diagnostics| definition.refused(diagnostics))?;
+        let lowered = kiln_frontend::lower(file, &options, &table).map_err(|diagnostics| {
+            let judged = judge(file, &definition.text, &request.build_args, diagnostics);
+            definition.refused(judged.into_diagnostics())
+        })?;
         match lowered {
-            Lowered::Ready(plan) => return Ok(*plan),
+            Lowered::Ready(plan) => {
+                found.extend(of_text(&definition.text, file, &options, &table));
+                found.extend(plan.diagnostics.iter().cloned());
+                let checked = judge(file, &definition.text, &request.build_args, found);
+                if checked.is_broken() {
+                    return Err(definition.refused(checked.into_diagnostics()));
+                }
+                return Ok((*plan, checked));
+            }
             Lowered::NeedImages(requests) => {
                 let resolved = resolve_all(request, &requests, bases, reporter);
                 for (wanted, resolved) in requests.into_iter().zip(resolved) {

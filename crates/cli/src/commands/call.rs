@@ -1,0 +1,171 @@
+//! `kiln build --check`, `--call=check|outline|targets`: what buildx's sub-requests answer, in its forms.
+//! <https://docs.docker.com/reference/cli/docker/buildx/build/#call>
+
+mod json;
+mod text;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use kiln::{CheckRequest, Checked, ContextSource, NamedContext, NamedSource, PlanRequest, Recipe};
+
+use super::{context_source, start};
+use crate::args::{BuildArgs, Global, ProgressMode};
+use crate::config;
+use crate::hints::Failure;
+use crate::ui::{self, Progress};
+
+/// What `--call` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    method: Method,
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Build,
+    Check,
+    Outline,
+    Targets,
+}
+
+impl Call {
+    /// `--check`.
+    pub(crate) const fn check() -> Self {
+        Self { method: Method::Check, json: false }
+    }
+
+    /// Whether it asks for a build after all.
+    pub(crate) fn is_build(self) -> bool {
+        self.method == Method::Build
+    }
+}
+
+impl FromStr for Call {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let method = match parts.next().unwrap_or_default() {
+            "build" => Method::Build,
+            "check" | "lint" => Method::Check,
+            "outline" => Method::Outline,
+            "targets" => Method::Targets,
+            other => return Err(format!("`{other}` is none of build, check, outline, targets")),
+        };
+        let mut call = Self { method, json: false };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("format", "json")) => call.json = true,
+                Some(("format", "text")) => call.json = false,
+                _ => return Err(format!("`{part}` is none of format=text, format=json")),
+            }
+        }
+        Ok(call)
+    }
+}
+
+/// Answers.
+pub(crate) fn call(global: Global, args: &BuildArgs, call: Call) -> Result<ExitCode, Failure> {
+    let request = request(global, args)?;
+    let answer = match call.method {
+        Method::Build | Method::Check => return check(&request, call.json),
+        Method::Outline => {
+            let outline = kiln::outline(&request)?;
+            if call.json { json::outline(&outline, &request.plan) } else { text::outline(&outline) }
+        }
+        Method::Targets => {
+            let targets = kiln::targets(&request)?;
+            if call.json { json::targets(&targets, &request.plan) } else { text::targets(&targets) }
+        }
+    };
+    ui::print(answer.trim_end_matches('\n'));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Findings alone are no failure, unless `error=true` says so; buildx ends with 1 for any.
+fn check(request: &CheckRequest, as_json: bool) -> Result<ExitCode, Failure> {
+    let checked = kiln::check(request);
+    let is_broken = checked.is_broken();
+    if as_json {
+        ui::print(json::findings(&checked, &request.plan));
+    } else if !is_broken || !checked.findings.is_empty() {
+        ui::print(text::findings(&checked, &request.plan).trim_end_matches('\n'));
+    }
+    let fails = checked.fails();
+    let rules = checked.rules().join(", ");
+    let PlanRequest { file, text, .. } = &request.plan;
+    let Checked { diagnostics, .. } = checked;
+    if is_broken {
+        let (file, text) = (file.clone(), text.clone());
+        return Err(kiln::Error::Dockerfile { file, text, diagnostics }.into());
+    }
+    ui::show_diagnostics(file, text, &diagnostics);
+    if fails {
+        ui::note(format_args!("error: `error=true` makes findings a failure: {rules}"));
+        return Ok(ExitCode::from(1));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(global: Global, args: &BuildArgs) -> Result<CheckRequest, Failure> {
+    // As in buildx, without a context it is the directory that one is in: nothing is written into it.
+    let context = args.context.as_deref().unwrap_or(Path::new("."));
+    let (source, dockerfile) = context_source::main(context, args.file.as_deref())?;
+    let Recipe { file, text, ignore } = match &source {
+        // Needs neither namespaces nor a store.
+        ContextSource::Directory(dir) => Recipe::of_directory(dir, &dockerfile)?,
+        source => start(global)?.recipe(source, &dockerfile, &Progress::new(ProgressMode::Quiet))?,
+    };
+    let mut contexts = std::collections::BTreeMap::new();
+    for text in &args.build_context {
+        let (name, source) = context_source::named(text)?;
+        let kind = match source {
+            NamedSource::Files(_) => NamedContext::Files,
+            NamedSource::OciLayout { .. } | NamedSource::Image(_) => NamedContext::Image,
+        };
+        contexts.insert(name, kind);
+    }
+    let plan = PlanRequest {
+        file,
+        text,
+        target: args.target.clone(),
+        build_args: config::assignments("--build-arg", &args.build_arg)?,
+        platforms: args
+            .platform
+            .iter()
+            .map(|p| p.parse())
+            .collect::<Result<_, _>>()
+            .map_err(Failure::from_usage)?,
+    };
+    Ok(CheckRequest { plan, ignore, contexts })
+}
+
+/// What a finding says, with what to write instead.
+fn detail(diagnostic: &kiln_dockerfile::Diagnostic) -> String {
+    let help = diagnostic.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("{}{help}", diagnostic.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_and_formats() {
+        let rows = [
+            ("check", Ok(Call::check())),
+            ("lint,format=json", Ok(Call { method: Method::Check, json: true })),
+            ("outline,format=text", Ok(Call { method: Method::Outline, json: false })),
+            ("targets", Ok(Call { method: Method::Targets, json: false })),
+            ("build", Ok(Call { method: Method::Build, json: false })),
+            ("target", Err("`target` is none of build, check, outline, targets")),
+            ("check,format=xml", Err("`format=xml` is none of format=text, format=json")),
+        ];
+        for (text, call) in rows {
+            assert_eq!(text.parse::<Call>(), call.map_err(str::to_owned), "{text}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A Dockerfile and what its context leaves out, for those who look without building.
+
+use std::path::Path;
+
+use kiln_core::{EventSink, IgnoreList};
+
+use super::Engine;
+use super::definition::Definition;
+use super::fetch::Fetch;
+use super::files::Files;
+use super::ignore_file;
+use super::reporter::Reporter;
+use crate::{ContextSource, DockerfileSource, Error};
+
+/// A Dockerfile, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// Its name, for messages.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// What is left out of its context.
+    pub ignore: IgnoreList,
+}
+
+impl Engine {
+    /// Reads the Dockerfile of a context; one that is no directory is fetched for it.
+    ///
+    /// # Errors
+    /// The context cannot be had, it has no Dockerfile, or its ignore file cannot be read.
+    pub fn recipe(
+        &self,
+        context: &ContextSource,
+        dockerfile: &DockerfileSource,
+        events: &dyn EventSink,
+    ) -> Result<Recipe, Error> {
+        let reporter = Reporter::new(events);
+        let files = Fetch { store: &self.store, reporter: &reporter }.main(context)?;
+        Recipe::read(context, dockerfile, &files)
+    }
+}
+
+impl Recipe {
+    /// Reads the Dockerfile of a directory. Needs no engine.
+    ///
+    /// # Errors
+    /// There is no such directory or no Dockerfile, or the ignore file cannot be read.
+    pub fn of_directory(dir: &Path, dockerfile: &DockerfileSource) -> Result<Self, Error> {
+        Self::read(&ContextSource::Directory(dir.to_owned()), dockerfile, &Files::directory(dir)?)
+    }
+
+    fn read(context: &ContextSource, dockerfile: &DockerfileSource, files: &Files) -> Result<Self, Error> {
+        let Definition { file, text, place } = Definition::read(dockerfile, context, files)?;
+        let ignore = ignore_file::find(&place, files)?.map(|ignore| ignore.list).unwrap_or_default();
+        Ok(Self { file, text, ignore })
+    }
+}
