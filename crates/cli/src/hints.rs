@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{DownloadError, Error, ErrorKind};
+use kiln::{DownloadError, Error, ErrorKind, GitError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -63,6 +63,12 @@ impl Failure {
                         .to_owned(),
                 );
             }
+            Error::Git(error) => return git(error.root()),
+            Error::WrongCommit { .. } => {
+                return Some(
+                    "the ref was moved, or is not what it should be; nothing was fetched".to_owned(),
+                );
+            }
             Error::WrongChecksum { .. } => {
                 return Some(
                     "the file has changed, or is not what it should be; none of it was kept".to_owned(),
@@ -121,4 +127,24 @@ fn step_hint(tail: &[String]) -> Option<&'static str> {
         return Some("the image has no such program: check the name, or install it in a step before");
     }
     None
+}
+
+/// What can be done about a repository that is not to be had.
+fn git(error: &GitError) -> Option<String> {
+    let text = match error {
+        GitError::Unauthorized { .. } => {
+            "--secret id=GIT_AUTH_TOKEN,src=FILE gives the repository's host a token, GIT_AUTH_HEADER a whole \
+             Authorization header; GIT_AUTH_TOKEN.HOST is for another host"
+        }
+        GitError::Unreachable { .. } | GitError::NoRepository { .. } | GitError::Protocol { .. } => {
+            "is the address right, and can it be reached from here? (HTTPS_PROXY, SSL_CERT_FILE)"
+        }
+        GitError::NoSuchRef { reference, .. }
+            if reference.len() < 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            "a commit is written with all of its 40 digits"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
 }

@@ -23,12 +23,12 @@ pub enum GitError {
         cause: String,
     },
     /// It wants credentials, or others.
-    #[error("{remote} {}", if *sent { "does not accept the credentials that it got" } else { "does not exist or needs credentials" })]
+    #[error("{remote} {}", credentials.said())]
     Unauthorized {
         /// Who.
         remote: String,
-        /// Whether there were any to send.
-        sent: bool,
+        /// What it got.
+        credentials: Credentials,
     },
     /// There is no repository.
     #[error("{remote} is no git repository{}", said(detail))]
@@ -138,12 +138,43 @@ pub enum GitError {
     Cancelled,
 }
 
+impl GitError {
+    /// Returns the failure that matters: of a submodule, its own.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Submodule { error, .. } => error.root(),
+            other => other,
+        }
+    }
+}
+
 fn near_names(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; there are {}", near.join(", ")) }
 }
 
 fn said(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(" ({detail})") }
+}
+
+/// What a server was shown that denies access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Credentials {
+    /// There are none for it.
+    None,
+    /// There are some, but everybody on the way could read them.
+    Withheld,
+    /// Those that there are.
+    Sent,
+}
+
+impl Credentials {
+    fn said(self) -> &'static str {
+        match self {
+            Self::None => "does not exist or needs credentials",
+            Self::Withheld => "needs credentials, which are sent over https only",
+            Self::Sent => "does not accept the credentials that it got",
+        }
+    }
 }
 
 /// Other people's words, fit for a terminal: one line, no control characters, not endless.

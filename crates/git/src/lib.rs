@@ -24,6 +24,7 @@ mod transport;
 
 pub use access::{Access, Auth, Limits, Progress, Ssh};
 pub use checkout::{CheckoutOptions, checkout};
-pub use error::GitError;
+pub use error::{Credentials, GitError};
 pub use http::{Http, HttpRequest, HttpResponse};
+pub use location::remote_host;
 pub use resolve::{CommitId, Resolved, resolve};

@@ -109,6 +109,11 @@ impl Location {
     }
 }
 
+/// Returns host and port of a remote that may want credentials over HTTP.
+pub fn remote_host(remote: &str) -> Option<String> {
+    Location::parse(remote).ok()?.host().map(str::to_owned)
+}
+
 fn reach(scheme: GitScheme, name: &str) -> Result<Reach, String> {
     let Some((_, rest)) = name.split_once("://") else {
         let (host, path) = name.split_once(':').ok_or("it names no repository on the host")?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kiln_core::{Digest, ExitStatus, ImageRef, IoError, PatternError, ReferenceError, StepId};
 use kiln_dockerfile::Diagnostic;
+use kiln_git::GitError;
 use kiln_oci::OciError;
 use kiln_registry::{DownloadError, RegistryError};
 use kiln_runtime::{EnterError, RunError, UserError};
@@ -247,6 +248,19 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// A commit of a git repository could not be had.
+    #[error(transparent)]
+    Git(GitError),
+    /// A git reference means another commit than `--checksum` says.
+    #[error("{remote} has commit {actual} there, which does not begin with {expected}")]
+    WrongCommit {
+        /// The repository.
+        remote: String,
+        /// What was promised.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
     /// The namespaces cannot be entered.
     #[error(transparent)]
     Enter(#[from] EnterError),
@@ -329,6 +343,14 @@ impl Error {
             Self::Download(DownloadError::Address { .. }) | Self::Store(StoreError::FileName { .. }) => {
                 ErrorKind::Input
             }
+            Self::Git(error) => match error.root() {
+                GitError::Unsupported { .. }
+                | GitError::Empty { .. }
+                | GitError::NoSuchRef { .. }
+                | GitError::NoSuchDirectory { .. } => ErrorKind::Input,
+                GitError::Io(_) => ErrorKind::Machine,
+                _ => ErrorKind::Network,
+            },
             // What was served is not what an image promised, or is no layer.
             Self::Store(
                 StoreError::Decompress { .. }
@@ -341,9 +363,11 @@ impl Error {
             Self::Enter(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
                 ErrorKind::Machine
             }
-            Self::Registry(_) | Self::NotHad { .. } | Self::Download(_) | Self::WrongChecksum { .. } => {
-                ErrorKind::Network
-            }
+            Self::Registry(_)
+            | Self::NotHad { .. }
+            | Self::Download(_)
+            | Self::WrongChecksum { .. }
+            | Self::WrongCommit { .. } => ErrorKind::Network,
             Self::NotResolved { .. } | Self::NoSuchStep { .. } | Self::EngineLost { .. } => {
                 ErrorKind::Internal
             }
@@ -366,6 +390,7 @@ impl Error {
             Self::Io(error) => error.is_full(),
             Self::Store(error) => error.is_full(),
             Self::Copy(CopyError::Io(error)) => error.is_full(),
+            Self::Git(error) => matches!(error.root(), GitError::Io(error) if error.is_full()),
             _ => false,
         }
     }

@@ -21,6 +21,7 @@ pub use kiln_core::{
     Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
+pub use kiln_git::GitError;
 pub use kiln_registry::DownloadError;
 pub use kiln_runtime::Rung;
 pub use kiln_store::{Problem, Usage};

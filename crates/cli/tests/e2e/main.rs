@@ -7,6 +7,7 @@ mod checks;
 mod commands;
 mod contexts;
 mod copy;
+mod git;
 mod hygiene;
 mod images;
 mod instructions;

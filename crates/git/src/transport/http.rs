@@ -6,7 +6,7 @@ use crate::error::plain;
 use crate::greeting::Version;
 use crate::location::{Location, Reach};
 use crate::transport::broken;
-use crate::{Access, Auth, GitError, HttpRequest, HttpResponse};
+use crate::{Access, Auth, Credentials, GitError, HttpRequest, HttpResponse};
 
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 const RESULT: &str = "application/x-git-upload-pack-result";
@@ -20,6 +20,7 @@ pub(super) struct Endpoint<'a> {
     location: &'a Location,
     base: String,
     auth: Option<Auth>,
+    credentials: Credentials,
 }
 
 impl<'a> Endpoint<'a> {
@@ -30,9 +31,10 @@ impl<'a> Endpoint<'a> {
         location: &'a Location,
         base: &str,
     ) -> Result<(Self, Box<dyn Read + Send>), GitError> {
-        let mut endpoint = Self { access, location, base: base.trim_end_matches('/').to_owned(), auth: None };
+        let base = base.trim_end_matches('/').to_owned();
+        let mut endpoint = Self { access, location, base, auth: None, credentials: Credentials::None };
         for _ in 0..REDIRECTS {
-            endpoint.auth = endpoint.credentials();
+            (endpoint.auth, endpoint.credentials) = endpoint.credentials();
             let url = format!("{}{GREETING}", endpoint.base);
             let answer = endpoint.exchange(url, Vec::new(), None, Version::Two)?;
             let Some(to) = answer.location.as_deref().filter(|_| (300..400).contains(&answer.status)) else {
@@ -75,10 +77,16 @@ impl<'a> Endpoint<'a> {
     }
 
     /// What this host gets: what its URL was written with, or what there is for its name.
-    fn credentials(&self) -> Option<Auth> {
-        let host = self.base.split('/').nth(2)?;
+    fn credentials(&self) -> (Option<Auth>, Credentials) {
+        let host = self.base.split('/').nth(2).unwrap_or_default();
         let written = self.location.credentials.as_ref().filter(|_| self.location.host() == Some(host));
-        written.map(Auth::from).or_else(|| self.access.auth.get(host).cloned())
+        match written.map(Auth::from).or_else(|| self.access.auth.get(host).cloned()) {
+            None => (None, Credentials::None),
+            Some(auth) if self.base.starts_with("https://") || is_loopback(host) => {
+                (Some(auth), Credentials::Sent)
+            }
+            Some(_) => (None, Credentials::Withheld),
+        }
     }
 
     fn redirected(&self, to: &str) -> Result<String, GitError> {
@@ -103,7 +111,7 @@ impl<'a> Endpoint<'a> {
         let remote = self.location.name.clone();
         match answer.status {
             200 => {}
-            401 | 403 => return Err(GitError::Unauthorized { remote, sent: self.auth.is_some() }),
+            401 | 403 => return Err(GitError::Unauthorized { remote, credentials: self.credentials }),
             404 | 410 => {
                 let detail = format!("it answers {}", answer.status);
                 return Err(GitError::NoRepository { remote, detail });
@@ -127,4 +135,14 @@ impl<'a> Endpoint<'a> {
     fn wrong(&self, reason: String) -> GitError {
         GitError::Protocol { remote: self.location.name.clone(), reason }
     }
+}
+
+/// Nobody listens on the way to this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

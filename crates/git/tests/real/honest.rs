@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::process::{Child, Stdio};
 
 use kiln_core::Cancel;
-use kiln_git::{Auth, GitError, resolve};
+use kiln_git::{Auth, Credentials, GitError, resolve};
 use kiln_testkit::git::{DATE, TestRepository, Trouble, git, git_command};
 
 use super::support::{Options, Place, listing, tree_id};
@@ -261,12 +261,12 @@ fn credentials_go_to_their_host_and_nowhere_else() {
     place.server.trouble(Trouble::Secret(secret.to_owned()));
     let remote = place.server.url("a");
     let error = resolve(&place.access, &remote, None).unwrap_err();
-    assert_eq!(error, GitError::Unauthorized { remote: remote.clone(), sent: false });
+    assert_eq!(error, GitError::Unauthorized { remote: remote.clone(), credentials: Credentials::None });
 
     let mut place = place;
     place.access.auth.insert(place.server.host(), Auth::token("wrong"));
     let error = resolve(&place.access, &remote, None).unwrap_err();
-    assert_eq!(error, GitError::Unauthorized { remote: remote.clone(), sent: true });
+    assert_eq!(error, GitError::Unauthorized { remote: remote.clone(), credentials: Credentials::Sent });
     place.access.auth.insert(place.server.host(), Auth::token("s3cret\n"));
     place.checkout(&remote, None, &place.options()).unwrap();
     let text = format!("{:?}", place.access.auth);

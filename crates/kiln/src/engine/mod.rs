@@ -9,6 +9,7 @@ mod definition;
 mod export;
 mod fetch;
 mod files;
+mod git;
 mod ids;
 mod ignore_file;
 mod image;

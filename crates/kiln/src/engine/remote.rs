@@ -4,6 +4,7 @@
 //! (docs/decisions/0007-remote-sources-are-contexts.md).
 
 mod file;
+mod repository;
 #[cfg(test)]
 mod tests;
 
@@ -11,11 +12,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_core::{Cancel, Canonical, Digest, Op, Selection, StepId};
+use kiln_core::{Cancel, Canonical, Digest, GitOp, Op, Selection, StepId};
+use kiln_git::Resolved;
 use kiln_registry::{DownloadConfig, Downloader, HostCredentials};
 use kiln_store::tree::SourceTree;
 use kiln_store::{SourceId, Store};
 
+use super::git::Repositories;
 use super::reporter::Reporter;
 use crate::{BuildRequest, Error};
 
@@ -24,11 +27,20 @@ pub(crate) struct Remotes<'a> {
     store: &'a Store,
     reporter: &'a Reporter<'a>,
     downloader: Downloader,
+    repositories: Repositories<'a>,
     known: Mutex<HashMap<StepId, Arc<Slot>>>,
 }
 
 /// Held while its source is asked for, so that others wait for the answer.
-type Slot = Mutex<Option<Arc<Remote>>>;
+type Slot = Mutex<Known>;
+
+/// What is known of a source so far.
+#[derive(Default)]
+struct Known {
+    /// Of a repository: which commit is meant.
+    commit: Option<Resolved>,
+    here: Option<Arc<Remote>>,
+}
 
 /// A source that is here.
 pub(crate) struct Remote {
@@ -42,14 +54,15 @@ pub(crate) struct Remote {
 
 impl<'a> Remotes<'a> {
     /// Knows nothing yet, and asks nobody.
-    pub(crate) fn new(store: &'a Store, request: &BuildRequest, reporter: &'a Reporter<'a>) -> Self {
+    pub(crate) fn new(store: &'a Store, request: &'a BuildRequest, reporter: &'a Reporter<'a>) -> Self {
         let secrets = request.secrets.iter().map(|(id, secret)| (id.as_str(), secret.bytes()));
         let downloader = Downloader::new(DownloadConfig {
             user_agent: request.registry.user_agent.clone(),
             credentials: HostCredentials::of_secrets(secrets),
             ..DownloadConfig::default()
         });
-        Self { store, reporter, downloader, known: Mutex::default() }
+        let repositories = Repositories::new(store, request);
+        Self { store, reporter, downloader, repositories, known: Mutex::default() }
     }
 
     /// Returns the digest of what a selection selects of a source. Asks whether the source is what it was, and fetches it if
@@ -67,6 +80,11 @@ impl<'a> Remotes<'a> {
                 Some(checksum) => file::content(http, &checksum),
                 None => self.here(op, late, cancel)?.content,
             },
+            // The commit tells what it holds.
+            Op::Git(git) => self.with(op, |known, step| {
+                let commit = self.known_commit(known, git, step, cancel)?;
+                Ok(super::git::content(git, &commit))
+            })?,
             other => return Err(unsupported(other)),
         };
         let mut out = Canonical::new("remote source");
@@ -81,26 +99,52 @@ impl<'a> Remotes<'a> {
     }
 
     fn here(&self, op: &Op, late: &dyn Fn(), cancel: &Cancel) -> Result<Arc<Remote>, Error> {
+        self.with(op, |known, step| {
+            if let Some(remote) = &known.here {
+                return Ok(Arc::clone(remote));
+            }
+            if cancel.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let (source, content) = match op {
+                Op::Http(http) => {
+                    let (source, digest) = self.file(http, step, late, cancel)?;
+                    (source, file::content(http, &digest))
+                }
+                Op::Git(git) => {
+                    let commit = self.known_commit(known, git, step, cancel)?;
+                    let source = self.checkout(git, &commit, step, late, cancel)?;
+                    (source, super::git::content(git, &commit))
+                }
+                other => return Err(unsupported(other)),
+            };
+            let remote = Arc::new(self.open(&source, content)?);
+            known.here = Some(Arc::clone(&remote));
+            Ok(remote)
+        })
+    }
+
+    /// Does something with what is known of a source, and nobody else does meanwhile.
+    fn with<T>(&self, op: &Op, work: impl FnOnce(&mut Known, u32) -> Result<T, Error>) -> Result<T, Error> {
         let id = StepId::of(op);
         let slot =
             Arc::clone(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(remote) = &*slot {
-            return Ok(Arc::clone(remote));
+        let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut known, self.number(id, op))
+    }
+
+    fn known_commit(
+        &self,
+        known: &mut Known,
+        op: &GitOp,
+        step: u32,
+        cancel: &Cancel,
+    ) -> Result<Resolved, Error> {
+        if let Some(commit) = &known.commit {
+            return Ok(commit.clone());
         }
-        if cancel.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
-        let (source, content) = match op {
-            Op::Http(http) => {
-                let (source, digest) = self.file(http, self.number(id, op), late, cancel)?;
-                (source, file::content(http, &digest))
-            }
-            other => return Err(unsupported(other)),
-        };
-        let remote = Arc::new(self.open(&source, content)?);
-        *slot = Some(Arc::clone(&remote));
-        Ok(remote)
+        let commit = self.commit(op, step, cancel)?;
+        Ok(known.commit.insert(commit).clone())
     }
 
     fn open(&self, source: &SourceId, content: Digest) -> Result<Remote, Error> {

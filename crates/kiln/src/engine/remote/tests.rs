@@ -70,7 +70,8 @@ impl Bench {
         let reporter = Reporter::new(&log);
         self.server.seen();
         let _pin = self.store.pin().unwrap();
-        let remotes = Remotes::new(&self.store, &self.request(), &reporter);
+        let request = self.request();
+        let remotes = Remotes::new(&self.store, &request, &reporter);
         let result = work(&remotes, &|| {
             late.fetch_add(1, Ordering::SeqCst);
         });
@@ -235,7 +236,8 @@ fn whoever_asks_first_fetches_for_all() {
     bench.build(|first, _| {
         let (log, cancel) = (Log::default(), Cancel::new());
         let reporter = Reporter::new(&log);
-        let second = Remotes::new(&bench.store, &bench.request(), &reporter);
+        let request = bench.request();
+        let second = Remotes::new(&bench.store, &request, &reporter);
         std::thread::scope(|scope| {
             let threads =
                 [first, &second].map(|remotes| scope.spawn(|| remotes.get(&op, &cancel).unwrap().content));
