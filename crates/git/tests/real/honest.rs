@@ -301,3 +301,51 @@ fn a_cancelled_checkout_ends() {
         assert_eq!(error, GitError::Cancelled);
     }
 }
+
+/// Denies everything, and remembers what it was shown.
+struct Gate(std::sync::Mutex<Vec<String>>);
+
+impl kiln_git::Http for Gate {
+    fn exchange(
+        &self,
+        request: kiln_git::HttpRequest,
+        _: &Cancel,
+    ) -> std::io::Result<kiln_git::HttpResponse> {
+        let shown = request.headers.iter().find(|(name, _)| *name == "Authorization");
+        let shown = shown.map_or("nothing", |(_, value)| value);
+        self.0.lock().unwrap().push(format!("{} {shown}", request.url.split("/info").next().unwrap()));
+        let body: Box<dyn std::io::Read + Send> = Box::new(std::io::empty());
+        Ok(kiln_git::HttpResponse { status: 401, location: None, content_type: None, body })
+    }
+}
+
+#[test]
+fn credentials_are_not_for_those_who_listen() {
+    let gate = Gate(std::sync::Mutex::default());
+    let mut place = Place::new();
+    let auth = |host: &str| (host.to_owned(), Auth::header("Bearer x"));
+    let access = kiln_git::Access {
+        http: &gate,
+        auth: [auth("example.com"), auth("localhost:80"), auth("[::1]")].into(),
+        ssh: std::mem::take(&mut place.access.ssh),
+        files: false,
+        limits: place.access.limits,
+        cancel: Cancel::new(),
+    };
+    for (remote, credentials, shown) in [
+        ("http://example.com/a", Credentials::Withheld, "nothing"),
+        ("http://me:pw@example.com/a", Credentials::Withheld, "nothing"),
+        ("https://example.com/a", Credentials::Sent, "Bearer x"),
+        ("https://example.com:8443/a", Credentials::None, "nothing"),
+        ("http://localhost:80/a", Credentials::Sent, "Bearer x"),
+        ("http://[::1]/a", Credentials::Sent, "Bearer x"),
+        ("https://sub.example.com/a", Credentials::None, "nothing"),
+    ] {
+        let error = resolve(&access, remote, None).unwrap_err();
+        assert!(
+            matches!(&error, GitError::Unauthorized { credentials: told, .. } if *told == credentials),
+            "{remote}: {error}"
+        );
+        assert!(gate.0.lock().unwrap().pop().unwrap().ends_with(&format!("/a {shown}")), "{remote}");
+    }
+}
