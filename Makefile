@@ -1,7 +1,7 @@
 # All targets do their own set-up: as root they install Debian packages that are missing, as anybody else they
 # say which. Everything they make lies under target/.
 
-.PHONY: build check test fuzz demo bench bases clean-store
+.PHONY: build check test fuzz conformance demo bench bases clean-store
 .NOTPARALLEL:
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -30,6 +30,11 @@ test:
 ## fuzz: the parser, the expander, the ignore matcher and the lowering, 60 s each. FUZZ_FLAGS="--seconds 600 lower"
 fuzz:
 	@testdata/fuzz/run $(FUZZ_FLAGS)
+
+## conformance: the same Dockerfiles built by kiln, docker with BuildKit and buildah; target/conformance/report.md
+conformance: build
+	@testdata/setup bench conformance
+	@testdata/conformance/run --kiln $(CURDIR)/target/kiln $(CASES)
 
 ## demo: 15 Python packages become an image, twice; the second time nothing is downloaded
 demo: build
