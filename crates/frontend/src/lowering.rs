@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::{
-    ContextOp, CopyFrom, CopyOp, CopySource, Digest, IgnoreList, ImageConfig, ImageOp, ImageRef, Op,
+    ContextOp, CopyFrom, CopyOp, CopySource, Digest, IgnoreList, ImageConfig, ImageOp, ImageRef, Op, Platform,
     Selection, StepGraph, StepId, StepInfo, Unpack,
 };
 use kiln_dockerfile::{Diagnostic, Rule, Span};
@@ -76,7 +76,7 @@ impl<'a> Lowering<'a> {
         let platform = start.platform.clone();
         let span = self.stages.get(at.stage).from.value.image.span;
         let mut state = match &start.source {
-            Source::Scratch => StageState::new(ImageConfig::scratch(&platform), None, platform, None),
+            Source::Scratch => StageState::new(nothing(&platform), None, platform, None),
             Source::Stage(number) => self.stage(*number).inherit(),
             Source::Image(request) => {
                 let image = self.image(request, span)?;
@@ -90,7 +90,7 @@ impl<'a> Lowering<'a> {
                 let from = self.named_context(name);
                 let info = at.info_of_base(&platform, &format!("FROM {name}"));
                 let rootfs = self.graph.add(Op::Copy(everything(from)), info);
-                StageState::new(ImageConfig::scratch(&platform), None, platform, None)
+                StageState::new(nothing(&platform), None, platform, None)
                     .with_step(rootfs, format!("FROM {name} # buildkit"))
             }
         };
@@ -140,6 +140,13 @@ impl<'a> Lowering<'a> {
             self.words.warnings.push(check::finding(Rule::InvalidBaseImagePlatform, span, message));
         }
     }
+}
+
+/// What a stage begins with that begins with no image. The program says where its processes start, and `PATH`.
+fn nothing(platform: &Platform) -> ImageConfig {
+    let mut config = ImageConfig::scratch(platform);
+    config.config.working_dir = "/".to_owned();
+    config
 }
 
 fn with_path(mut state: StageState) -> StageState {
