@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::{
-    ContextOp, CopyFrom, CopyOp, CopySource, Digest, IgnoreList, ImageConfig, ImageOp, ImageRef, Op, Platform,
-    Selection, StepGraph, StepId, StepInfo, Unpack,
+    ContextOp, CopyFrom, CopyOp, CopySource, Digest, IgnoreList, ImageConfig, ImageOp, ImageRef, Op,
+    Platform, Selection, StepGraph, StepId, StepInfo, Unpack,
 };
 use kiln_dockerfile::{Diagnostic, Rule, Span};
 

@@ -63,10 +63,13 @@ pub trait Worker: Sync {
 /// from the operation, which is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SourceUse {
-    /// `COPY`: each file gets the owner that it is told to, and so that of the source is not seen.
+    /// `COPY` and `ADD`.
     Copied {
         /// Whether permission bits are seen: not under an octal `--chmod`, which replaces them.
         modes: bool,
+        /// Whether owners are seen where the source is a stage or an image, whose files keep theirs: not under
+        /// `--chown`.
+        owners: bool,
     },
     /// A bind mount: files are seen as they are.
     Mounted,
@@ -76,7 +79,9 @@ impl SourceUse {
     /// Returns how an operation takes all its sources.
     pub const fn of(op: &Op) -> Self {
         match op {
-            Op::Copy(op) => Self::Copied { modes: !matches!(op.chmod, Some(Chmod::Octal(_))) },
+            Op::Copy(op) => {
+                Self::Copied { modes: !matches!(op.chmod, Some(Chmod::Octal(_))), owners: op.chown.is_none() }
+            }
             Op::Image(_)
             | Op::Context(_)
             | Op::Http(_)

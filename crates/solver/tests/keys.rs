@@ -307,10 +307,15 @@ fn parts_are_named_once_and_read_like_a_dockerfile() {
 #[test]
 fn an_operation_says_what_it_sees_of_its_sources() {
     let copy = |chmod| SourceUse::of(&Op::Copy(CopyOp { chmod, ..copy() }));
-    assert_eq!(copy(None), SourceUse::Copied { modes: true });
-    assert_eq!(copy(Some(Chmod::Octal(0o644))), SourceUse::Copied { modes: false });
+    assert_eq!(copy(None), SourceUse::Copied { modes: true, owners: false });
+    assert_eq!(copy(Some(Chmod::Octal(0o644))), SourceUse::Copied { modes: false, owners: false });
     // u=X looks at the bits that are there.
-    assert_eq!(copy(Some(Chmod::Symbolic("u=X".to_owned()))), SourceUse::Copied { modes: true });
+    assert_eq!(
+        copy(Some(Chmod::Symbolic("u=X".to_owned()))),
+        SourceUse::Copied { modes: true, owners: false }
+    );
+    let unowned = Op::Copy(CopyOp { chown: None, chmod: None, ..self::copy() });
+    assert_eq!(SourceUse::of(&unowned), SourceUse::Copied { modes: true, owners: true });
     assert_eq!(SourceUse::of(&Op::Run(run())), SourceUse::Mounted);
 }
 

@@ -55,7 +55,13 @@ impl World {
             dest: if clean.is_empty() { "/" } else { clean },
             dest_is_dir: dest.ends_with('/'),
             unpack: Unpack::Archives,
-            rules: &CopyRules { owner: self.owner, chmod: None, epoch: None, ids: self.store.ids() },
+            rules: &CopyRules {
+                owner: self.owner,
+                keep_owners: false,
+                chmod: None,
+                epoch: None,
+                ids: self.store.ids(),
+            },
             reuse: None,
             cancel,
         })?;

@@ -371,7 +371,7 @@ impl State {
         let mut out = Canonical::new("fake content");
         out.str(&selection.path)
             .bool(usage == SourceUse::Mounted)
-            .bool(usage == SourceUse::Copied { modes: true });
+            .bool(matches!(usage, SourceUse::Copied { modes: true, .. }));
         match (version, whole) {
             (Some(version), _) => out.str(version),
             (None, Some(whole)) => out.digest(&whole),

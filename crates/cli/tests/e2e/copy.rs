@@ -37,6 +37,28 @@ fn from_takes_files_of_stages_by_name_and_number() {
 }
 
 #[test]
+fn files_of_a_stage_keep_their_owners_and_those_of_a_context_do_not() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        // A COPY --chown makes owners that no user here could make with chown(2).
+        let text = "FROM scratch AS made\nCOPY --chown=7:8 file /d/file\nCOPY --chown=9 file /d/other\n\
+             FROM scratch\nCOPY file /own\nCOPY --from=made /d /kept\nCOPY --from=made --chown=5:6 /d /given\n";
+        place.dockerfile(text);
+        place.file("context/file", "x");
+        place.build(&["-o", "type=oci,dest=image,tar=false"]).ok();
+        let layers = layers(&place, "image");
+        assert_eq!(layers[0]["own"].owner, (0, 0));
+        assert_eq!(layers[1]["kept"].owner, (0, 0), "a directory on the way");
+        assert_eq!((layers[1]["kept/file"].owner, layers[1]["kept/other"].owner), ((7, 8), (9, 9)));
+        assert_eq!((layers[2]["given/file"].owner, layers[2]["given/other"].owner), ((5, 6), (5, 6)));
+        // The owner alone has changed, and that is seen.
+        place.dockerfile(&text.replace("--chown=9", "--chown=10"));
+        place.build(&["-o", "type=oci,dest=again,tar=false"]).ok();
+        assert_eq!(self::layers(&place, "again")[1]["kept/other"].owner, (10, 10));
+    });
+}
+
+#[test]
 fn chown_takes_names_of_the_image_and_chmod_modes() {
     for_each_user(|user| {
         let place = Place::with(

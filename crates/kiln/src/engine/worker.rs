@@ -67,8 +67,9 @@ impl Worker for StepWorker<'_> {
             return self.remotes.digest(op, selection, late, cancel);
         }
         let rule = match (usage, snapshot) {
-            (SourceUse::Copied { modes: true }, _) => DigestRule::COPY,
-            (SourceUse::Copied { modes: false }, _) => DigestRule::COPY_CHMOD,
+            (SourceUse::Copied { modes, owners }, snapshot) => {
+                DigestRule { modes, owners: owners && snapshot.is_some(), ..DigestRule::COPY }
+            }
             (SourceUse::Mounted, None) => DigestRule::BIND_CONTEXT,
             (SourceUse::Mounted, Some(_)) => DigestRule::BIND_STAGE,
         };
@@ -185,7 +186,10 @@ impl StepWorker<'_> {
             dest: &op.dest,
             dest_is_dir: op.dest_is_dir,
             unpack: op.unpack,
-            rules: &self.rules(owner, op.chmod.clone()),
+            rules: &CopyRules {
+                keep_owners: !inputs.snapshots.is_empty(),
+                ..self.rules(owner, op.chmod.clone())
+            },
             reuse: reuse.as_ref(),
             cancel,
         };
@@ -235,7 +239,7 @@ impl StepWorker<'_> {
 
     /// Times are clamped when a layer is packed, so that builds with and without an epoch share their layers.
     pub(crate) fn rules(&self, owner: Option<(u32, u32)>, chmod: Option<Chmod>) -> CopyRules {
-        CopyRules { owner, chmod, epoch: None, ids: self.store.ids() }
+        CopyRules { owner, keep_owners: false, chmod, epoch: None, ids: self.store.ids() }
     }
 }
 

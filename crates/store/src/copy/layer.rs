@@ -255,7 +255,7 @@ impl<'a> LayerDir<'a> {
     }
 }
 
-fn others(xattrs: &Xattrs, keep: impl Fn(&[u8]) -> bool) -> Option<Arc<Xattrs>> {
+pub(super) fn others(xattrs: &Xattrs, keep: impl Fn(&[u8]) -> bool) -> Option<Arc<Xattrs>> {
     let rest: Xattrs = xattrs.iter().filter(|(name, _)| keep(name)).cloned().collect();
     (!rest.is_empty()).then(|| Arc::new(rest))
 }

@@ -77,6 +77,9 @@ pub struct CopyRules {
     /// Who owns all that is copied or made: what `--chown` says ([`lookup_owner`]). If it says nothing, that is 0:0,
     /// but what an archive holds belongs to whom the archive says.
     pub owner: Option<(u32, u32)>,
+    /// Whether files keep their own owner if `owner` says nothing: those of a stage or an image do, as in BuildKit;
+    /// those of a build context are of whoever checked them out, and become 0:0.
+    pub keep_owners: bool,
     /// `--chmod`.
     pub chmod: Option<Chmod>,
     /// SOURCE_DATE_EPOCH: no time is after it, and what has no time gets it.

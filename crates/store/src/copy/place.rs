@@ -12,8 +12,9 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::archive::{self, Archive};
 use super::chmod::Change;
 use super::job::{CHUNK, Common, Job, State};
-use super::layer::{DirMeta, LayerDir, UNDATED, image_path, set_owner, timestamps};
+use super::layer::{DirMeta, LayerDir, UNDATED, image_path, others, set_owner, timestamps};
 use super::{CopyError, CopyInput, CopyManifest, CopyReport, CopyRequest};
+use crate::owner;
 use crate::tree::resolve::Found;
 use crate::tree::selected::{Match, Selected};
 use crate::tree::xattr::Which;
@@ -31,10 +32,10 @@ pub fn copy(request: &CopyRequest<'_>) -> Result<CopyReport, CopyError> {
         layer: &root,
         layer_path: request.layer,
         ids: rules.ids,
-        owner: Some(rules.owner.unwrap_or_default()),
+        owner: rules.owner.or((!rules.keep_owners).then_some((0, 0))),
         chmod: rules.chmod.as_ref().map(Change::new).transpose()?,
         epoch: rules.epoch,
-        which: Which::Portable,
+        which: if rules.owner.is_none() && rules.keep_owners { Which::Recorded } else { Which::Portable },
         live: false,
         best_effort: false,
         reuse: request.reuse,
@@ -257,10 +258,13 @@ impl<'a> Place<'a> {
     /// What a copied directory looks like.
     fn dir_meta(&self, from: &Selected, id: u32) -> DirMeta {
         let entry = from.entry(id);
-        let xattrs = from.xattrs_of(id);
+        let xattrs = from.xattrs_of(id).and_then(|all| others(&all, |name| self.common.which.wants(name)));
+        let recorded =
+            xattrs.iter().flat_map(|all| &**all).any(|(name, _)| name == owner::STAT_XATTR.as_bytes());
         DirMeta {
             mode: self.common.mode(entry.mode, true),
-            owner: Some(self.common.owner.unwrap_or((entry.uid, entry.gid))),
+            // Its record travels among the attributes.
+            owner: (!recorded).then(|| self.common.owner.unwrap_or((entry.uid, entry.gid))),
             mtime: self.common.time(entry.stat.mtime),
             xattrs,
         }

@@ -92,7 +92,7 @@ impl World {
 /// Rules under which whoever runs the tests can make what is asked.
 fn rules() -> CopyRules {
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    CopyRules { owner: Some(owner), chmod: None, epoch: None, ids: Ids::Full }
+    CopyRules { owner: Some(owner), keep_owners: false, chmod: None, epoch: None, ids: Ids::Full }
 }
 
 /// Lists a tree as `path/`, `path=content` and `path -> target`, sorted.

@@ -23,17 +23,15 @@ const CHUNK: usize = 128;
 pub struct DigestRule {
     /// Whether the matched file or directory itself is seen (a bind mount), not only its content put somewhere.
     pub whole: bool,
-    /// Whether owners are seen: in a bind mount of a stage. A copy gives every file the owner it is told to.
+    /// Whether owners are seen: in a bind mount of a stage, and in a copy from one without `--chown`.
     pub owners: bool,
     /// Whether permission bits are seen: not under an octal `--chmod`.
     pub modes: bool,
 }
 
 impl DigestRule {
-    /// For COPY.
+    /// For COPY of a build context's files.
     pub const COPY: Self = Self { whole: false, owners: false, modes: true };
-    /// For COPY with an octal `--chmod`.
-    pub const COPY_CHMOD: Self = Self { whole: false, owners: false, modes: false };
     /// For a bind mount of a build context, whose owners are those of whoever checked it out.
     pub const BIND_CONTEXT: Self = Self { whole: true, owners: false, modes: true };
     /// For a bind mount of a stage.
@@ -78,12 +76,12 @@ impl Selected {
         if rule.owners {
             out.u64(u64::from(entry.uid)).u64(u64::from(entry.gid));
         }
-        match self.xattrs_of(id) {
-            None => out.u64(0),
-            Some(xattrs) => out.list(&xattrs, |(name, value), out| {
-                out.bytes(name).bytes(value);
-            }),
-        };
+        let xattrs = self.xattrs_of(id).unwrap_or_default();
+        let seen: Vec<_> =
+            xattrs.iter().filter(|(name, _)| rule.owners || xattr::Which::Portable.wants(name)).collect();
+        out.list(&seen, |(name, value), out| {
+            out.bytes(name).bytes(value);
+        });
         match kind {
             Kind::File | Kind::Symlink => {
                 out.bytes(entry.digest.get().expect("hash_contents came before"));
@@ -184,7 +182,7 @@ impl Selected {
                 rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|error| ("read link", error.into()))?;
             (Digest::of(target.as_bytes()), entry.stat, true)
         } else {
-            let (digest, identity, xattrs) = hash_file(dir, name, buffer)?;
+            let (digest, identity, xattrs) = hash_file(dir, name, self.which, buffer)?;
             let plain = xattrs.is_empty();
             if !plain {
                 self.xattrs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(xattrs));
@@ -214,6 +212,7 @@ type Hashed = (Digest, Identity, xattr::Xattrs);
 fn hash_file(
     dir: &OwnedFd,
     name: &std::ffi::OsStr,
+    which: xattr::Which,
     buffer: &mut [u8],
 ) -> Result<Hashed, (&'static str, std::io::Error)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -228,7 +227,7 @@ fn hash_file(
             Err(error) => return Err(("read", error)),
         }
     }
-    let xattrs = xattr::read(&file, xattr::Which::Portable).map_err(|error| ("read", error.into()))?;
+    let xattrs = xattr::read(&file, which).map_err(|error| ("read", error.into()))?;
     // Asked after reading: a write during it moves the times on.
     let stat = FileStat::of(&file).map_err(|error| ("stat", error.into()))?;
     Ok((hasher.finish(), Identity::from(&stat), xattrs))

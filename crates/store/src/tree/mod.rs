@@ -64,7 +64,8 @@ impl SourceTree {
         index: Option<Arc<StatIndex>>,
     ) -> Self {
         let ignore = (ignore != IgnoreList::default()).then_some(ignore);
-        Self { ignore, index, ..Self::view(root, label) }
+        // What a stranger's file says of its owner is not believed.
+        Self { ignore, index, xattrs: Which::Portable, ..Self::view(root, label) }
     }
 
     /// Makes a view of a finished snapshot: all of it, unchanging.
@@ -76,7 +77,7 @@ impl SourceTree {
             ignore_name: ".dockerignore".to_owned(),
             index: None,
             modes: Modes::AsIs,
-            xattrs: Which::Portable,
+            xattrs: Which::Recorded,
             live: false,
             seen: Mutex::default(),
         }

@@ -22,6 +22,7 @@ pub(super) fn select(tree: &SourceTree, selection: &Selection) -> Result<Selecte
         entries: Vec::new(),
         names: Vec::new(),
         index: tree.index.clone(),
+        which: tree.xattrs,
         xattrs: Mutex::new(HashMap::new()),
         excluded: 0,
     };

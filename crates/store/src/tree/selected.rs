@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::StatIndex;
 use super::stat::{FileStat, Kind, kind_of};
-use super::xattr::Xattrs;
+use super::xattr::{Which, Xattrs};
 
 /// The files that a selection means, with what stat says of them. One walk serves the digest and the copy.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Selected {
     pub(crate) entries: Vec<Entry>,
     pub(crate) names: Vec<u8>,
     pub(crate) index: Option<Arc<StatIndex>>,
+    /// Which attributes count.
+    pub(crate) which: Which,
     /// Of those entries that have any; files are added when they are hashed.
     pub(crate) xattrs: Mutex<HashMap<u32, Arc<Xattrs>>>,
     pub(crate) excluded: usize,

@@ -4,6 +4,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
+use crate::owner::STAT_XATTR;
+
 /// Names and values, sorted by name.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -12,15 +14,22 @@ pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 pub(crate) enum Which {
     /// Those that travel with a file: `user.*` and file capabilities, but not what overlay and kiln keep there.
     Portable,
+    /// Those, and the owner that a store of a single id records there.
+    Recorded,
     /// All that can be set again in this store: kiln's own too, overlay's not.
     Stored,
 }
 
 impl Which {
-    fn wants(self, name: &[u8]) -> bool {
+    pub(crate) fn wants(self, name: &[u8]) -> bool {
         let portable = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
             || name == b"security.capability";
-        portable && (self == Self::Stored || !name.starts_with(b"user.kiln."))
+        portable
+            && match self {
+                Self::Portable => !name.starts_with(b"user.kiln."),
+                Self::Recorded => !name.starts_with(b"user.kiln.") || name == STAT_XATTR.as_bytes(),
+                Self::Stored => true,
+            }
     }
 }
 
