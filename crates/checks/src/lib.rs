@@ -6,6 +6,7 @@
 mod advice;
 mod fix;
 mod managers;
+mod mend;
 mod page;
 mod path;
 mod rules;
@@ -14,6 +15,7 @@ mod shell;
 mod survey;
 
 pub use fix::{apply, fix_all};
+pub use mend::add_fixes;
 pub use page::page;
 pub use sarif::{CheckedFile, sarif};
 

@@ -127,8 +127,9 @@ pub(crate) fn judge(
     file: &Dockerfile,
     text: &str,
     build_args: &BTreeMap<String, String>,
-    found: Vec<Diagnostic>,
+    mut found: Vec<Diagnostic>,
 ) -> Checked {
+    kiln_checks::add_fixes(text, file, &mut found);
     let (named, mut diagnostics): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.rule.is_some());
     let options = match Options::of(file, build_args.get(OPTIONS_ARG).map(String::as_str)) {
         Ok(options) => options,

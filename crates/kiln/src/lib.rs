@@ -5,6 +5,7 @@
 mod check;
 mod engine;
 mod error;
+mod fix;
 mod outcome;
 mod plan;
 mod remote;
@@ -16,6 +17,7 @@ pub use engine::{
     PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Why, ignore_list,
 };
 pub use error::{Error, ErrorKind};
+pub use fix::{Fixed, fix};
 pub use kiln_core::{
     CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, LogStream,
     Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
