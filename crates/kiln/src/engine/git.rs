@@ -63,13 +63,28 @@ impl<'a> Repositories<'a> {
     ) -> Result<SourceId, Error> {
         let key = content(op, resolved);
         let id = SourceId::checkout(&key);
-        if self.store.has_source(&id) {
-            return Ok(id);
+        if !self.store.has_source(&id) {
+            let Some(_fetching) = self.store.fetching(&key, cancel)? else { return Err(Error::Interrupted) };
+            if !self.store.has_source(&id) {
+                self.fetch_new(op, resolved, &id, begin, progress, cancel)?;
+            }
         }
-        let Some(_fetching) = self.store.fetching(&key, cancel)? else { return Err(Error::Interrupted) };
-        if self.store.has_source(&id) {
-            return Ok(id);
-        }
+        // Also for a checkout that is there: another name may have meant it, or this one before it moved on and back.
+        let mut name = Canonical::new("repository");
+        Op::Git(op.clone()).encode(Purpose::Id, &mut name);
+        self.store.put_record(RecordKind::Source, &name.finish().hex(), &Meant { source: id.clone() })?;
+        Ok(id)
+    }
+
+    fn fetch_new(
+        &self,
+        op: &GitOp,
+        resolved: &Resolved,
+        id: &SourceId,
+        begin: &mut dyn FnMut(),
+        progress: &mut dyn FnMut(Progress<'_>),
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
         begin();
         let access = self.access(op, cancel);
         let source = self.store.begin_source()?;
@@ -82,11 +97,7 @@ impl<'a> Repositories<'a> {
             scratch: files.parent().unwrap_or(&files),
         };
         kiln_git::checkout(&access, &op.remote, resolved, &options, &files, progress)?;
-        source.publish(&id)?;
-        let mut name = Canonical::new("repository");
-        Op::Git(op.clone()).encode(Purpose::Id, &mut name);
-        self.store.put_record(RecordKind::Source, &name.finish().hex(), &Meant { source: id.clone() })?;
-        Ok(id)
+        Ok(source.publish(id)?)
     }
 
     fn access(&self, op: &GitOp, cancel: &Cancel) -> Access<'_> {

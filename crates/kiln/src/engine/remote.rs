@@ -163,7 +163,10 @@ impl<'a> Remotes<'a> {
 pub(crate) fn title(op: &Op) -> Option<String> {
     match op {
         Op::Http(op) => Some(kiln_registry::redacted(&op.url)),
-        Op::Git(op) => Some(kiln_registry::redacted(&op.remote)),
+        Op::Git(op) => {
+            let reference = op.reference.as_ref().map(|reference| format!("#{reference}"));
+            Some(kiln_registry::redacted(&op.remote) + &reference.unwrap_or_default())
+        }
         _ => None,
     }
 }

@@ -11,6 +11,8 @@ use super::Remotes;
 use crate::engine::reporter::Reporter;
 use crate::{BuildRequest, Error, ErrorKind};
 
+mod repository;
+
 const DATE: &str = "Sun, 09 Sep 2001 01:46:40 GMT";
 
 /// A store, a server, and what a build would say.
