@@ -69,10 +69,12 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 pub(crate) struct BuildArgs {
-    /// Files that COPY may use: a directory; or `-`, a Dockerfile on standard input and no files
+    /// Files that COPY may use: a directory, a tar (compressed or not), an http URL of one, or a git URL; or `-`, a tar or a
+    /// Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: Option<PathBuf>,
-    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input
+    /// Dockerfile; `-` reads it from standard input. With a CONTEXT that is no directory a relative path is one inside
+    /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Build nothing; say what the checks find (the same as --call=check)
@@ -113,7 +115,7 @@ pub(crate) struct BuildArgs {
     /// What steps may do besides: security.insecure, network.host, device
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
-    /// A further context: a directory, oci-layout://PATH[:TAG], or docker-image://REF
+    /// A further context: a directory, a tar, an http or git URL, oci-layout://PATH[:TAG][@DIGEST], or docker-image://REF
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
     #[command(flatten)]
@@ -164,10 +166,13 @@ Examples:
   kiln build -o type=oci,dest=image.tar -o type=local,dest=rootfs .
   kiln build --build-context base=oci-layout://./base -t app .
   kiln build - < Dockerfile                           no files: only what the Dockerfile says
+  tar c . | kiln build -f docker/Dockerfile -         files of a tar, the Dockerfile among them
+  kiln build context.tar.zst
+  kiln build https://127.0.0.1/project.git#v1.2:app   directory app of tag v1.2
   kiln build -f - . < Dockerfile                      files of this directory
   kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RegistryArgs {
     /// Try this registry before HOST's own; may be repeated
     #[arg(long, value_name = "HOST=URL")]

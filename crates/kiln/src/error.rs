@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kiln_core::{Digest, ExitStatus, ImageRef, IoError, PatternError, ReferenceError, StepId};
+use kiln_core::{Digest, ExitStatus, GitUrlError, ImageRef, IoError, PatternError, ReferenceError, StepId};
 use kiln_dockerfile::Diagnostic;
 use kiln_git::GitError;
 use kiln_oci::OciError;
@@ -43,6 +43,15 @@ pub enum Error {
         /// What is there under similar names.
         nearby: Vec<PathBuf>,
     },
+    /// A file as build context that is no archive.
+    #[error("{context} is neither a directory nor a tar archive")]
+    NotAnArchive {
+        /// Where the context comes from.
+        context: String,
+    },
+    /// A git URL that cannot be used.
+    #[error(transparent)]
+    GitUrl(#[from] GitUrlError),
     /// The context is a Dockerfile, and another one was named.
     #[error("{context} holds a Dockerfile and no files, but another Dockerfile was named")]
     TwoDockerfiles {
@@ -318,6 +327,8 @@ impl Error {
             Self::Dockerfile { .. }
             | Self::Checks { .. }
             | Self::NoDockerfile { .. }
+            | Self::NotAnArchive { .. }
+            | Self::GitUrl(_)
             | Self::TwoDockerfiles { .. }
             | Self::NotItsStdin
             | Self::EmptyContext { .. }

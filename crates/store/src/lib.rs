@@ -39,4 +39,4 @@ pub use pin::Pin;
 pub use record::{RecordInfo, RecordKind};
 pub use source::{Fetching, NewFile, NewSource, SourceId};
 pub use store::Store;
-pub use unpack::UnpackOptions;
+pub use unpack::{UnpackOptions, begins_archive};

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use kiln::{ContextListing, ContextSource, ContextView, ListedFile, Rule, RuleUse, Why};
+use kiln::{BuildRequest, ContextListing, ContextSource, ContextView, ListedFile, Rule, RuleUse, Why};
 
-use super::{context_source, start};
-use crate::args::{ContextCommand, ContextLsArgs, ContextSort, Global, ProgressMode};
+use super::{cancel_on_signal, context_source, start};
+use crate::args::{ContextCommand, ContextLsArgs, ContextSort, Global, ProgressMode, RegistryArgs};
+use crate::config;
 use crate::context_hints;
 use crate::hints::Failure;
 use crate::ui::{self, Progress, Table};
@@ -18,13 +19,18 @@ const MAX_ROWS: usize = 20;
 pub(crate) fn run(global: Global, command: &ContextCommand) -> Result<ExitCode, Failure> {
     let ContextCommand::Ls(args) = command;
     let (source, dockerfile) = context_source::main(&args.context, args.file.as_deref())?;
-    let view = match &source {
+    let view = match source {
         // Needs neither namespaces nor a store.
-        ContextSource::Directory(dir) => ContextView::directory(dir, &dockerfile)?,
+        ContextSource::Directory(dir) => ContextView::directory(&dir, &dockerfile)?,
         source => {
+            let mut request = BuildRequest::new(config::store_root(global.root.clone())?, "");
+            request.context = source;
+            request.dockerfile = dockerfile;
+            request.registry = config::registry(&RegistryArgs::default())?;
             let engine = start(global)?;
+            let cancel = cancel_on_signal()?;
             let progress = Progress::new(ProgressMode::Quiet);
-            engine.context(source, &dockerfile, &progress)?
+            engine.context(&request, &progress, &cancel)?
         }
     };
     if args.why.is_empty() { list(&view.list()?, args) } else { explain(&view, args) }

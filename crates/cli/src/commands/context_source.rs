@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use kiln::{ContextSource, DockerfileSource, NamedSource};
+use kiln_core::GitUrl;
 
 use crate::hints::Failure;
 
@@ -40,7 +41,7 @@ pub(super) fn named(text: &str) -> Result<(String, NamedSource), Failure> {
     let bad = |reason: &str| Failure::usage(format!("--build-context {text}: {reason}"));
     let (name, source) =
         text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or_else(|| {
-            bad("write NAME=SOURCE, where SOURCE is a directory, oci-layout://PATH or docker-image://REF")
+            bad("write NAME=SOURCE, where SOURCE is a directory, a tar, a URL, oci-layout://PATH or docker-image://REF")
         })?;
     let source = if let Some(image) = source.strip_prefix("docker-image://") {
         match image {
@@ -75,13 +76,20 @@ fn files(text: &str) -> Result<ContextSource, String> {
     if path.is_dir() {
         return Ok(ContextSource::Directory(path.to_owned()));
     }
-    if text.contains("://") {
-        return Err(format!("{text}: a remote context is not supported yet"));
+    if let Some(url) = GitUrl::parse(text) {
+        url.map_err(|error| error.to_string())?;
+        return Ok(ContextSource::Git(text.to_owned()));
     }
-    Err(match path.exists() {
-        true => format!("build context {text} is not a directory; a Dockerfile is named with --file"),
-        false => format!("build context {text} is not a directory: it does not exist"),
-    })
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(ContextSource::Http(text.to_owned()));
+    }
+    if text.contains("://") {
+        return Err(format!("{text}: a context is a directory, a tar, an http URL or a git URL"));
+    }
+    if path.exists() {
+        return Ok(ContextSource::Archive(path.to_owned()));
+    }
+    Err(format!("build context {text} does not exist"))
 }
 
 fn read_stdin() -> Result<String, Failure> {

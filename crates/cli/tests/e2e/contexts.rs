@@ -7,7 +7,7 @@ use crate::place::{Place, Ran};
 use crate::user::for_each_user;
 
 /// `kiln ARGS` with these bytes on standard input.
-fn fed(place: &Place, args: &[&str], input: &[u8]) -> Ran {
+pub(crate) fn fed(place: &Place, args: &[&str], input: &[u8]) -> Ran {
     let mut command = place.command(args);
     command.env("SOURCE_DATE_EPOCH", "1000000000");
     let mut child = command
@@ -30,7 +30,7 @@ fn fed(place: &Place, args: &[&str], input: &[u8]) -> Ran {
 
 const BUILD: [&str; 2] = ["build", "--progress=plain"];
 
-fn built(place: &Place, args: &[&str], input: &[u8]) -> Ran {
+pub(crate) fn built(place: &Place, args: &[&str], input: &[u8]) -> Ran {
     fed(place, &[&BUILD, args].concat(), input)
 }
 

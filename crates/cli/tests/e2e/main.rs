@@ -1,6 +1,7 @@
 //! The `kiln` binary end to end, as root, as a user with subordinate ids and as one without. docs/testing.md says how to
 //! run one case.
 
+mod archives;
 mod bad_input;
 mod cache_mounts;
 mod checks;

@@ -34,6 +34,7 @@ pub(super) struct Build<'a> {
     pub(super) reporter: &'a Reporter<'a>,
     pub(super) cancel: &'a Cancel,
     pub(super) bases: &'a Bases<'a>,
+    remotes: &'a Remotes<'a>,
     pub(super) plan: BuildPlan,
     definition: Definition,
     contexts: Contexts<'a>,
@@ -86,7 +87,8 @@ impl Engine {
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
 
-        let fetch = Fetch { store: &self.store, reporter };
+        let remotes = Remotes::new(&self.store, request, reporter);
+        let fetch = Fetch { store: &self.store, reporter, remotes: &remotes, cancel };
         let (contexts, definition) = Contexts::open(request, fetch)?;
         let ignore = contexts.get("")?.ignore.clone();
         let (plan, checked) = planning::plan(request, &definition, ignore, &bases, reporter)?;
@@ -108,6 +110,7 @@ impl Engine {
             reporter,
             cancel,
             bases: &bases,
+            remotes: &remotes,
             plan,
             definition,
             contexts,
@@ -135,7 +138,6 @@ impl Build<'_> {
                 reporter.number(id, title.as_ref().unwrap_or(&step.info.title), step.info.lines);
             }
         }
-        let remotes = Remotes::new(store, self.request, reporter);
         let worker = StepWorker {
             entered: &engine.entered,
             store,
@@ -143,7 +145,7 @@ impl Build<'_> {
             graph: &plan.graph,
             contexts: &self.contexts,
             bases: self.bases,
-            remotes: &remotes,
+            remotes: self.remotes,
             reporter,
             run_env: &plan.run_env,
             secrets: &self.request.secrets,

@@ -45,7 +45,7 @@ pub(crate) struct Context {
 impl<'a> Contexts<'a> {
     /// Opens the main context and reads the Dockerfile, which may be a part of it.
     pub(crate) fn open(request: &'a BuildRequest, fetch: Fetch<'a>) -> Result<(Self, Definition), Error> {
-        let files = fetch.main(&request.context)?;
+        let files = fetch.main(request)?;
         let definition = fetch.definition(&request.dockerfile, &request.context, &files)?;
         let main = Context::open(files, &definition.place, fetch.store)?;
         let named = request.build_contexts.iter().filter_map(|(name, source)| match source {
@@ -85,7 +85,7 @@ impl Context {
         let ignore = ignore_file::find(dockerfile, &files)?;
         let index = match &files.kind {
             FilesKind::Own => Some(Arc::new(store.stat_index(files.root(), &files.path)?)),
-            FilesKind::Empty { .. } => None,
+            _ => None,
         };
         let (name, list) = ignore.map_or_else(Default::default, |ignore| (Some(ignore.name), ignore.list));
         let Files { path, root, label, kind } = files;

@@ -46,7 +46,12 @@ impl Definition {
         if let DockerfileSource::Text(text) = source {
             return Ok(Self::from_text(text));
         }
-        let places = places(source, context);
+        if let (FilesKind::Remote { dockerfile: Some(_), .. }, DockerfileSource::InContext(_)) =
+            (&files.kind, source)
+        {
+            return Err(Error::TwoDockerfiles { context: context.to_string() });
+        }
+        let places = places(source, context, files);
         for place in &places {
             let (bytes, path) = match place {
                 Place::Nowhere => continue,
@@ -101,12 +106,15 @@ impl Definition {
 }
 
 /// Returns where a Dockerfile may be; the first that is there counts. Not empty.
-pub(crate) fn places(source: &DockerfileSource, context: &ContextSource) -> Vec<Place> {
+pub(crate) fn places(source: &DockerfileSource, context: &ContextSource, files: &Files) -> Vec<Place> {
     let inside = |path: &Path| match context {
         ContextSource::Directory(dir) => Place::Here(dir.join(path)),
         _ => Place::Inside(path.to_owned()),
     };
     match source {
+        DockerfileSource::Default if let FilesKind::Remote { dockerfile: Some(path), .. } = &files.kind => {
+            vec![Place::Inside(path.clone())]
+        }
         DockerfileSource::Default => NAMES.iter().map(|name| inside(Path::new(name))).collect(),
         DockerfileSource::InContext(path) => vec![inside(path)],
         DockerfileSource::Path(path) => vec![Place::Here(path.clone())],

@@ -2,16 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use kiln_core::{IoError, IoResultExt as _};
+use kiln_core::{Cancel, IoError, IoResultExt as _, Snapshot};
 use kiln_store::{ActiveLayer, Store};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::remote::Remote;
 use crate::Error;
 
 /// A directory with a context's files.
@@ -29,6 +31,10 @@ pub(crate) struct Files {
 pub(crate) enum FilesKind {
     /// The user's: links in it may lead anywhere, and it is the same one in the next build.
     Own,
+    /// Unpacked for this build.
+    Unpacked { _dir: ActiveLayer },
+    /// Fetched and kept in the store. If it is a single file, that is the Dockerfile.
+    Remote { _remote: Arc<Remote>, dockerfile: Option<PathBuf> },
     /// Nobody's: there are no files, because only a Dockerfile was given, which is here if the context itself was one.
     Empty { dockerfile: Option<String>, _dir: ActiveLayer },
 }
@@ -44,10 +50,34 @@ impl Files {
 
     /// Makes an empty directory.
     pub(crate) fn empty(store: &Store, dockerfile: Option<String>) -> Result<Self, Error> {
-        let dir = store.begin_layer(&kiln_core::Snapshot::default())?;
-        let path = dir.upper().to_owned();
+        let dir = store.begin_layer(&Snapshot::default())?;
+        Self::at(dir.upper().to_owned(), PathBuf::new(), FilesKind::Empty { dockerfile, _dir: dir })
+    }
+
+    /// Unpacks an archive while it comes, into a directory that vanishes with the build.
+    pub(crate) fn unpack(
+        store: &Store,
+        reader: impl Read,
+        label: &str,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let dir = store.begin_layer(&Snapshot::default())?;
+        kiln_store::copy::unpack_context(dir.upper(), Path::new(label), reader, store.ids(), cancel)?;
+        Self::at(dir.upper().to_owned(), label.into(), FilesKind::Unpacked { _dir: dir })
+    }
+
+    /// Takes what was fetched.
+    pub(crate) fn remote(
+        remote: Arc<Remote>,
+        label: &str,
+        dockerfile: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        Self::at(remote.path.clone(), label.into(), FilesKind::Remote { _remote: remote, dockerfile })
+    }
+
+    fn at(path: PathBuf, label: PathBuf, kind: FilesKind) -> Result<Self, Error> {
         let root = File::open(&path).at("open", &path)?.into();
-        Ok(Self { path, root, label: PathBuf::new(), kind: FilesKind::Empty { dockerfile, _dir: dir } })
+        Ok(Self { path, root, label, kind })
     }
 
     /// Reads a small file of the context; none if it is not there. Links of foreign contexts stay inside.
@@ -55,7 +85,7 @@ impl Files {
         let full = self.label.join(path);
         let resolve = match self.kind {
             FilesKind::Own => ResolveFlags::empty(),
-            FilesKind::Empty { .. } => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            _ => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         };
         // Not to hang on a named pipe.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_core::{EventSink, IgnoreList, IoResultExt as _, Selection, Verdict, clean_path};
+use kiln_core::{Cancel, EventSink, IgnoreList, IoResultExt as _, Selection, Verdict, clean_path};
+use kiln_store::Pin;
 use kiln_store::tree::{SourceTree, TreeError, survey};
 use rustix::fs::FileType;
 use serde::Serialize;
@@ -12,14 +13,17 @@ use super::definition::{self, Place};
 use super::fetch::Fetch;
 use super::files::{Files, FilesKind};
 use super::ignore_file::{self, IgnoreFile};
+use super::remote::Remotes;
 use super::reporter::Reporter;
-use crate::{ContextSource, DockerfileSource, Error};
+use crate::{BuildRequest, ContextSource, DockerfileSource, Error};
 
 /// A build context, opened to be looked at.
 pub struct ContextView {
     name: String,
     files: Files,
     ignore: Option<IgnoreFile>,
+    /// What was fetched stays in the store so long.
+    _pin: Option<Pin>,
 }
 
 /// All files of a context.
@@ -92,19 +96,23 @@ pub struct Why {
 }
 
 impl Engine {
-    /// Opens a context to look at it; one that is no directory is fetched for it.
+    /// Opens the main context of a build to look at it; one that is no directory is fetched for it.
     ///
     /// # Errors
     /// The context cannot be had, or its ignore file not be read.
     pub fn context(
         &self,
-        source: &ContextSource,
-        dockerfile: &DockerfileSource,
+        request: &BuildRequest,
         events: &dyn EventSink,
+        cancel: &Cancel,
     ) -> Result<ContextView, Error> {
+        let pin = self.store.pin()?;
         let reporter = Reporter::new(events);
-        let files = Fetch { store: &self.store, reporter: &reporter }.main(source)?;
-        ContextView::new(source, dockerfile, files)
+        let remotes = Remotes::new(&self.store, request, &reporter);
+        let fetch = Fetch { store: &self.store, reporter: &reporter, remotes: &remotes, cancel };
+        let files = fetch.main(request)?;
+        let view = ContextView::new(&request.context, &request.dockerfile, files)?;
+        Ok(ContextView { _pin: Some(pin), ..view })
     }
 }
 
@@ -120,12 +128,12 @@ impl ContextView {
     fn new(source: &ContextSource, dockerfile: &DockerfileSource, files: Files) -> Result<Self, Error> {
         let mut places = match &files.kind {
             FilesKind::Empty { .. } => vec![Place::Nowhere],
-            FilesKind::Own => definition::places(dockerfile, source),
+            _ => definition::places(dockerfile, source, &files),
         };
         // A context without a Dockerfile can be looked at all the same.
         let there = places.iter().position(|place| is_there(place, &files)).unwrap_or(0);
         let ignore = ignore_file::find(&places.swap_remove(there), &files)?;
-        Ok(Self { name: source.to_string(), files, ignore })
+        Ok(Self { name: source.to_string(), files, ignore, _pin: None })
     }
 
     /// Counts all files.

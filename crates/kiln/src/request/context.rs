@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use kiln_core::ImageRef;
+use kiln_core::{GitUrl, ImageRef};
 use serde::{Deserialize, Serialize};
 
 /// Where the files of a build context come from.
@@ -11,9 +11,16 @@ use serde::{Deserialize, Serialize};
 pub enum ContextSource {
     /// A directory.
     Directory(PathBuf),
+    /// A tar, plain or compressed with gzip, bzip2, xz or zstd. It is read once, from its start: a named pipe will do.
+    Archive(PathBuf),
+    /// What is behind an `http://` or `https://` URL: a tar as above, else a single file, which is called `context` and, of the main
+    /// context, is the Dockerfile.
+    Http(String),
+    /// A git repository, as [`GitUrl`] reads it: `https://HOST/REPOSITORY.git#REF:DIRECTORY`.
+    Git(String),
     /// No files at all: COPY finds nothing.
     Empty,
-    /// This process's standard input: a Dockerfile, which then has no files beside it.
+    /// This process's standard input: a tar as above, else a Dockerfile, which then has no files beside it.
     /// [`Builder`](crate::Builder) refuses it, for its engine has a process of its own.
     Stdin,
 }
@@ -50,10 +57,15 @@ pub enum DockerfileSource {
 }
 
 impl fmt::Display for ContextSource {
-    /// What messages call it.
+    /// What messages call it, without what nobody must see.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(path) => path.display().fmt(f),
+            Self::Directory(path) | Self::Archive(path) => path.display().fmt(f),
+            Self::Http(url) => f.write_str(&kiln_registry::redacted(url)),
+            Self::Git(text) => match GitUrl::parse(text) {
+                Some(Ok(url)) => url.fmt(f),
+                _ => f.write_str(&kiln_registry::redacted(text)),
+            },
             Self::Empty => f.write_str("the empty context"),
             Self::Stdin => f.write_str("standard input"),
         }

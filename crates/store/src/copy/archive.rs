@@ -7,16 +7,18 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{IoError, IoResultExt};
+use kiln_core::{Cancel, IoError, IoResultExt};
 use rustix::fs::{Mode, OFlags};
 
 use super::job::Common;
 use super::layer::{DirMeta, LayerDir};
 use super::{CopyError, CopyReport};
+use crate::Ids;
 use crate::error::{ArchiveError, EntryProblem};
 use crate::tree::resolve::{Found, Unresolved, resolve};
 use crate::tree::selected::{Entry as Chosen, Identity, Match, Selected, open_dir};
@@ -59,31 +61,8 @@ impl Archive<'_> {
         common: &Common<'_>,
         owner: Option<(u32, u32)>,
     ) -> Result<CopyReport, CopyError> {
-        let maker = Maker::new(common.ids);
-        let report = CopyReport::default();
-        let mut target = Target { layer, dest, common, owner, maker, report, parent: None };
-        let mut cancelled = false;
-        let unpacked = unpack::stream(
-            &self.file,
-            &UnpackOptions::default(),
-            |_| {},
-            |entries| {
-                while let Some(entry) = entries.next_entry()? {
-                    cancelled = common.cancel.is_cancelled();
-                    if cancelled {
-                        break;
-                    }
-                    target.put(entry, entries)?;
-                }
-                if cancelled { Ok(()) } else { entries.drain() }
-            },
-        );
-        if cancelled {
-            return Err(CopyError::Cancelled);
-        }
-        unpacked.map_err(|error| self.error(error))?;
-        let mut report = target.report;
-        report.link_owners = target.maker.links;
+        let extracted = extract(&self.file, layer, dest, common, owner);
+        let mut report = extracted.map_err(|stopped| stopped.of(self.path, &self.full))?;
         let now = FileStat::of(&self.file).at("stat", &self.full)?;
         if Identity::from(&now) != self.chosen.stat {
             report.changed.push(self.full.clone());
@@ -92,14 +71,84 @@ impl Archive<'_> {
     }
 
     fn error(&self, error: ArchiveError) -> CopyError {
-        match error {
-            ArchiveError::Io(error) => CopyError::Io(error),
-            ArchiveError::Read { message } => {
-                CopyError::Io(IoError::new("read", &self.full, &std::io::Error::other(message)))
+        Stopped::Bad(error).of(self.path, &self.full)
+    }
+}
+
+/// Unpacks a build context into an empty directory, while it comes. All of it belongs to root; devices are left out.
+///
+/// # Errors
+/// It is no tar that can be read, whatever its compression, or it is hostile; the file system failed. `name` is what
+/// messages call it.
+pub fn unpack_context(
+    dir: &Path,
+    name: &Path,
+    reader: impl Read,
+    ids: Ids,
+    cancel: &Cancel,
+) -> Result<CopyReport, CopyError> {
+    let mut layer = LayerDir::open(dir, None, ids)?;
+    let root = layer.duplicate()?;
+    let common = Common::plain(&root, dir, ids, cancel);
+    let report = extract(reader, &mut layer, Path::new(""), &common, Some((0, 0)))
+        .map_err(|stopped| stopped.of(name, name))?;
+    layer.finish()?;
+    Ok(report)
+}
+
+/// Why an archive was not unpacked to its end.
+enum Stopped {
+    Cancelled,
+    Bad(ArchiveError),
+}
+
+impl Stopped {
+    /// Names the archive.
+    fn of(self, path: &Path, full: &Path) -> CopyError {
+        match self {
+            Self::Cancelled => CopyError::Cancelled,
+            Self::Bad(ArchiveError::Io(error)) => CopyError::Io(error),
+            Self::Bad(ArchiveError::Read { message }) => {
+                CopyError::Io(IoError::new("read", full, &std::io::Error::other(message)))
             }
-            error => CopyError::Archive { path: self.path.to_owned(), error },
+            Self::Bad(error) => CopyError::Archive { path: path.to_owned(), error },
         }
     }
+}
+
+fn extract(
+    reader: impl Read,
+    layer: &mut LayerDir<'_>,
+    dest: &Path,
+    common: &Common<'_>,
+    owner: Option<(u32, u32)>,
+) -> Result<CopyReport, Stopped> {
+    let maker = Maker::new(common.ids);
+    let report = CopyReport::default();
+    let mut target = Target { layer, dest, common, owner, maker, report, parent: None };
+    let mut cancelled = false;
+    let unpacked = unpack::stream(
+        reader,
+        &UnpackOptions::default(),
+        |_| {},
+        |entries| {
+            while let Some(entry) = entries.next_entry()? {
+                cancelled = common.cancel.is_cancelled();
+                if cancelled {
+                    break;
+                }
+                target.put(entry, entries)?;
+            }
+            if cancelled { Ok(()) } else { entries.drain() }
+        },
+    );
+    if cancelled {
+        return Err(Stopped::Cancelled);
+    }
+    unpacked.map_err(Stopped::Bad)?;
+    let mut report = target.report;
+    report.link_owners = target.maker.links;
+    Ok(report)
 }
 
 /// Where the entries go.

@@ -2,12 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Mutex;
 
 use kiln_core::Cancel;
 
-use super::data::Mover;
-use super::job::{Common, State};
+use super::job::Common;
 use super::layer::LayerDir;
 use super::place::Place;
 use super::{CopyError, CopyReport};
@@ -58,19 +56,11 @@ fn whole(tree: &SourceTree, into: &Path, purpose: Purpose, cancel: &Cancel) -> R
     let root = layer.duplicate()?;
     let user = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let common = Common {
-        layer: &root,
-        layer_path: into,
-        ids: Ids::Full,
         owner: (purpose == Purpose::Export { keep_owners: false }).then_some(user),
-        chmod: None,
-        epoch: None,
         which: if purpose == Purpose::Store { Which::Stored } else { Which::Portable },
         live: purpose == Purpose::Store,
         best_effort: purpose != Purpose::Store,
-        reuse: None,
-        cancel,
-        mover: Mover::default(),
-        state: Mutex::new(State::default()),
+        ..Common::plain(&root, into, Ids::Full, cancel)
     };
     let mut place = Place::new(layer, &common);
     for m in &selected.matches {

@@ -67,7 +67,26 @@ pub(super) struct State {
     failure: Option<CopyError>,
 }
 
-impl Common<'_> {
+impl<'a> Common<'a> {
+    /// Takes files as they are, owners included, from a source that nobody changes.
+    pub(super) fn plain(layer: &'a OwnedFd, layer_path: &'a Path, ids: Ids, cancel: &'a Cancel) -> Self {
+        Self {
+            layer,
+            layer_path,
+            ids,
+            owner: None,
+            chmod: None,
+            epoch: None,
+            which: Which::Portable,
+            live: false,
+            best_effort: false,
+            reuse: None,
+            cancel,
+            mover: Mover::default(),
+            state: Mutex::new(State::default()),
+        }
+    }
+
     /// Does the jobs, in any order.
     pub(super) fn run(&self, jobs: &[Job<'_>]) -> Result<(), CopyError> {
         let next = AtomicUsize::new(0);

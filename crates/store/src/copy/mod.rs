@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use kiln_core::{Cancel, Chmod, InlineFile, Unpack};
 
+pub use archive::unpack_context;
 pub use error::CopyError;
 pub use export::{clone_tree, export_tree};
 pub use passwd::lookup_owner;

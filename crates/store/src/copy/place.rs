@@ -4,14 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use kiln_core::{InlineFile, IoResultExt, Unpack};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::archive::{self, Archive};
 use super::chmod::Change;
-use super::job::{CHUNK, Common, Job, State};
+use super::job::{CHUNK, Common, Job};
 use super::layer::{DirMeta, LayerDir, UNDATED, image_path, others, set_owner, timestamps};
 use super::{CopyError, CopyInput, CopyManifest, CopyReport, CopyRequest};
 use crate::owner;
@@ -29,19 +28,12 @@ pub fn copy(request: &CopyRequest<'_>) -> Result<CopyReport, CopyError> {
     let rules = request.rules;
     let root = layer.duplicate()?;
     let common = Common {
-        layer: &root,
-        layer_path: request.layer,
-        ids: rules.ids,
         owner: rules.owner.or((!rules.keep_owners).then_some((0, 0))),
         chmod: rules.chmod.as_ref().map(Change::new).transpose()?,
         epoch: rules.epoch,
         which: if rules.owner.is_none() && rules.keep_owners { Which::Recorded } else { Which::Portable },
-        live: false,
-        best_effort: false,
         reuse: request.reuse,
-        cancel: request.cancel,
-        mover: super::data::Mover::default(),
-        state: Mutex::new(State::default()),
+        ..Common::plain(&root, request.layer, rules.ids, request.cancel)
     };
     let mut place = Place::new(layer, &common);
     for input in request.inputs {

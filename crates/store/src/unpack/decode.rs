@@ -81,6 +81,15 @@ pub(crate) fn is_tar(reader: impl Read) -> Result<bool, ArchiveError> {
     }
 }
 
+/// Returns whether what begins so is meant as an archive: by the marks of compressions and a tar's first header, of which
+/// 512 bytes are enough. No text begins so.
+pub fn begins_archive(start: &[u8]) -> bool {
+    let compressed = [GZIP, ZSTD, BZIP2, XZ].iter().any(|mark| start.starts_with(mark));
+    // An empty tar is blocks of zeros.
+    let tar = |block: &[u8; BLOCK]| begins_tar(block) || block.iter().all(|&byte| byte == 0);
+    compressed || start.get(1..4) == Some(ZSTD_SKIPPABLE) || start.first_chunk().is_some_and(tar)
+}
+
 /// Decompresses all of it into the pipe, and shows what came out to `see`.
 pub(crate) fn decode(
     mut source: Source<'_>,

@@ -21,6 +21,7 @@ use crate::lock::{FileLock, Hold};
 use crate::scratch::remove_tree;
 use crate::store::Store;
 
+pub use decode::begins_archive;
 pub(crate) use decode::is_tar;
 
 /// What to unpack, and how much of it.
