@@ -31,8 +31,11 @@ fn pack(place: &Place, flag: &str, program: &str, from: &str, to: &str) -> bool 
     true
 }
 
-/// A tar of entries that no program would write: type, name, link target, content.
-fn odd_tar(entries: &[(tar::EntryType, &str, &str, &str)]) -> Vec<u8> {
+/// Type, name, link target, content.
+type OddEntry<'a> = (tar::EntryType, &'a str, &'a str, &'a str);
+
+/// A tar of entries that no program would write.
+fn odd_tar(entries: &[OddEntry<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (kind, name, link, content) in entries {
         let mut header = tar::Header::new_gnu();
@@ -120,7 +123,7 @@ fn a_hostile_tar_stays_where_it_is_unpacked() {
         let place = Place::new(user);
         place.file("secret", "secret");
         let dockerfile = (Regular, "Dockerfile", "", "FROM scratch\nCOPY . /\n");
-        let refused: &[(&[(tar::EntryType, &str, &str, &str)], &str)] = &[
+        let refused: &[(&[OddEntry<'_>], &str)] = &[
             (&[(Regular, "../out", "", "x")], "`..`"),
             (&[(Regular, "a/../../out", "", "x")], "`..`"),
             (&[(Link, "hard", "/etc/passwd", "")], "hard link"),

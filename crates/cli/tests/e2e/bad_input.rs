@@ -57,8 +57,8 @@ fn usage_errors_are_told_from_failures() {
         place.build(&["-t", "Not A Name"]).code(2).says(&["Not A Name"]);
         place.build(&["-o", "type=iso"]).code(2).says(&["iso", "oci"]);
         place.build(&["-f", "context/nothing"]).code(2).says(&["context/nothing"]);
-        place.kiln(&["build", "context/Dockerfile"]).code(2).says(&["is not a directory"]);
-        place.kiln(&["build", "nothing"]).code(2).says(&["nothing", "is not a directory"]);
+        place.kiln(&["build", "context/Dockerfile"]).code(2).says(&["neither a directory nor a tar"]);
+        place.kiln(&["build", "nothing"]).code(2).says(&["nothing", "does not exist"]);
         place.kiln(&["run", "127.0.0.1:1/nothing"]).code(4).says(&["127.0.0.1:1"]);
         place.kiln(&["rmi", "nothing"]).code(2).says(&["nothing"]);
         place.directory("empty");
