@@ -310,6 +310,9 @@ pub(crate) struct ContextLsArgs {
     /// Dockerfile, whose own ignore file counts [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// Secret for a context that needs credentials, as for `kiln build`
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub(crate) secret: Vec<String>,
     /// Say which line decides about a path; may be repeated. Exit code 1 if one is excluded, 2 if one is not there
     #[arg(long, value_name = "PATH")]
     pub(crate) why: Vec<String>,

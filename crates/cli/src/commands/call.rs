@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use kiln::{CheckRequest, Checked, ContextSource, NamedContext, NamedSource, PlanRequest, Recipe};
 
-use super::{context_source, start};
+use super::{cancel_on_signal, context_source, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
@@ -114,10 +114,15 @@ fn request(global: Global, args: &BuildArgs) -> Result<CheckRequest, Failure> {
     // As in buildx, without a context it is the directory that one is in: nothing is written into it.
     let context = args.context.as_deref().unwrap_or(Path::new("."));
     let (source, dockerfile) = context_source::main(context, args.file.as_deref())?;
-    let Recipe { file, text, ignore } = match &source {
+    let Recipe { file, text, ignore } = match source {
         // Needs neither namespaces nor a store.
-        ContextSource::Directory(dir) => Recipe::of_directory(dir, &dockerfile)?,
-        source => start(global)?.recipe(source, &dockerfile, &Progress::new(ProgressMode::Quiet))?,
+        ContextSource::Directory(dir) => Recipe::of_directory(&dir, &dockerfile)?,
+        source => {
+            let given = (source, dockerfile);
+            let request = context_source::only(&global, given, &args.secret, &args.registry)?;
+            let engine = start(global)?;
+            engine.recipe(&request, &Progress::new(ProgressMode::Quiet), &cancel_on_signal()?)?
+        }
     };
     let mut contexts = std::collections::BTreeMap::new();
     for text in &args.build_context {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use kiln::{BuildRequest, ContextListing, ContextSource, ContextView, ListedFile, Rule, RuleUse, Why};
+use kiln::{ContextListing, ContextSource, ContextView, ListedFile, Rule, RuleUse, Why};
 
 use super::{cancel_on_signal, context_source, start};
 use crate::args::{ContextCommand, ContextLsArgs, ContextSort, Global, ProgressMode, RegistryArgs};
-use crate::config;
 use crate::context_hints;
 use crate::hints::Failure;
 use crate::ui::{self, Progress, Table};
@@ -23,10 +22,8 @@ pub(crate) fn run(global: Global, command: &ContextCommand) -> Result<ExitCode, 
         // Needs neither namespaces nor a store.
         ContextSource::Directory(dir) => ContextView::directory(&dir, &dockerfile)?,
         source => {
-            let mut request = BuildRequest::new(config::store_root(global.root.clone())?, "");
-            request.context = source;
-            request.dockerfile = dockerfile;
-            request.registry = config::registry(&RegistryArgs::default())?;
+            let given = (source, dockerfile);
+            let request = context_source::only(&global, given, &args.secret, &RegistryArgs::default())?;
             let engine = start(global)?;
             let cancel = cancel_on_signal()?;
             let progress = Progress::new(ProgressMode::Quiet);

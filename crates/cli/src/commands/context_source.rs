@@ -3,9 +3,12 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use kiln::{ContextSource, DockerfileSource, NamedSource};
+use kiln::{BuildRequest, ContextSource, DockerfileSource, NamedSource};
 use kiln_core::GitUrl;
 
+use super::secret_flag;
+use crate::args::{Global, RegistryArgs};
+use crate::config;
 use crate::hints::Failure;
 
 /// Reads `CONTEXT` and `--file`.
@@ -34,6 +37,21 @@ pub(super) fn main(
         Some(file) => DockerfileSource::InContext(file.to_owned()),
     };
     Ok((source, dockerfile))
+}
+
+/// Asks for a context and its Dockerfile, and for nothing to be built.
+pub(super) fn only(
+    global: &Global,
+    (context, dockerfile): (ContextSource, DockerfileSource),
+    secrets: &[String],
+    registry: &RegistryArgs,
+) -> Result<BuildRequest, Failure> {
+    let mut request = BuildRequest::new(config::store_root(global.root.clone())?, "");
+    request.context = context;
+    request.dockerfile = dockerfile;
+    request.secrets = secret_flag::read(secrets)?;
+    request.registry = config::registry(registry)?;
+    Ok(request)
 }
 
 /// Reads `--build-context`.

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use kiln_core::{EventSink, IgnoreList};
+use kiln_core::{Cancel, EventSink, IgnoreList};
 
 use super::Engine;
 use super::definition::Definition;
 use super::fetch::Fetch;
 use super::files::Files;
 use super::ignore_file;
+use super::remote::Remotes;
 use super::reporter::Reporter;
-use crate::{ContextSource, DockerfileSource, Error};
+use crate::{BuildRequest, ContextSource, DockerfileSource, Error};
 
 /// A Dockerfile, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,19 +25,23 @@ pub struct Recipe {
 }
 
 impl Engine {
-    /// Reads the Dockerfile of a context; one that is no directory is fetched for it.
+    /// Reads the Dockerfile of a build; a context that is no directory is fetched for it.
     ///
     /// # Errors
     /// The context cannot be had, it has no Dockerfile, or its ignore file cannot be read.
     pub fn recipe(
         &self,
-        context: &ContextSource,
-        dockerfile: &DockerfileSource,
+        request: &BuildRequest,
         events: &dyn EventSink,
+        cancel: &Cancel,
     ) -> Result<Recipe, Error> {
+        // What is fetched stays as long as it is read.
+        let _pin = self.store.pin()?;
         let reporter = Reporter::new(events);
-        let files = Fetch { store: &self.store, reporter: &reporter }.main(context)?;
-        Recipe::read(context, dockerfile, &files)
+        let remotes = Remotes::new(&self.store, request, &reporter);
+        let fetch = Fetch { store: &self.store, reporter: &reporter, remotes: &remotes, cancel };
+        let files = fetch.main(request)?;
+        Recipe::read(&request.context, &request.dockerfile, &files)
     }
 }
 
