@@ -134,6 +134,8 @@ pub enum Stage {
     WorkingDirectory,
     /// User, groups, capabilities, limits.
     Credentials,
+    /// A limit that was asked for.
+    Limit,
     /// Starting the process.
     Start,
     /// Waiting for it.
@@ -153,6 +155,7 @@ impl std::fmt::Display for Stage {
             Self::Terminal => "open a terminal at",
             Self::WorkingDirectory => "enter the working directory",
             Self::Credentials => "give up privileges at",
+            Self::Limit => "set the limit",
             Self::Start => "start",
             Self::Wait => "wait for",
         })

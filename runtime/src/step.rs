@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 
-use kiln_core::{RunSpec, Security};
+use kiln_core::{Limit, RunSpec, Security};
 use rustix::fs::Mode;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -33,6 +33,7 @@ pub(crate) struct Step<'a> {
     args: StringArray,
     env: StringArray,
     capabilities: CapabilitySet,
+    limits: Vec<Limit>,
     /// Limits its system calls; none for a step that may do all that kiln may.
     filter: Option<&'a [libc::sock_filter]>,
     terminal: Option<OwnedFd>,
@@ -80,6 +81,7 @@ impl<'a> Step<'a> {
             cwd: spec.cwd.clone(),
             program,
             capabilities,
+            limits: spec.machine.limits.clone(),
             filter: sandboxed.then_some(filter),
             terminal: None,
         })
@@ -121,6 +123,12 @@ impl<'a> Step<'a> {
         let hard = rustix::process::getrlimit(Resource::Core).maximum;
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: hard })
             .stage(Stage::Credentials, "core dumps")?;
+        for Limit { name, soft, hard } in &self.limits {
+            let limit = Rlimit { current: *soft, maximum: *hard };
+            resource(name)
+                .and_then(|resource| Ok(rustix::process::setrlimit(resource, limit)?))
+                .stage(Stage::Limit, name)?;
+        }
         if let Some(filter) = self.filter {
             // Before the right to do so is given up.
             sys::install_filter(filter).stage(Stage::Credentials, "the system call filter")?;
@@ -206,6 +214,28 @@ impl<'a> Step<'a> {
         };
         RunError::Program { program: self.program.clone(), errno: errno.unwrap_or(0), message }
     }
+}
+
+/// docker's words for what setrlimit(2) limits.
+fn resource(name: &str) -> io::Result<Resource> {
+    Ok(match name {
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    })
 }
 
 /// `NAME=VALUE`s. A secret takes the place of a variable of its name.

@@ -26,6 +26,9 @@ const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 
+/// Bytes; docker's.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
 const DEVICES: &str = include_str!("../data/devices");
 const MASKED_PATHS: &str = include_str!("../data/masked_paths");
 const READONLY_PATHS: &str = include_str!("../data/readonly_paths");
@@ -88,8 +91,8 @@ impl World {
             .or_else(|_| mounts::bind(Path::new("/proc"), NOSUID | NODEV | NOEXEC));
         self.attach_system(proc, "/proc", Kind::Directory)?;
         self.attach_system(sysfs(spec.isolate_network, spec.security), "/sys", Kind::Directory)?;
-        self.devices()?;
-        let hosts = self.file(&hosts(&spec.hostname), 0o644);
+        self.devices(spec.machine.shm_size)?;
+        let hosts = self.file(&hosts(&spec.hostname, &spec.machine.hosts), 0o644);
         self.attach_system(hosts, "/etc/hosts", Kind::File)?;
         // A machine without one has nothing to tell.
         let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -97,7 +100,7 @@ impl World {
         self.attach_system(resolv, "/etc/resolv.conf", Kind::File)
     }
 
-    fn devices(&mut self) -> Result<(), InitFailure> {
+    fn devices(&mut self, shm_size: Option<u64>) -> Result<(), InitFailure> {
         for name in entries(DEVICES) {
             let path = Path::new("/dev").join(name);
             let node = mounts::bind(&path, NOSUID | NOEXEC).stage(Stage::MountSystem, &path)?;
@@ -118,7 +121,8 @@ impl World {
         let modes = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
         let pts = mounts::fresh("devpts", &modes, NOSUID | NOEXEC)
             .or_else(|_| mounts::fresh("devpts", &modes[..2], NOSUID | NOEXEC));
-        let shm = mounts::tmpfs(&[("mode", "1777"), ("size", "65536k")], NOSUID | NODEV | NOEXEC);
+        let shm_size = shm_size.unwrap_or(DEFAULT_SHM_SIZE).to_string();
+        let shm = mounts::tmpfs(&[("mode", "1777"), ("size", &shm_size)], NOSUID | NODEV | NOEXEC);
         self.attach_in_dev(pts, "pts")?;
         self.attach_in_dev(shm, "shm")?;
         match mounts::fresh("mqueue", &[], NOSUID | NODEV | NOEXEC) {
@@ -352,11 +356,12 @@ fn sysfs(own_network: bool, security: Security) -> io::Result<OwnedFd> {
     mounts::bind_at(CWD, "/sys", attributes).or_else(|_| mounts::bind(Path::new("/sys"), attributes))
 }
 
-fn hosts(hostname: &str) -> String {
+fn hosts(hostname: &str, more: &[(String, String)]) -> String {
     let own = if hostname.is_empty() { String::new() } else { format!("127.0.0.1\t{hostname}\n") };
+    let more: String = more.iter().map(|(address, name)| format!("{address}\t{name}\n")).collect();
     format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{own}"
+         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{own}{more}"
     )
 }
 

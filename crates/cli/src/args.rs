@@ -112,6 +112,11 @@ pub(crate) struct BuildArgs {
     /// Run the steps of these stages again, separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Keep what a step leaves even if a secret is in it
+    #[arg(long)]
+    pub(crate) allow_secret_leak: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
     /// What steps may do besides: security.insecure, network.host, device
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
@@ -136,7 +141,7 @@ pub(crate) struct BuildArgs {
     /// Keep the image in the local image store, also beside other outputs
     #[arg(long)]
     pub(crate) load: bool,
-    /// Network of RUN steps: the host's, under either name; one step goes without by RUN --network=none
+    /// Network of RUN steps that say nothing of it
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub(crate) network: NetworkMode,
     /// Accepted as docker's if false: kiln writes no attestations yet
@@ -182,6 +187,20 @@ pub(crate) struct RegistryArgs {
     pub(crate) insecure_registry: Vec<String>,
 }
 
+/// The machine that RUN steps see.
+#[derive(Debug, Args)]
+pub(crate) struct MachineArgs {
+    /// Add a line to the /etc/hosts of RUN steps; may be repeated
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Size of /dev/shm in RUN steps [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    /// Limit RUN steps, such as nofile=1024:4096; may be repeated
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NetworkMode {
     /// The host's
@@ -189,6 +208,8 @@ pub(crate) enum NetworkMode {
     Default,
     /// The host's
     Host,
+    /// None but an isolated `lo`
+    None,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

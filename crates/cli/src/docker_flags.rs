@@ -12,13 +12,12 @@ const FLAGS: &[(&str, &str)] = &[
         "pushing is not supported yet; write -o type=oci,dest=image.tar and push that with skopeo or crane",
     ),
     ("--cache-from --cache-to", "caches elsewhere are not supported yet; the store is the cache"),
-    ("--add-host", "steps see the host's /etc/hosts and resolver; names of their own are not supported yet"),
     ("--attest --annotation", "not supported yet"),
     ("--squash", "layers are kept apart, so that they are shared; `-o type=tar` has the files in one piece"),
     (
-        "--memory -m --memory-swap --cpu-shares -c --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --ulimit \
-         --shm-size --cgroup-parent",
-        "kiln sets no limits; run it inside `systemd-run --user --scope -p MemoryMax=...`, or the like",
+        "--memory -m --memory-swap --cpu-shares -c --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems \
+         --cgroup-parent",
+        "kiln sets no such limits; run it inside `systemd-run --user --scope -p MemoryMax=...`, or the like",
     ),
     ("--isolation --security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
     ("--builder --context", "there is no daemon and so nothing to choose between"),

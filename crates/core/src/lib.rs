@@ -14,6 +14,7 @@ mod event;
 mod git_url;
 mod graph;
 mod io_error;
+mod machine;
 mod op;
 mod pattern;
 mod platform;
@@ -32,6 +33,7 @@ pub use event::{CacheMountState, Event, EventSink, LogStream, StepOutcome};
 pub use git_url::{GitCredentials, GitScheme, GitUrl, GitUrlError, decode_percent};
 pub use graph::{Step, StepGraph, StepId, StepInfo};
 pub use io_error::{IoError, IoResultExt};
+pub use machine::{Limit, Machine};
 pub use op::{
     Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, GitOp, HttpOp, ImageOp,
     InlineFile, MergeOp, Mount, MountKind, Network, Op, RunOp, SecretMount, Security, Selection, Sharing,

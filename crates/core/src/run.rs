@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Secret, Security};
+use crate::{Machine, Secret, Security};
 
 /// One process to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct RunSpec {
     pub user: String,
     /// UTS host name.
     pub hostname: String,
+    /// The machine it sees, besides its name.
+    pub machine: Machine,
     /// How much it may do.
     pub security: Security,
     /// Whether the process gets only an isolated `lo`; otherwise it shares kiln's network.

@@ -36,7 +36,7 @@ pub fn lower(
         [] => vec![options.build_platform.clone().unwrap_or_else(Platform::host)],
         platforms => platforms.to_vec(),
     };
-    let settings = Settings::read(&options.build_args).map_err(|error| vec![error])?;
+    let settings = Settings::read(options).map_err(|error| vec![error])?;
     words.warnings.extend(without_effect(file, options));
     let mut builds = Vec::with_capacity(platforms.len());
     for platform in &platforms {

@@ -93,7 +93,7 @@ pub fn targets(file: &Dockerfile) -> Vec<Target> {
 /// As for [`lower`](crate::lower).
 pub fn outline(file: &Dockerfile, options: &LowerOptions) -> Result<Outline, Vec<Diagnostic>> {
     let mut words = Words::new(file.directives.escape);
-    let settings = Settings::read(&options.build_args).map_err(|error| vec![error])?;
+    let settings = Settings::read(options).map_err(|error| vec![error])?;
     let platform = options.platforms.first().or(options.build_platform.as_ref());
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let mut images = ImageTable::new();

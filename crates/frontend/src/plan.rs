@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_core::{Digest, Entitlement, IgnoreList, ImageConfig, Platform, StepGraph, StepId};
+use kiln_core::{
+    Digest, Entitlement, IgnoreList, ImageConfig, Machine, Network, Platform, StepGraph, StepId,
+};
 use kiln_dockerfile::Diagnostic;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,10 @@ pub struct LowerOptions {
     pub no_cache_filter: Vec<String>,
     /// `--allow`.
     pub allow: BTreeSet<Entitlement>,
+    /// `--network`: that of a RUN that says nothing else.
+    pub network: Network,
+    /// `--add-host`, `--shm-size`, `--ulimit`.
+    pub machine: Machine,
     /// What .dockerignore leaves out of the main context, for the check that looks for such files in COPY.
     pub ignore: IgnoreList,
     /// Whether stages that the target does not need are lowered too; they add steps that nothing asks for. This is for

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use kiln_core::{
-    CacheMount, CacheScope, Chmod, ContainerConfig, CopyOp, CopySource, GitOp, HttpOp, InlineFile, Mount,
-    MountKind, Network, Op, RunOp, Security, Selection, Sharing, Step, StepGraph, StepId, Unpack,
+    CacheMount, CacheScope, Chmod, ContainerConfig, CopyOp, CopySource, GitOp, HttpOp, InlineFile, Machine,
+    Mount, MountKind, Network, Op, RunOp, Security, Selection, Sharing, Step, StepGraph, StepId, Unpack,
 };
 
 use serde_json::Value;
@@ -120,6 +120,17 @@ impl Names {
         }
         let _ = write!(line, " platform={}", op.platform);
         line.push_str(&optional(" hostname=", op.hostname.as_deref().unwrap_or("")));
+        let Machine { hosts, shm_size, limits } = &*op.machine;
+        for (address, name) in hosts {
+            let _ = write!(line, " host={}", quote(&format!("{name}:{address}")));
+        }
+        if let Some(bytes) = shm_size {
+            let _ = write!(line, " shm-size={bytes}");
+        }
+        for limit in limits {
+            let word = |value: Option<u64>| value.map_or("-1".to_owned(), |value| value.to_string());
+            let _ = write!(line, " ulimit={}={}:{}", limit.name, word(limit.soft), word(limit.hard));
+        }
         line
     }
 

@@ -1,9 +1,7 @@
 //! Settings of the program itself that come as build arguments.
 //! <https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args>
 
-use std::collections::BTreeMap;
-
-use kiln_core::ImageRef;
+use kiln_core::{ImageRef, Machine, Network};
 use kiln_dockerfile::{Diagnostic, Dockerfile, Span};
 
 use crate::LowerOptions;
@@ -19,14 +17,18 @@ pub(crate) struct Settings {
     pub(crate) cache_namespace: Option<String>,
     /// BUILDKIT_MULTI_PLATFORM: one platform's build looks like that of several.
     pub(crate) multi_platform: bool,
+    /// The network of a RUN that says nothing of it.
+    pub(crate) network: Network,
+    /// The machine that RUN sees.
+    pub(crate) machine: Machine,
 }
 
 impl Settings {
     /// Reads the settings. Those that concern others are left to them: BUILDKIT_CONTEXT_KEEP_GIT_DIR to whoever fetches
     /// the context, BUILDKIT_DOCKERFILE_CHECK to the checks. BUILDKIT_BUILD_NAME names a build in a list that kiln does
     /// not keep, and BUILDKIT_SBOM_SCAN_* qualify a scan that nobody can ask for.
-    pub(crate) fn read(build_args: &BTreeMap<String, String>) -> Result<Self, Diagnostic> {
-        let text = |name: &str| build_args.get(name).filter(|value| !value.is_empty()).cloned();
+    pub(crate) fn read(options: &LowerOptions) -> Result<Self, Diagnostic> {
+        let text = |name: &str| options.build_args.get(name).filter(|value| !value.is_empty()).cloned();
         let multi_platform = match text("BUILDKIT_MULTI_PLATFORM") {
             None => false,
             Some(value) => boolean(&value).ok_or_else(|| {
@@ -39,6 +41,8 @@ impl Settings {
             hostname: text("BUILDKIT_SANDBOX_HOSTNAME"),
             cache_namespace: text("BUILDKIT_CACHE_MOUNT_NS"),
             multi_platform,
+            network: options.network,
+            machine: options.machine.clone(),
         })
     }
 }

@@ -168,6 +168,14 @@ pub enum Error {
         /// Its id.
         id: String,
     },
+    /// A step left a secret in what would become a layer.
+    #[error("the step leaves secret {id:?} in {}: do not write it, or remove it in the same step; --allow-secret-leak keeps it", path.display())]
+    SecretLeak {
+        /// Its id.
+        id: String,
+        /// The file; a name that is the secret is stars.
+        path: PathBuf,
+    },
     /// A step cannot do without an ssh agent that was not given.
     #[error("ssh agent {id:?} is required here and was not given: add --ssh {id}, or --ssh {id}=SOCKET")]
     NoAgent {
@@ -319,6 +327,7 @@ impl Error {
             | Self::Download(DownloadError::Cancelled)
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
             Self::StepFailed { .. }
+            | Self::SecretLeak { .. }
             | Self::Exited { .. }
             | Self::Run(
                 RunError::Program { .. }

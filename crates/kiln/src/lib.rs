@@ -19,8 +19,8 @@ pub use engine::{
 pub use error::{Error, ErrorKind};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
-    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, LogStream,
-    Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
+    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, Limit, LogStream,
+    Machine, Network, Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;

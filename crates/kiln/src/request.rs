@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use kiln_core::{Entitlement, ImageRef, Platform, Secret};
+use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Secret};
 use serde::{Deserialize, Serialize};
 
 pub use context::{ContextSource, DockerfileSource, NamedSource};
@@ -26,6 +26,15 @@ pub struct BuildRequest {
     /// `--secret`, by id. They are in no layer, key, record, event or message; docs/security.md.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
+    /// `--allow-secret-leak`: a step may leave a secret in its layer.
+    #[serde(default)]
+    pub allow_secret_leak: bool,
+    /// `--network`: that of RUN steps that say nothing else.
+    #[serde(default)]
+    pub network: Network,
+    /// `--add-host`, `--shm-size`, `--ulimit`.
+    #[serde(default)]
+    pub machine: Machine,
     /// `--ssh`: the sockets of ssh agents, by id.
     #[serde(default)]
     pub ssh: BTreeMap<String, PathBuf>,
@@ -67,6 +76,9 @@ impl BuildRequest {
             build_contexts: BTreeMap::new(),
             build_args: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            allow_secret_leak: false,
+            network: Network::Default,
+            machine: Machine::default(),
             ssh: BTreeMap::new(),
             labels: BTreeMap::new(),
             target: None,

@@ -121,6 +121,15 @@ impl KeyParts {
         if let Some(hostname) = &op.hostname {
             self.push("hostname", hostname);
         }
+        for (number, (address, name)) in op.machine.hosts.iter().enumerate() {
+            self.push(&format!("host {}", number + 1), format!("{name} is {address}"));
+        }
+        self.option("shm size", op.machine.shm_size.map(|bytes| bytes.to_string()));
+        for (number, limit) in op.machine.limits.iter().enumerate() {
+            let word = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
+            let value = format!("{} {} of {}", limit.name, word(limit.soft), word(limit.hard));
+            self.push(&format!("limit {}", number + 1), value);
+        }
     }
 
     fn copy(&mut self, op: &CopyOp) {

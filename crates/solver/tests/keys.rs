@@ -62,6 +62,7 @@ fn run() -> RunOp {
         files: vec![InlineFile { name: "EOF".to_owned(), content: "echo".to_owned(), mode: 0o755 }],
         platform: Platform::new("linux", "amd64", None),
         hostname: None,
+        machine: Box::default(),
     }
 }
 
@@ -119,6 +120,11 @@ fn what_a_run_key_holds() {
         ("security", |op| op.security = Security::Insecure),
         ("platform", |op| op.platform = Platform::new("linux", "arm64", None)),
         ("host name", |op| op.hostname = Some("builder".to_owned())),
+        ("a host", |op| op.machine.hosts.push(("10.0.0.2".to_owned(), "db".to_owned()))),
+        ("shm size", |op| op.machine.shm_size = Some(1 << 20)),
+        ("a limit", |op| {
+            op.machine.limits.push(kiln_core::Limit { name: "nofile".to_owned(), soft: Some(9), hard: None });
+        }),
         ("a cache mount's target", |op| op.mounts[0].target = "/other".to_owned()),
         ("a cache mount less", |op| drop(op.mounts.remove(0))),
         ("the mounts' order", |op| op.mounts.swap(0, 1)),

@@ -141,6 +141,7 @@ impl TestGraph {
             files: Vec::new(),
             platform: Platform::new("linux", "amd64", None),
             hostname: None,
+            machine: Box::default(),
         }
     }
 

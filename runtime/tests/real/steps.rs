@@ -223,3 +223,25 @@ fn isolated_network_has_only_lo() {
         assert_eq!(place.run(&spec).ok(), "lo\n1\n", "{rung:?}");
     }
 }
+
+#[test]
+fn the_machine_is_as_asked_for() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let limit = |name: &str, soft, hard| kiln_core::Limit { name: name.to_owned(), soft, hard };
+        let mut spec = place.spec(
+            "grep -c '^10.0.0.2.db$' /etc/hosts; stat -f -c '%b %S' /dev/shm; ulimit -Sn; ulimit -Hn; ulimit -c",
+        );
+        spec.machine = kiln_core::Machine {
+            hosts: vec![("10.0.0.2".to_owned(), "db".to_owned())],
+            shm_size: Some(1 << 20),
+            limits: vec![limit("nofile", Some(100), Some(200)), limit("core", Some(4096), Some(4096))],
+        };
+        assert_eq!(place.run(&spec).ok(), "1\n256 4096\n100\n200\n8\n", "{rung:?}");
+        place.clear();
+        // More than there may be; also for root.
+        spec.machine.limits = vec![limit("nofile", Some(u64::MAX - 1), Some(u64::MAX - 1))];
+        let error = place.run(&spec).result.unwrap_err().to_string();
+        assert!(error.contains("cannot set the limit nofile"), "{error}");
+    }
+}

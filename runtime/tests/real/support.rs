@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use kiln_core::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, Security};
+use kiln_core::{ExitStatus, Machine, MountSpec, MountSpecKind, Rootfs, RunSpec, Security};
 use kiln_runtime::RunError;
 use tempfile::TempDir;
 
@@ -189,6 +189,7 @@ impl Place {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: "step".to_owned(),
+            machine: Machine::default(),
             security: Security::Sandbox,
             isolate_network: false,
             tty: false,

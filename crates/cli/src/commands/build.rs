@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, Output};
+use kiln::{BuildOutcome, BuildRequest, Network, Output};
 
-use super::{Call, call, cancel_on_signal, context_source, output_flag, secret_flag, ssh_flag, start};
-use crate::args::{BuildArgs, Global, ProgressMode};
+use super::{
+    Call, call, cancel_on_signal, context_source, machine_flags, output_flag, secret_flag, ssh_flag, start,
+};
+use crate::args::{BuildArgs, Global, NetworkMode, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
 use crate::ui::{self, Progress};
@@ -94,6 +96,13 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         build_args: config::assignments("--build-arg", &args.build_arg)?,
         secrets: secret_flag::read(&args.secret)?,
         ssh: ssh_flag::read(&args.ssh)?,
+        allow_secret_leak: args.allow_secret_leak,
+        // The host's network is the default one: a step's key need not tell.
+        network: match args.network {
+            NetworkMode::None => Network::None,
+            NetworkMode::Default | NetworkMode::Host => Network::Default,
+        },
+        machine: machine_flags::read(&args.machine)?,
         labels: config::assignments("--label", &args.label)?,
         target: args.target.clone(),
         platforms,

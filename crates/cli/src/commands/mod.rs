@@ -8,6 +8,7 @@ mod context_source;
 mod debug;
 mod doctor;
 mod images;
+mod machine_flags;
 mod output_flag;
 mod run;
 mod secret_flag;

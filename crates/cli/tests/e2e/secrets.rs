@@ -129,3 +129,47 @@ fn a_step_without_network_has_only_lo() {
         place.build(&[]).ok();
     });
 }
+
+#[test]
+fn a_secret_in_a_layer_fails_the_build() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN --mount=type=secret,id=a mkdir /d && echo \"token=$(cat /run/secrets/a)\" > /d/config\n",
+        );
+        place.file("token", VALUE);
+        let build = ["--secret", "id=a,src=token"];
+        let ran = place.build(&build).code(1).says(&[
+            "Dockerfile:3",
+            "secret \"a\" in /d/config",
+            "--allow-secret-leak",
+        ]);
+        nowhere(&place, &ran);
+        // Nothing of it was kept: not for a build without the secret either.
+        place.base("RUN --mount=type=secret,id=a mkdir /d && echo \"token=$(cat /run/secrets/a)\" > /d/config\nRUN true\n");
+        place.build(&build).code(1);
+        place.build(&["--secret", "id=a,src=token", "--allow-secret-leak"]).ok();
+        // Copied from the context.
+        let place = Place::with(user, "COPY token /\n");
+        place.file("token", VALUE);
+        place.file("context/token", VALUE);
+        place.build(&build).code(1).says(&["secret \"a\" in /token"]);
+    });
+}
+
+#[test]
+fn the_builds_network_and_machine() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN test \"$(ls /sys/class/net)\" = lo && grep '^10.0.0.2.db$' /etc/hosts && ulimit -n\n\
+             RUN --network=host test -s /etc/hosts\n",
+        );
+        let flags = ["--network=none", "--add-host=db:10.0.0.2", "--shm-size=1m", "--ulimit=nofile=99"];
+        place.build(&flags).ok().prints(&["99"]);
+        assert_eq!(place.build(&flags).ok().count("CACHED"), 3);
+        // They are in the key.
+        place.build(&["--network=none", "--add-host=db:10.0.0.3", "--ulimit=nofile=99"]).code(1);
+        place.build(&["--add-host=db"]).code(2).says(&["--add-host db", "NAME:ADDRESS"]);
+    });
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Canonical, Env, InlineFile, Platform, Purpose, Selection, StepId};
+use crate::{Canonical, Env, InlineFile, Machine, Platform, Purpose, Selection, StepId};
 
 /// `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct RunOp {
     pub platform: Platform,
     /// What the machine is called that it sees; the runner's own choice if none.
     pub hostname: Option<String>,
+    /// The rest of that machine.
+    pub machine: Box<Machine>,
 }
 
 /// `RUN --network`.
@@ -174,11 +176,17 @@ pub struct SshMount {
 
 impl RunOp {
     pub(super) fn encode(&self, purpose: Purpose, out: &mut Canonical) {
-        // A name of its own makes another kind of operation of it, so that all others keep their keys.
+        // A name or machine of its own makes another kind of operation of it, so that all others keep their keys.
         match &self.hostname {
-            None => out.u64(3),
-            Some(hostname) => out.u64(9).str(hostname),
-        };
+            _ if *self.machine != Machine::default() => {
+                out.u64(10).option(self.hostname.as_ref(), |hostname, out| {
+                    out.str(hostname);
+                });
+                self.machine.encode(out);
+            }
+            None => _ = out.u64(3),
+            Some(hostname) => _ = out.u64(9).str(hostname),
+        }
         out.list(&self.args, |arg, out| {
             out.str(arg);
         });

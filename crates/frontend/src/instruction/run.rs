@@ -32,12 +32,13 @@ pub(super) fn run(
         env: state.env.env().clone(),
         cwd: state.cwd().to_owned(),
         user: state.config.config.user.clone(),
-        network: network(run.network.as_ref())?,
+        network: network(run.network.as_ref(), lowering.settings.network)?,
         security: security(run.security.as_ref())?,
         mounts,
         files,
         platform: state.platform.clone(),
         hostname: lowering.settings.hostname.clone(),
+        machine: Box::new(lowering.settings.machine.clone()),
     });
     let step = lowering.graph.add(op, at.info(&state, &title(run, at.text)));
     Ok(state.with_step(step, line))
@@ -102,11 +103,12 @@ fn arguments_in_effect(state: &StageState) -> String {
     out
 }
 
-fn network(flag: Option<&Spanned<String>>) -> Result<Network, Diagnostic> {
+/// The build's network stands in for the default one.
+fn network(flag: Option<&Spanned<String>>, default: Network) -> Result<Network, Diagnostic> {
     const MODES: [&str; 3] = ["default", "none", "host"];
-    let Some(Spanned { value, span }) = flag else { return Ok(Network::Default) };
+    let Some(Spanned { value, span }) = flag else { return Ok(default) };
     match value.as_str() {
-        "default" | "" => Ok(Network::Default),
+        "default" | "" => Ok(default),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
         other => {

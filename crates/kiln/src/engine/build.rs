@@ -18,6 +18,7 @@ use super::contexts::Contexts;
 use super::definition::Definition;
 use super::fetch::Fetch;
 use super::index::StoreIndex;
+use super::leak::LeakScanner;
 use super::packer::{self, Packer};
 use super::planning;
 use super::progress::StepProgress;
@@ -149,6 +150,10 @@ impl Build<'_> {
             reporter,
             run_env: &plan.run_env,
             secrets: &self.request.secrets,
+            leaks: match self.request.allow_secret_leak {
+                true => LeakScanner::default(),
+                false => LeakScanner::new(&self.request.secrets),
+            },
             agents: &self.request.ssh,
             redactor: Redactor::new(&self.request.secrets),
             views: Default::default(),

@@ -16,6 +16,7 @@ mod image;
 mod index;
 mod last_copy;
 mod layers;
+mod leak;
 mod listing;
 mod manage;
 mod output;

@@ -74,6 +74,8 @@ fn options(request: &BuildRequest) -> LowerOptions {
         no_cache: request.no_cache,
         no_cache_filter: request.no_cache_filter.clone(),
         allow: request.allow.clone(),
+        network: request.network,
+        machine: request.machine.clone(),
         ..LowerOptions::default()
     }
 }

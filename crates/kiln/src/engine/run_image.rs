@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Cancel, ExitStatus, ImageRef, Platform, Rootfs, RunSpec, Security};
+use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, Platform, Rootfs, RunSpec, Security};
 use kiln_registry::RegistryClient;
 use kiln_runtime::RunError;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,7 @@ impl Engine {
             }),
             user: request.user.clone().unwrap_or_else(|| config.user.clone()),
             hostname: "kiln".to_owned(),
+            machine: Machine::default(),
             security: Security::Sandbox,
             isolate_network: false,
             tty: request.tty,

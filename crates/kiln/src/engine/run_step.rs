@@ -72,7 +72,10 @@ impl StepWorker<'_> {
         };
         self.usages.lock().unwrap_or_else(PoisonError::into_inner).insert(id, report.usage);
         match report.status {
-            ExitStatus::Code(0) => Ok(extend(&inputs.root, layer.commit()?)),
+            ExitStatus::Code(0) => {
+                self.leaks.check(layer.upper(), cancel)?;
+                Ok(extend(&inputs.root, layer.commit()?))
+            }
             status => Err(Error::Exited { status, tail: output.into_tail() }),
         }
     }
@@ -143,6 +146,7 @@ impl StepWorker<'_> {
             cwd: op.cwd.clone(),
             user: op.user.clone(),
             hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
+            machine: (*op.machine).clone(),
             security: op.security,
             isolate_network: op.network == Network::None,
             tty: false,

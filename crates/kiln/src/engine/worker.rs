@@ -21,6 +21,7 @@ use super::bases::Bases;
 use super::contexts::Contexts;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
+use super::leak::LeakScanner;
 use super::redact::Redactor;
 use super::remote::Remotes;
 use super::reporter::Reporter;
@@ -40,6 +41,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) run_env: &'a [(String, String)],
     /// Given with the request, by id.
     pub(crate) secrets: &'a BTreeMap<String, Secret>,
+    /// Keeps them out of layers; knows none if they may be there.
+    pub(crate) leaks: LeakScanner,
     /// Sockets of ssh agents, by id.
     pub(crate) agents: &'a BTreeMap<String, PathBuf>,
     /// Keeps secrets out of logs.
@@ -198,6 +201,7 @@ impl StepWorker<'_> {
             return Err(Error::ContextChanged { path: path.clone() });
         }
         layer.record_links(&report.link_owners)?;
+        self.leaks.check(layer.upper(), cancel)?;
         let made = layer.commit()?;
         if let Some(made) = &made {
             last.keep(self.store, made, &report.manifest)?;
