@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use kiln_testkit::git::{GitServer, TestRepository};
+
 use crate::place::{Place, Ran};
 use crate::user::for_each_user;
 
@@ -233,5 +235,58 @@ fn a_heavy_context_gets_an_advice() {
             .says(&["hint: .git is 1.1 MB", "add a line to .dockerignore: .git"]);
         place.file("app/.dockerignore", ".git\n");
         place.kiln(&["context", "ls", "app"]).ok().lacks(&["hint"]);
+    });
+}
+
+#[test]
+fn a_git_repository_is_a_context() {
+    for_each_user(|user| {
+        let root = tempfile::tempdir().expect("a directory");
+        let repository = TestRepository::create(root.path(), "repo");
+        repository
+            .file("app/Dockerfile", "FROM scratch\nCOPY . /\n")
+            .file("app/a", "one\n")
+            .file("app/b.md", "x");
+        repository.file("app/.dockerignore", "*.md\n").file("top", "x").commit("one");
+        repository.git(&["tag", "v1"]);
+        repository.file("app/a", "two\n").commit("two");
+        let server = GitServer::start(root.path());
+        let url = server.url("repo");
+        let place = Place::new(user);
+        let build = |args: &[&str]| {
+            let _ = std::fs::remove_dir_all(place.path("out"));
+            fed(&place, &[&["build", "-o", "type=local,dest=out"], args].concat(), b"")
+        };
+        build(&[&format!("{url}#v1:app")]).ok();
+        assert_eq!(place.read("out/a"), "one\n");
+        assert!(!place.path("out/b.md").exists() && !place.path("out/.git").exists());
+        build(&["-f", "app/Dockerfile", &url]).ok();
+        assert_eq!(place.read("out/app/a"), "two\n");
+        assert!(place.path("out/app/b.md").exists(), "an ignore file deeper down means nothing");
+        let keep = "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1";
+        build(&["-f", "app/Dockerfile", "--build-arg", keep, &url]).ok();
+        assert!(place.path("out/.git").exists());
+        build(&[&url]).code(2).says(&["there is no Dockerfile in http://127.0.0.1"]);
+        build(&[&format!("{url}#nothing")]).code(2).says(&["nothing"]);
+        let with_password = url.replace("http://", "http://me:password@");
+        build(&[&with_password]).code(2).says(&["GIT_AUTH_TOKEN"]).lacks(&["password@"]);
+
+        place.dockerfile(
+            "FROM repo AS one\nFROM scratch\nCOPY --from=one /a /from\nCOPY --from=repo a /copy\n",
+        );
+        let named = format!("repo={url}#v1:app");
+        build(&["--build-context", &named, "context"]).ok();
+        assert_eq!(
+            (place.read("out/from"), place.read("out/copy")),
+            ("one\n".to_owned(), "one\n".to_owned())
+        );
+        server.seen();
+        place.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+        build(&["--build-context", &named, "context"]).ok();
+        assert!(server.seen().is_empty(), "nothing needs it");
+        let out = place.kiln(&["context", "ls", &format!("{url}#v1:app")]).ok().out();
+        assert!(out.contains("line 1, *.md: 1 B in 1 file"), "{out}");
+        place.fsck();
+        assert!(place.half_made().is_empty());
     });
 }

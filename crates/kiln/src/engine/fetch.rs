@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use kiln_core::{Cancel, GitUrl, HttpOp, IoResultExt as _, Op};
+use kiln_core::{Cancel, GitUrl, GitUrlError, HttpOp, IoResultExt as _, Op};
 use kiln_store::{Store, begins_archive};
 
 use super::definition::{self, Definition};
@@ -88,6 +88,11 @@ impl Fetch<'_> {
                     Some(url) => url?,
                     None => return Err(Error::NoSuchContext { name: label }),
                 };
+                if url.credentials.is_some() {
+                    // The operation has no place for them: it would ask without.
+                    let reason = "a name or password in it is not used; give a secret, GIT_AUTH_TOKEN";
+                    return Err(GitUrlError { url: url.to_string(), reason: reason.to_owned() }.into());
+                }
                 let mut op = url.op();
                 op.keep_git_dir |= keep_git_dir;
                 Files::remote(self.remotes.get(&Op::Git(op), self.cancel)?, &label, None)
