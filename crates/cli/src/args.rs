@@ -80,7 +80,11 @@ pub(crate) struct BuildArgs {
     /// Build nothing; say what the checks find (the same as --call=check)
     #[arg(long, conflicts_with = "call")]
     pub(crate) check: bool,
-    /// Build nothing; print what is asked: check, outline (what the target takes) or targets
+    /// With --check: rewrite the Dockerfile where a finding can be mended mechanically; one from standard input goes to
+    /// standard output
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Build nothing; print what is asked: check (also format=sarif), outline (what the target takes) or targets
     #[arg(long, value_name = "METHOD[,format=json]", default_value = "build", hide_default_value = true)]
     pub(crate) call: Call,
     /// Name of the image, with optional tag; may be repeated

@@ -23,6 +23,19 @@ pub struct CheckRequest {
     pub contexts: BTreeMap<String, NamedContext>,
 }
 
+/// Writes what was found as SARIF 2.1.0, for code hosts and editors.
+pub fn sarif(checked: &Checked, plan: &PlanRequest) -> String {
+    let found = checked.findings.iter().map(|one| &one.diagnostic).chain(&checked.diagnostics);
+    let findings: Vec<Diagnostic> = found.cloned().collect();
+    let file = kiln_checks::CheckedFile {
+        path: &plan.file,
+        text: &plan.text,
+        findings: &findings,
+        error: checked.error,
+    };
+    kiln_checks::sarif(env!("CARGO_PKG_VERSION"), &[file])
+}
+
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {

@@ -11,7 +11,7 @@ mod plan;
 mod remote;
 mod request;
 
-pub use check::{CheckRequest, Checked, check, outline, targets};
+pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
     CacheSummary, ContextListing, ContextView, Engine, ImageSummary, ListedFile, PruneReport, PruneRequest,
     PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Why, ignore_list,

@@ -17,6 +17,9 @@ use crate::ui::{self, Progress};
 /// Builds.
 pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failure> {
     let call = if args.check { Call::check() } else { args.call };
+    if args.fix && !call.is_check() {
+        return Err(Failure::usage("--fix mends what --check finds: write `kiln build --check --fix`"));
+    }
     if !call.is_build() {
         return call::call(global, args, call);
     }

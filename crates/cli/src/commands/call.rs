@@ -4,13 +4,15 @@
 mod json;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use kiln::{CheckRequest, Checked, ContextSource, NamedContext, NamedSource, PlanRequest, Recipe};
+use kiln::{
+    CheckRequest, Checked, ContextSource, DockerfileSource, NamedContext, NamedSource, PlanRequest, Recipe,
+};
 
-use super::{cancel_on_signal, context_source, start};
+use super::{cancel_on_signal, context_source, fix, start};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
@@ -20,7 +22,15 @@ use crate::ui::{self, Progress};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
     method: Method,
-    json: bool,
+    format: Format,
+}
+
+/// How it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+    Sarif,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +44,12 @@ enum Method {
 impl Call {
     /// `--check`.
     pub(crate) const fn check() -> Self {
-        Self { method: Method::Check, json: false }
+        Self { method: Method::Check, format: Format::Text }
+    }
+
+    /// Whether it asks for the checks.
+    pub(crate) fn is_check(self) -> bool {
+        self.method == Method::Check
     }
 
     /// Whether it asks for a build after all.
@@ -55,12 +70,14 @@ impl FromStr for Call {
             "targets" => Method::Targets,
             other => return Err(format!("`{other}` is none of build, check, outline, targets")),
         };
-        let mut call = Self { method, json: false };
+        let mut call = Self { method, format: Format::Text };
         for part in parts {
             match part.split_once('=') {
-                Some(("format", "json")) => call.json = true,
-                Some(("format", "text")) => call.json = false,
-                _ => return Err(format!("`{part}` is none of format=text, format=json")),
+                Some(("format", "json")) => call.format = Format::Json,
+                Some(("format", "text")) => call.format = Format::Text,
+                Some(("format", "sarif")) if method == Method::Check => call.format = Format::Sarif,
+                Some(("format", "sarif")) => return Err("format=sarif is for check alone".to_owned()),
+                _ => return Err(format!("`{part}` is none of format=text, format=json, format=sarif")),
             }
         }
         Ok(call)
@@ -69,16 +86,31 @@ impl FromStr for Call {
 
 /// Answers.
 pub(crate) fn call(global: Global, args: &BuildArgs, call: Call) -> Result<ExitCode, Failure> {
-    let request = request(global, args)?;
+    let (mut request, path) = request(global, args)?;
+    if args.fix {
+        match &path {
+            Origin::File(path) => fix::fix(&mut request, Some(path))?,
+            Origin::Stdin => {
+                fix::fix(&mut request, None)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Origin::Elsewhere => {
+                return Err(Failure::usage(
+                    "--fix rewrites a file of this machine, and this Dockerfile is none",
+                ));
+            }
+        }
+    }
+    let as_json = call.format == Format::Json;
     let answer = match call.method {
-        Method::Build | Method::Check => return check(&request, call.json),
+        Method::Build | Method::Check => return check(&request, call.format),
         Method::Outline => {
             let outline = kiln::outline(&request)?;
-            if call.json { json::outline(&outline, &request.plan) } else { text::outline(&outline) }
+            if as_json { json::outline(&outline, &request.plan) } else { text::outline(&outline) }
         }
         Method::Targets => {
             let targets = kiln::targets(&request)?;
-            if call.json { json::targets(&targets, &request.plan) } else { text::targets(&targets) }
+            if as_json { json::targets(&targets, &request.plan) } else { text::targets(&targets) }
         }
     };
     ui::print(answer.trim_end_matches('\n'));
@@ -86,13 +118,14 @@ pub(crate) fn call(global: Global, args: &BuildArgs, call: Call) -> Result<ExitC
 }
 
 /// Findings alone are no failure, unless `error=true` says so; buildx ends with 1 for any.
-fn check(request: &CheckRequest, as_json: bool) -> Result<ExitCode, Failure> {
+fn check(request: &CheckRequest, format: Format) -> Result<ExitCode, Failure> {
     let checked = kiln::check(request);
     let is_broken = checked.is_broken();
-    if as_json {
-        ui::print(json::findings(&checked, &request.plan));
-    } else if !is_broken || !checked.findings.is_empty() {
-        ui::print(text::findings(&checked, &request.plan).trim_end_matches('\n'));
+    match format {
+        Format::Json => ui::print(json::findings(&checked, &request.plan)),
+        Format::Sarif => ui::print(kiln::sarif(&checked, &request.plan).trim_end_matches('\n')),
+        Format::Text if is_broken && checked.findings.is_empty() => {}
+        Format::Text => ui::print(text::findings(&checked, &request.plan).trim_end_matches('\n')),
     }
     let fails = checked.fails();
     let rules = checked.rules().join(", ");
@@ -110,10 +143,20 @@ fn check(request: &CheckRequest, as_json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(global: Global, args: &BuildArgs) -> Result<CheckRequest, Failure> {
+/// Where a Dockerfile's text comes from.
+enum Origin {
+    File(PathBuf),
+    Stdin,
+    /// A tar, a repository, a URL.
+    Elsewhere,
+}
+
+fn request(global: Global, args: &BuildArgs) -> Result<(CheckRequest, Origin), Failure> {
     // As in buildx, without a context it is the directory that one is in: nothing is written into it.
     let context = args.context.as_deref().unwrap_or(Path::new("."));
     let (source, dockerfile) = context_source::main(context, args.file.as_deref())?;
+    let is_local = matches!(source, ContextSource::Directory(_));
+    let is_stdin = matches!(dockerfile, DockerfileSource::Text(_));
     let Recipe { file, text, ignore } = match source {
         // Needs neither namespaces nor a store.
         ContextSource::Directory(dir) => Recipe::of_directory(&dir, &dockerfile)?,
@@ -123,6 +166,11 @@ fn request(global: Global, args: &BuildArgs) -> Result<CheckRequest, Failure> {
             let engine = start(global)?;
             engine.recipe(&request, &Progress::new(ProgressMode::Quiet), &cancel_on_signal()?)?
         }
+    };
+    let origin = match (is_local, is_stdin) {
+        (true, false) => Origin::File(PathBuf::from(&file)),
+        (_, true) => Origin::Stdin,
+        (false, false) => Origin::Elsewhere,
     };
     let mut contexts = std::collections::BTreeMap::new();
     for text in &args.build_context {
@@ -145,7 +193,7 @@ fn request(global: Global, args: &BuildArgs) -> Result<CheckRequest, Failure> {
             .collect::<Result<_, _>>()
             .map_err(Failure::from_usage)?,
     };
-    Ok(CheckRequest { plan, ignore, contexts })
+    Ok((CheckRequest { plan, ignore, contexts }, origin))
 }
 
 /// What a finding says, with what to write instead.
@@ -162,12 +210,14 @@ mod tests {
     fn methods_and_formats() {
         let rows = [
             ("check", Ok(Call::check())),
-            ("lint,format=json", Ok(Call { method: Method::Check, json: true })),
-            ("outline,format=text", Ok(Call { method: Method::Outline, json: false })),
-            ("targets", Ok(Call { method: Method::Targets, json: false })),
-            ("build", Ok(Call { method: Method::Build, json: false })),
+            ("lint,format=json", Ok(Call { method: Method::Check, format: Format::Json })),
+            ("outline,format=text", Ok(Call { method: Method::Outline, format: Format::Text })),
+            ("targets", Ok(Call { method: Method::Targets, format: Format::Text })),
+            ("build", Ok(Call { method: Method::Build, format: Format::Text })),
             ("target", Err("`target` is none of build, check, outline, targets")),
-            ("check,format=xml", Err("`format=xml` is none of format=text, format=json")),
+            ("check,format=sarif", Ok(Call { method: Method::Check, format: Format::Sarif })),
+            ("targets,format=sarif", Err("format=sarif is for check alone")),
+            ("check,format=xml", Err("`format=xml` is none of format=text, format=json, format=sarif")),
         ];
         for (text, call) in rows {
             assert_eq!(text.parse::<Call>(), call.map_err(str::to_owned), "{text}");

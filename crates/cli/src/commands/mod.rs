@@ -7,6 +7,7 @@ mod context;
 mod context_source;
 mod debug;
 mod doctor;
+mod fix;
 mod images;
 mod machine_flags;
 mod output_flag;

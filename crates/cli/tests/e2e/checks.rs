@@ -1,9 +1,11 @@
 //! `--check`, `--call`, `debug check`, and warnings of a build.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
 use crate::place::Place;
-use crate::user::users;
+use crate::user::{for_each_user, users};
 
 const FILE: &str = "\
 # VERSION is what to build
@@ -100,4 +102,35 @@ fn targets_and_what_they_take() {
             (&Value::from("TAG"), &Value::from("v1"), &Value::Null)
         ]
     );
+}
+
+#[test]
+fn fixes_rewrite_the_file_and_nothing_else_in_it() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        let text = "FROM debian as base\r\n# a comment  \r\nENV old value\r\nRUN apt-get update && apt-get install -y curl   \r\n";
+        place.mode("context/Dockerfile", text, 0o640);
+        let args = ["build", "--check", "--fix", "context"];
+        place.kiln(&args).ok().says(&[
+            "fixed FromAsCasing",
+            "fixed LegacyKeyValueFormat",
+            "fixed CacheMountMissing",
+        ]);
+        let fixed = place.read("context/Dockerfile");
+        assert!(
+            fixed.starts_with(
+                "FROM debian AS base\r\n# a comment  \r\nENV old=value\r\nRUN --mount=type=cache,"
+            ),
+            "{fixed:?}"
+        );
+        assert!(fixed.ends_with("apt-get update && apt-get install -y curl   \r\n"), "{fixed:?}");
+        let mode = std::fs::metadata(place.path("context/Dockerfile")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        place.kiln(&args).ok().says(&["nothing that could be fixed"]);
+        assert_eq!(place.read("context/Dockerfile"), fixed);
+        place.kiln(&["build", "--fix", "context"]).code(2).says(&["--check --fix"]);
+        let log = place.kiln(&["build", "--call=check,format=sarif", "context"]).ok().out();
+        let log: Value = serde_json::from_str(&log).unwrap();
+        assert_eq!(log["version"], "2.1.0");
+    });
 }
