@@ -90,7 +90,8 @@ fn pairs(out: &mut String, args: &[&str]) {
                 let _ = write!(out, " {name}={value}");
             }
             [name, value, _] => {
-                let _ = write!(out, " {name} {value}");
+                // Two blanks: a name may end with an escape, which takes the first of them.
+                let _ = write!(out, " {name}  {value}");
             }
             rest => words(out, rest),
         }
