@@ -1,21 +1,6 @@
 //! Absolute paths as text.
 
-/// Returns `path` taken from `base`: absolute, without `.`, `..`, doubled and trailing slashes.
-/// <https://pkg.go.dev/path#Clean>
-pub(crate) fn resolve(base: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    let base = if path.starts_with('/') { "" } else { base };
-    for part in base.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
+pub(crate) use kiln_core::resolve_path as resolve;
 
 /// Whether `path` is `dir` or in it.
 pub(crate) fn is_in(path: &str, dir: &str) -> bool {

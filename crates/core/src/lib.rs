@@ -39,7 +39,7 @@ pub use op::{
     InlineFile, MergeOp, Mount, MountKind, Network, Op, RunOp, SecretMount, Security, Selection, Sharing,
     SshMount, Tmpfs, Unpack, WorkdirOp,
 };
-pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path};
+pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path, resolve_path};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError};
 pub use run::{ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, StepUsage};

@@ -82,6 +82,13 @@ pub fn clean_path(path: &str) -> String {
     }
 }
 
+/// Returns `path` taken from `base`, as Go's path.Join and path.Clean: absolute, without `.`, `..`, doubled and trailing
+/// slashes. `..` stops at `/`. <https://pkg.go.dev/path#Clean>
+pub fn resolve_path(base: &str, path: &str) -> String {
+    let base = if path.starts_with('/') { "" } else { base };
+    clean_path(&format!("/{base}/{path}"))
+}
+
 struct Malformed;
 
 /// Splits off leading stars and what follows up to the next star.
