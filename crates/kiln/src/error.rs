@@ -216,12 +216,6 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// What the plan says and this engine does not do.
-    #[error("kiln cannot {what} yet")]
-    CannotYet {
-        /// In the words of a user.
-        what: String,
-    },
     /// A step names an image that was never resolved: a defect in kiln.
     #[error("image {manifest} was not resolved")]
     NotResolved {
@@ -355,7 +349,6 @@ impl Error {
             | Self::SecretIsNoText { .. }
             | Self::OnePlatformOnly { .. }
             | Self::NoSuchContext { .. }
-            | Self::CannotYet { .. }
             | Self::ContextChanged { .. }
             | Self::Tree(_)
             | Self::Copy(_)
