@@ -7,7 +7,7 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use kiln::RegistryOptions;
+use kiln::{Platform, RegistryOptions};
 
 use crate::args::RegistryArgs;
 use crate::hints::Failure;
@@ -50,6 +50,11 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> 
     options.mirrors.extend(asked);
     options.insecure.extend(args.insecure_registry.iter().cloned());
     Ok(options)
+}
+
+/// Reads `--platform`.
+pub(crate) fn platforms(values: &[String]) -> Result<Vec<Platform>, Failure> {
+    values.iter().map(|value| value.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)
 }
 
 /// Returns `NAME=VALUE`s as a map; a name alone takes the environment's value, and is left out if there is none, as

@@ -82,8 +82,6 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(files) {
         return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
     }
-    let platforms =
-        args.platform.iter().map(|p| p.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     let tags = args.tag.iter().map(|t| t.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     let allow =
         args.allow.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
@@ -108,7 +106,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         machine: machine_flags::read(&args.machine)?,
         labels: config::assignments("--label", &args.label)?,
         target: args.target.clone(),
-        platforms,
+        platforms: config::platforms(&args.platform)?,
         tags,
         no_cache: args.no_cache,
         pull: args.pull,

@@ -186,12 +186,7 @@ fn request(global: Global, args: &BuildArgs) -> Result<(CheckRequest, Origin), F
         text,
         target: args.target.clone(),
         build_args: config::assignments("--build-arg", &args.build_arg)?,
-        platforms: args
-            .platform
-            .iter()
-            .map(|p| p.parse())
-            .collect::<Result<_, _>>()
-            .map_err(Failure::from_usage)?,
+        platforms: config::platforms(&args.platform)?,
     };
     Ok((CheckRequest { plan, ignore, contexts }, origin))
 }

@@ -95,12 +95,7 @@ fn plan_request(file: &Path, args: &PlanArgs) -> Result<PlanRequest, Failure> {
         text: read(file)?,
         target: args.target.clone(),
         build_args: config::assignments("--build-arg", &args.build_arg)?,
-        platforms: args
-            .platform
-            .iter()
-            .map(|p| p.parse())
-            .collect::<Result<_, _>>()
-            .map_err(Failure::from_usage)?,
+        platforms: config::platforms(&args.platform)?,
     })
 }
 
