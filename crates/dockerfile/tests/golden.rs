@@ -1,5 +1,5 @@
 //! Every directory in testdata/parse: a Dockerfile, and `result` with what `kiln debug parse` prints for it, JSON lines
-//! after a `---`; or the error as `line:column: message`. `KILN_BLESS=1` writes the results anew.
+//! after a `---`; or the error as `line:column: message`. `UPDATE=1` writes the results anew.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn every_case_prints_its_result() {
             }
         };
         let expected = case.join("result");
-        if std::env::var_os("KILN_BLESS").is_some() {
+        if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&expected, &printed).unwrap();
         }
         let expected = std::fs::read_to_string(&expected).unwrap();
