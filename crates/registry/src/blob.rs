@@ -48,6 +48,8 @@ pub struct BlobReader {
     session: Arc<Session>,
     cancel: Cancel,
     abort: AbortHandle,
+    /// The client may go before its readers.
+    _engine: Arc<Engine>,
     _guard: CancelGuard,
 }
 
@@ -63,7 +65,7 @@ enum Message {
 }
 
 pub(crate) fn open(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     session: &Arc<Session>,
     cancel: &Cancel,
     image: &ImageRef,
@@ -92,6 +94,7 @@ pub(crate) fn open(
         session: session.clone(),
         cancel: cancel.clone(),
         abort,
+        _engine: engine.clone(),
         _guard: cancel.on_cancel(move || on_cancel.abort()),
     };
     reader.advance()?;

@@ -19,7 +19,7 @@ use crate::{RegistryConfig, RegistryError};
 #[derive(Debug)]
 pub struct RegistryClient {
     session: Arc<Session>,
-    engine: OnceLock<Result<Engine, RegistryError>>,
+    engine: OnceLock<Result<Arc<Engine>, RegistryError>>,
     cancel: Cancel,
 }
 
@@ -158,8 +158,8 @@ impl RegistryClient {
         self.engine()?.run(&self.cancel, work)
     }
 
-    fn engine(&self) -> Result<&Engine, RegistryError> {
-        self.engine.get_or_init(Engine::start).as_ref().map_err(Clone::clone)
+    fn engine(&self) -> Result<&Arc<Engine>, RegistryError> {
+        self.engine.get_or_init(|| Engine::start().map(Arc::new)).as_ref().map_err(Clone::clone)
     }
 }
 

@@ -146,7 +146,10 @@ mod tests {
 
         #[test]
         fn names_lead_back_to_ids(id in "\\PC{0,40}") {
-            proptest::prop_assert_eq!(to_id(&of_id(&id)), id);
+            let name = of_id(&id);
+            // A cut name leads back to nothing but itself.
+            let expected = if escape(&id).len() <= MAX_NAME { &id } else { &name };
+            proptest::prop_assert_eq!(&to_id(&name), expected);
         }
 
         #[test]
