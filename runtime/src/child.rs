@@ -35,8 +35,7 @@ impl Child {
         let (control, theirs) = UnixStream::pair().at("make", "a socket")?;
         let [stdin, stdout, stderr] = &stdio;
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
-        let pidfd =
-            entered.nursery()?.fork(spec.isolate_network, streams).at("make namespaces for", "a step")?;
+        let pidfd = entered.nursery()?.fork(spec.network, streams).at("make namespaces for", "a step")?;
         let mut this = Self { pidfd: Arc::new(pidfd), control, received: Vec::new(), terminal: None };
         drop((stdio, theirs));
         match wire::write(

@@ -36,7 +36,7 @@ fn run(control: &mut UnixStream, filter: &[libc::sock_filter]) -> Result<(ExitSt
     let Start { spec, ids, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
-    if spec.isolate_network {
+    if spec.network.is_isolated() {
         sys::loopback_up().stage(Stage::Network, "lo")?;
     }
     rustix::system::sethostname(spec.hostname.as_bytes()).stage(Stage::Network, &spec.hostname)?;

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use kiln_core::NetworkMode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -63,11 +64,11 @@ impl Nursery {
     /// Forks an init process with these standard streams and this control socket; returns a descriptor for it.
     pub(crate) fn fork(
         &self,
-        isolate_network: bool,
+        network: NetworkMode,
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<OwnedFd> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), i32::from(isolate_network), &streams)?;
+        send(socket.as_fd(), i32::from(network.is_isolated()), &streams)?;
         let (errno, pidfd) = receive::<1>(socket.as_fd())?.ok_or_else(|| io::Error::from(Errno::PIPE))?;
         match pidfd {
             Some([pidfd]) => Ok(pidfd),
@@ -92,11 +93,11 @@ pub(crate) fn serve(socket: OwnedFd) -> ! {
     let _ = sys::new_session_keyring();
     let filter = seccomp::filter();
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.
-    while let Ok(Some((isolate_network, Some(streams)))) = receive::<STREAMS>(socket.as_fd()) {
+    while let Ok(Some((isolated, Some(streams)))) = receive::<STREAMS>(socket.as_fd()) {
         // What has ended since the last time. The descriptor told of its end then.
         while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {
         }
-        let network = if isolate_network == 0 { 0 } else { libc::CLONE_NEWNET };
+        let network = if isolated == 0 { 0 } else { libc::CLONE_NEWNET };
         let answer = match sys::fork_into(NAMESPACES | network) {
             Ok(Forked::Child) => {
                 drop(socket);

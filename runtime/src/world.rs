@@ -90,7 +90,7 @@ impl World {
             // Refused where parts of /proc are covered, as in a container: then the one that is there.
             .or_else(|_| mounts::bind(Path::new("/proc"), NOSUID | NODEV | NOEXEC));
         self.attach_system(proc, "/proc", Kind::Directory)?;
-        self.attach_system(sysfs(spec.isolate_network, spec.security), "/sys", Kind::Directory)?;
+        self.attach_system(sysfs(spec.network.is_isolated(), spec.security), "/sys", Kind::Directory)?;
         self.devices(spec.machine.shm_size)?;
         let hosts = self.file(&hosts(&spec.hostname, &spec.machine.hosts), 0o644);
         self.attach_system(hosts, "/etc/hosts", Kind::File)?;

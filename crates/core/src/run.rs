@@ -31,14 +31,34 @@ pub struct RunSpec {
     pub machine: Machine,
     /// How much it may do.
     pub security: Security,
-    /// Whether the process gets only an isolated `lo`; otherwise it shares kiln's network.
-    pub isolate_network: bool,
+    /// Which network it is in.
+    pub network: NetworkMode,
     /// Whether it gets a new terminal as its controlling terminal, instead of pipes.
     pub tty: bool,
     /// Whether the caller's standard input is passed on; otherwise it is /dev/null.
     pub stdin: bool,
     /// Whether the root file system is mounted read-only.
     pub read_only: bool,
+}
+
+/// Which network a process is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// kiln's own.
+    #[default]
+    Host,
+    /// One with only `lo`, for this process alone.
+    None,
+    /// One behind address translation in user space, which the steps of one kiln process share.
+    Private,
+}
+
+impl NetworkMode {
+    /// Returns whether it is another network than kiln's own.
+    pub const fn is_isolated(self) -> bool {
+        !matches!(self, Self::Host)
+    }
 }
 
 /// A root file system in overlay form.

@@ -1,6 +1,6 @@
 //! What a step's process sees and how its end is told.
 
-use kiln_core::ExitStatus;
+use kiln_core::{ExitStatus, NetworkMode};
 use kiln_runtime::{RunError, Stage, UserError};
 
 use crate::support::{Place, rungs};
@@ -219,7 +219,7 @@ fn isolated_network_has_only_lo() {
     for &rung in rungs() {
         let place = Place::new(rung);
         let mut spec = place.spec("ls /sys/class/net; ip addr show lo | grep -c 'inet 127.0.0.1'");
-        spec.isolate_network = true;
+        spec.network = NetworkMode::None;
         assert_eq!(place.run(&spec).ok(), "lo\n1\n", "{rung:?}");
     }
 }

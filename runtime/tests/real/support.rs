@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use kiln_core::{ExitStatus, Machine, MountSpec, MountSpecKind, Rootfs, RunSpec, Security};
+use kiln_core::{ExitStatus, Machine, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, Security};
 use kiln_runtime::RunError;
 use tempfile::TempDir;
 
@@ -191,7 +191,7 @@ impl Place {
             hostname: "step".to_owned(),
             machine: Machine::default(),
             security: Security::Sandbox,
-            isolate_network: false,
+            network: NetworkMode::Host,
             tty: false,
             stdin: false,
             read_only: false,

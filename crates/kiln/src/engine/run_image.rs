@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, Platform, Rootfs, RunSpec, Security};
+use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, NetworkMode, Platform, Rootfs, RunSpec, Security};
 use kiln_registry::RegistryClient;
 use kiln_runtime::RunError;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ impl Engine {
             hostname: "kiln".to_owned(),
             machine: Machine::default(),
             security: Security::Sandbox,
-            isolate_network: false,
+            network: NetworkMode::Host,
             tty: request.tty,
             stdin: request.stdin,
             read_only: false,

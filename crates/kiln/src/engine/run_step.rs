@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
-    MountSpec, MountSpecKind, Network, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount, Selection, Snapshot,
-    SshMount, Step, StepId, Unpack,
+    MountSpec, MountSpecKind, Network, NetworkMode, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount,
+    Selection, Snapshot, SshMount, Step, StepId, Unpack,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -148,7 +148,10 @@ impl StepWorker<'_> {
             hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
             machine: (*op.machine).clone(),
             security: op.security,
-            isolate_network: op.network == Network::None,
+            network: match op.network {
+                Network::None => NetworkMode::None,
+                Network::Default | Network::Host => NetworkMode::Host,
+            },
             tty: false,
             stdin: false,
             read_only: false,
