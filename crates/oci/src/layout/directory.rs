@@ -56,7 +56,9 @@ fn prepare(dest: &Path) -> Result<(), OciError> {
         for entry in fs::read_dir(dest).at("read", dest)? {
             let name = entry.at("read", dest)?.file_name();
             let name = name.to_string_lossy();
-            if name != "blobs" && !name.starts_with(TEMPORARY) {
+            let ours = name == "blobs" || name.starts_with(TEMPORARY);
+            // Another process may have made it a layout since we looked.
+            if !ours && !marker.exists() {
                 let reason = format!("it is a directory with other files, such as {name}");
                 return Err(OciError::NotALayout { path: dest.to_owned(), reason });
             }
