@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kiln_core::{Cancel, LogStream, RunSpec};
+use kiln_core::{Cancel, LogStream, Rootfs, RunSpec};
 use kiln_runtime::{
     EnterOptions, Entered, RunError, RunReport, enter, init, probe, run, run_interactive, view,
 };
@@ -118,15 +118,18 @@ fn time(spec: &RunSpec, count: usize, threads: usize) {
                     let mut times = Vec::new();
                     for number in 0..count {
                         let mut spec = spec.clone();
-                        let scratch = spec.rootfs.work.join(format!("../time-{thread}-{number}"));
-                        spec.rootfs.upper = scratch.join("upper");
-                        spec.rootfs.work = scratch.join("work");
-                        fs::create_dir_all(&spec.rootfs.upper).unwrap();
-                        fs::create_dir_all(&spec.rootfs.work).unwrap();
+                        let scratch = spec.rootfs.changes().with_file_name(format!("time-{thread}-{number}"));
+                        if let Rootfs::Overlay { upper, work, .. } = &mut spec.rootfs {
+                            (*upper, *work) = (scratch.join("upper"), scratch.join("work"));
+                            fs::create_dir_all(upper).unwrap();
+                            fs::create_dir_all(work).unwrap();
+                        }
                         let started = Instant::now();
                         run(entered, &spec, &mut copy, &Cancel::new()).unwrap();
                         times.push(started.elapsed().as_micros());
-                        fs::remove_dir_all(&scratch).unwrap();
+                        if scratch.exists() {
+                            fs::remove_dir_all(&scratch).unwrap();
+                        }
                     }
                     times
                 })

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use kiln_core::{Cancel, ExitStatus, IoError, IoResultExt, LogStream, RunSpec, StepUsage};
+use kiln_core::{Cancel, ExitStatus, IoError, IoResultExt, LogStream, Rootfs, RunSpec, StepUsage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -29,11 +29,11 @@ pub struct RunReport {
 /// Runs one process in fresh namespaces. Stays on the calling thread until it and all its descendants are gone.
 ///
 /// `output` gets what is written, as it comes, on this thread. After the end, mount points that were made for the step's
-/// mounts are taken out of the upper directory. With `spec.tty`, everything comes as [`LogStream::Stdout`].
+/// mounts are taken out of the root file system. With `spec.tty`, everything comes as [`LogStream::Stdout`].
 ///
 /// # Errors
 /// The process could not be started, or was cancelled; how it ended by itself is in the report. After an error the
-/// upper directory holds whatever came before it.
+/// root file system holds whatever came before it.
 pub fn run(
     entered: &Entered,
     spec: &RunSpec,
@@ -137,8 +137,10 @@ fn follow(
     drop(guard);
     match said {
         Ok(Said::Ended { status, usage, stubs }) => {
-            let root = &spec.rootfs;
-            stubs.remove(&root.upper, &root.lower)?;
+            match &spec.rootfs {
+                Rootfs::Overlay { lower, upper, .. } => stubs.remove(upper, lower)?,
+                Rootfs::Tree { path } => stubs.remove_from_tree(path)?,
+            }
             // A cancelled step may have ended well all the same; then it did.
             Ok(RunReport { status, usage })
         }

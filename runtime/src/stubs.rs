@@ -3,7 +3,7 @@
 //! A step's layer must not hold the empty directory that a cache mount needed, nor a new time on its parent, nor the
 //! bare copy of a parent that overlay made for it; see docs/dockerfile.md, "Mount points".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
@@ -28,6 +28,14 @@ impl Time {
 
     fn of(metadata: &Metadata) -> Self {
         Self(metadata.mtime(), metadata.mtime_nsec())
+    }
+
+    /// To be set without the time of the last access.
+    fn only(self) -> Timestamps {
+        Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: self.0, tv_nsec: self.1 },
+        }
     }
 }
 
@@ -65,6 +73,58 @@ impl Stubs {
         } else if !self.made.iter().any(|made| made == parent) {
             self.parents.push(Parent { path: parent.to_owned(), before, after });
         }
+    }
+
+    /// Gives the directories in which stubs were made their times back, by `set`; made ones get the time of those that no
+    /// image has. Afterwards another time is the step's doing. `set` answers false for what it cannot reach.
+    ///
+    /// # Errors
+    /// `set` failed.
+    pub(crate) fn restore_times(
+        &mut self,
+        mut set: impl FnMut(&Path, Timestamps) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let above: BTreeSet<&Path> = self.made.iter().filter_map(|made| made.parent()).collect();
+        for path in self.made.iter().filter(|made| above.contains(made.as_path())) {
+            if set(path, MOUNT_POINT_TIMES)? {
+                self.parents.push(Parent { path: path.clone(), before: Time(0, 0), after: Time(0, 0) });
+            }
+        }
+        for parent in self.parents.iter_mut().filter(|parent| parent.before != parent.after) {
+            if set(&parent.path, parent.before.only())? {
+                parent.after = parent.before;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes from a root file system that is one directory the stubs that the step left as they were. Their parents
+    /// keep the times that they have, or get back the ones that they had.
+    ///
+    /// # Errors
+    /// A file operation failed.
+    pub(crate) fn remove_from_tree(&self, root: &Path) -> Result<(), IoError> {
+        let mut changed = BTreeSet::new();
+        let mut times = Vec::new();
+        for parent in &self.parents {
+            let path = root.join(&parent.path);
+            if let Some(metadata) = stat(&path)? {
+                let now = Time::of(&metadata);
+                if now != parent.after {
+                    changed.insert(parent.path.as_path());
+                }
+                times.push((path, if now == parent.after { parent.before } else { now }));
+            }
+        }
+        for stub in self.made.iter().rev().filter(|stub| !changed.contains(stub.as_path())) {
+            remove_if_empty(&root.join(stub))?;
+        }
+        for (path, time) in times {
+            if stat(&path)?.is_some() {
+                set_modified(&path, time)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes from `upper` the stubs that are still empty. Their parents get their times back, unless the step changed
@@ -192,10 +252,6 @@ fn stat(path: &Path) -> Result<Option<Metadata>, IoError> {
     }
 }
 
-fn set_modified(path: &Path, Time(tv_sec, tv_nsec): Time) -> Result<(), IoError> {
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec, tv_nsec },
-    };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)
+fn set_modified(path: &Path, time: Time) -> Result<(), IoError> {
+    utimensat(CWD, path, &time.only(), AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)
 }

@@ -55,6 +55,9 @@ pub(crate) fn enter(spec: &RunSpec, ids: &IdMode) -> Result<Stubs, InitFailure> 
     if spec.security == Security::Sandbox {
         world.mask()?;
     }
+    if matches!(spec.rootfs, Rootfs::Tree { .. }) {
+        world.places.restore_times().stage(Stage::MountPoint, "/")?;
+    }
     world.pivot(spec.read_only)
 }
 
@@ -64,24 +67,30 @@ struct World {
     dev: OwnedFd,
     /// Names in it that go before the step starts, and how they are removed.
     temporaries: Vec<(String, AtFlags)>,
-    /// A directory of the host's that nobody looks into: overlay holds its own reference.
+    /// A directory of the host's that nobody looks into: the root's mount holds its own reference.
     staging: PathBuf,
 }
 
 impl World {
     /// Mounts the root file system and its /dev.
     fn new(spec: &RunSpec) -> Result<Self, InitFailure> {
-        let rootfs = &spec.rootfs;
-        let mount_points = points::mount_points(spec).stage(Stage::MountPoint, "/")?;
-        let root = mount_root(rootfs, &mount_points).stage(Stage::MountRoot, &rootfs.upper)?;
+        let (root, staging) = match &spec.rootfs {
+            Rootfs::Overlay { lower, upper, work } => {
+                let mount_points = points::mount_points(spec).stage(Stage::MountPoint, "/")?;
+                (mount_root(lower, (upper, work), &mount_points), work)
+            }
+            Rootfs::Tree { path } => (mounts::bind_at(CWD, path, NODEV), path),
+        };
+        let changes = spec.rootfs.changes();
+        let root = root.stage(Stage::MountRoot, changes)?;
         // Over the host's root, where nothing sees it until the process moves in.
-        attach_at(&root, Path::new("/")).stage(Stage::MountRoot, &rootfs.upper)?;
-        let mut places = Places::new(root).stage(Stage::MountRoot, &rootfs.upper)?;
+        attach_at(&root, Path::new("/")).stage(Stage::MountRoot, changes)?;
+        let mut places = Places::new(root).stage(Stage::MountRoot, changes)?;
         let dev = mounts::tmpfs(&[("mode", "0755"), ("size", "65536k")], NOSUID | NODEV | NOEXEC);
         let dev = dev.stage(Stage::MountSystem, "/dev")?;
         let target = places.find_or_make("/dev", Kind::Directory).stage(Stage::MountPoint, "/dev")?;
         attach(&dev, &target).stage(Stage::MountSystem, "/dev")?;
-        Ok(Self { places, dev, temporaries: Vec::new(), staging: rootfs.work.clone() })
+        Ok(Self { places, dev, temporaries: Vec::new(), staging: staging.clone() })
     }
 
     /// /proc, /sys, /dev and the files of /etc that tell of the network.
@@ -316,11 +325,11 @@ impl World {
     }
 }
 
-/// The merged root file system, with `lowest` below its layers.
-fn mount_root(rootfs: &Rootfs, lowest: &OwnedFd) -> io::Result<OwnedFd> {
+/// The merged root file system, with `lowest` below its layers; `own` are its upper and its work directory.
+fn mount_root(layers: &[PathBuf], own: (&Path, &Path), lowest: &OwnedFd) -> io::Result<OwnedFd> {
     let mut lower = vec![PathBuf::from(format!("/proc/self/fd/{}", lowest.as_raw_fd()))];
-    lower.extend_from_slice(&rootfs.lower);
-    let merge = || mounts::overlay(&lower, Some((&rootfs.upper, &rootfs.work)), NODEV);
+    lower.extend_from_slice(layers);
+    let merge = || mounts::overlay(&lower, Some(own), NODEV);
     if merges_detached() {
         return merge();
     }

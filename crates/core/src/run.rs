@@ -2,7 +2,7 @@
 //!
 //! Mounts are data until the last moment; nothing but a [`RunSpec`] decides what a step's process sees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,15 +61,33 @@ impl NetworkMode {
     }
 }
 
-/// A root file system in overlay form.
+/// A root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rootfs {
-    /// Layer directories, lowest first. Empty for scratch.
-    pub lower: Vec<PathBuf>,
-    /// Receives what the process changes. Fresh and empty.
-    pub upper: PathBuf,
-    /// Overlay's work directory: on the same file system, empty.
-    pub work: PathBuf,
+pub enum Rootfs {
+    /// Layers, which the kernel's overlay merges.
+    Overlay {
+        /// Layer directories, lowest first. Empty for scratch.
+        lower: Vec<PathBuf>,
+        /// Receives what the process changes. Fresh and empty.
+        upper: PathBuf,
+        /// Overlay's work directory: on the same file system, empty.
+        work: PathBuf,
+    },
+    /// A directory that is the root file system, and that the process may change.
+    Tree {
+        /// The directory. Nothing in it is anybody else's.
+        path: PathBuf,
+    },
+}
+
+impl Rootfs {
+    /// Returns the directory that receives what the process changes.
+    pub fn changes(&self) -> &Path {
+        match self {
+            Self::Overlay { upper, .. } => upper,
+            Self::Tree { path } => path,
+        }
+    }
 }
 
 /// One mount inside the root file system.

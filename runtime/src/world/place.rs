@@ -12,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, openat2, readlinkat, statx,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, futimens, mkdirat, openat, openat2,
+    readlinkat, statx,
 };
 use rustix::io::Errno;
 
@@ -61,6 +62,21 @@ impl Places {
             Some(found) => Ok(found),
             None => self.make(path, kind),
         }
+    }
+
+    /// Gives the directories in which something was made their times back.
+    pub(crate) fn restore_times(&mut self) -> io::Result<()> {
+        // What is mounted over one hides it from the step, too; and the time of that is nobody's business.
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = &self.root;
+        self.stubs.restore_times(|path, times| {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            match openat2(root, path, directory, Mode::empty(), resolve) {
+                Err(Errno::XDEV) => Ok(false),
+                found => Ok(futimens(found?, &times).map(|()| true)?),
+            }
+        })
     }
 
     /// Walks to `path` one component at a time and makes what is missing. `..` above the root is the root.

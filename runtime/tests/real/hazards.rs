@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use kiln_core::ExitStatus;
+use kiln_core::{ExitStatus, Rootfs};
 use kiln_runtime::RunError;
 
 use crate::support::{Place, bind, rungs};
@@ -166,8 +166,11 @@ fn twenty_at_once() {
         let specs: Vec<String> = (0..20)
             .map(|number| {
                 let mut spec = place.spec(&format!("echo {number} > /own; cat /own; ps | wc -l"));
-                spec.rootfs.upper = place.dir_at(&format!("upper{number}"));
-                spec.rootfs.work = place.dir_at(&format!("work{number}"));
+                spec.rootfs = Rootfs::Overlay {
+                    lower: vec![place.path("root")],
+                    upper: place.dir_at(&format!("upper{number}")),
+                    work: place.dir_at(&format!("work{number}")),
+                };
                 place.write(&format!("spec{number}.json"), &spec)
             })
             .collect();

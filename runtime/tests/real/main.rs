@@ -9,3 +9,4 @@ mod mounts;
 mod secrets;
 mod steps;
 mod support;
+mod tree;

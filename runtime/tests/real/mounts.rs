@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use kiln_core::{ExitStatus, MountSpecKind};
 use kiln_runtime::{RunError, Stage};
 
-use crate::support::{Place, bind, mount, rungs};
+use crate::support::{Place, bind, lower_of, mount, rungs};
 
 #[test]
 fn binds_are_writable_or_not() {
@@ -179,7 +179,7 @@ fn scratch_image_and_two_hundred_layers() {
         let busybox = place.dir_at("tools");
         fs::copy("/bin/busybox", busybox.join("busybox")).unwrap();
         let mut spec = place.spec("");
-        spec.rootfs.lower.clear();
+        lower_of(&mut spec).clear();
         spec.mounts = vec![bind("/tools", &busybox, true)];
         spec.args = ["/tools/busybox", "touch", "/made"].map(str::to_owned).to_vec();
         place.run(&spec).ok();
@@ -193,9 +193,9 @@ fn scratch_image_and_two_hundred_layers() {
         let long = (0..3).fold("long".to_owned(), |path, _| format!("{path}/{}", "x".repeat(120)));
         let long = place.dir_at(&long);
         fs::write(long.join("long"), "long\n").unwrap();
-        spec.rootfs.lower.extend([odd, long]);
+        lower_of(&mut spec).extend([odd, long]);
         for number in 0..200 {
-            spec.rootfs.lower.push(place.dir_at(&format!("layer{number}")));
+            lower_of(&mut spec).push(place.dir_at(&format!("layer{number}")));
             place.file_at(&format!("layer{number}/n"), &format!("{number}\n"));
         }
         assert_eq!(place.run(&spec).ok(), "199\nlong\n0\n", "{rung:?}");

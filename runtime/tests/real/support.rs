@@ -177,7 +177,7 @@ impl Place {
     /// A step that runs a shell script as root.
     pub(crate) fn spec(&self, script: &str) -> RunSpec {
         RunSpec {
-            rootfs: Rootfs {
+            rootfs: Rootfs::Overlay {
                 lower: vec![self.path("root")],
                 upper: self.path("upper"),
                 work: self.path("work"),
@@ -196,6 +196,11 @@ impl Place {
             stdin: false,
             read_only: false,
         }
+    }
+
+    /// The same over the root directory itself.
+    pub(crate) fn spec_on_tree(&self, script: &str) -> RunSpec {
+        RunSpec { rootfs: Rootfs::Tree { path: self.path("root") }, ..self.spec(script) }
     }
 
     /// The example, where every user can execute it.
@@ -298,6 +303,14 @@ impl Ran {
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.result, Ok(ExitStatus::Code(0)), "{self:?}");
         &self.stdout
+    }
+}
+
+/// The layers of a step's root.
+pub(crate) fn lower_of(spec: &mut RunSpec) -> &mut Vec<PathBuf> {
+    match &mut spec.rootfs {
+        Rootfs::Overlay { lower, .. } => lower,
+        Rootfs::Tree { path } => panic!("{} is one tree", path.display()),
     }
 }
 

@@ -69,7 +69,7 @@ impl Engine {
         }
         let layer = self.store.begin_layer(&snapshot)?;
         let spec = RunSpec {
-            rootfs: Rootfs {
+            rootfs: Rootfs::Overlay {
                 lower: snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect(),
                 upper: layer.upper().to_owned(),
                 work: layer.work().to_owned(),

@@ -39,14 +39,14 @@ impl StepWorker<'_> {
         let number = self.number(id, step);
         let mut scratch = Scratch { worker: self, agents: Vec::new(), layers: Vec::new() };
         let held = self.take_caches(number, step, op, inputs, cancel)?;
-        let mut spec =
-            self.spec(step, op, inputs, held.as_ref().map_or(&[], Held::caches), &mut scratch, cancel)?;
         let layer = self.store.begin_layer(&inputs.root)?;
-        spec.rootfs = Rootfs {
+        let rootfs = Rootfs::Overlay {
             lower: self.layer_dirs(&inputs.root),
             upper: layer.upper().to_owned(),
             work: layer.work().to_owned(),
         };
+        let caches = held.as_ref().map_or(&[][..], Held::caches);
+        let spec = self.spec(step, op, inputs, rootfs, caches, &mut scratch, cancel)?;
         let mut output = StepOutput::new(&self.redactor);
         let result = kiln_runtime::run(
             self.entered,
@@ -80,11 +80,13 @@ impl StepWorker<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a step's process depends on, once")]
     fn spec(
         &self,
         step: &Step,
         op: &RunOp,
         inputs: &Inputs,
+        rootfs: Rootfs,
         held: &[HeldCache],
         scratch: &mut Scratch<'_>,
         cancel: &Cancel,
@@ -138,7 +140,7 @@ impl StepWorker<'_> {
             env.push(("SSH_AUTH_SOCK".to_owned(), socket.target.clone()));
         }
         Ok(RunSpec {
-            rootfs: Rootfs { lower: Vec::new(), upper: PathBuf::new(), work: PathBuf::new() },
+            rootfs,
             mounts,
             args: op.args.clone(),
             env,
