@@ -274,7 +274,11 @@ fn map_single(uid: u32, gid: u32) -> Result<(), EnterError> {
     if own_map("gid")?.is_empty() {
         write("setgroups", "deny").map_err(|error| refused_by(&error))?;
     }
-    write("uid_map", &format!("0 {uid} 1\n")).map_err(|error| refused_by(&error))?;
+    write("uid_map", &format!("0 {uid} 1\n")).map_err(|error| match uid {
+        // Root of the namespace above may be mapped only by who has CAP_SETFCAP there: user_namespaces(7).
+        0 => refused_with(&error, Obstacle::RootWithoutCapabilities),
+        _ => refused_by(&error),
+    })?;
     write("gid_map", &format!("0 {gid} 1\n")).map_err(|error| refused_by(&error))
 }
 
@@ -306,6 +310,10 @@ fn refused_by(error: &io::Error) -> EnterError {
     let filtered =
         || fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp:\t2"));
     let obstacle = setting.unwrap_or_else(|| if filtered() { Obstacle::Seccomp } else { Obstacle::Unknown });
+    refused_with(error, obstacle)
+}
+
+fn refused_with(error: &io::Error, obstacle: Obstacle) -> EnterError {
     let IoError { message, .. } = IoError::new("", "", error);
     EnterError::NoUserNamespaces { message, obstacle }
 }

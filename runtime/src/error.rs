@@ -44,6 +44,8 @@ pub enum Obstacle {
     },
     /// A seccomp filter, as containers have.
     Seccomp,
+    /// The process is root of a namespace without root's capabilities, and nobody may map that root.
+    RootWithoutCapabilities,
     /// Nothing that could be found out.
     Unknown,
 }
@@ -54,7 +56,7 @@ impl Obstacle {
         match self {
             Self::Sysctl { name, want, .. } => Some(format!("sudo sysctl -w {name}={want}")),
             Self::Seccomp => Some("docker run --security-opt seccomp=unconfined ...".to_owned()),
-            Self::Unknown => None,
+            Self::RootWithoutCapabilities | Self::Unknown => None,
         }
     }
 }
@@ -69,6 +71,9 @@ impl std::fmt::Display for Obstacle {
             Self::Seccomp => f.write_str(
                 "a seccomp filter is in force, as in a container; start the container with \
                  `--security-opt seccomp=unconfined` or a profile that allows unshare and mount",
+            ),
+            Self::RootWithoutCapabilities => f.write_str(
+                "kiln runs as root without root's capabilities, as in `bwrap --uid 0`; run it there as an ordinary user",
             ),
             Self::Unknown => f.write_str(
                 "the kernel may be built without CONFIG_USER_NS, a security module may forbid them, or the process \

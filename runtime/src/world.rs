@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec, Secret, Security};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 use rustix::process::{Gid, Uid};
 
@@ -256,8 +257,13 @@ impl World {
                 mounts::set(self.places.root(), false, RDONLY)?;
             }
             rustix::process::fchdir(self.places.root())?;
-            rustix::process::pivot_root(".", ".")?;
-            unmount(".", UnmountFlags::DETACH)?;
+            match rustix::process::pivot_root(".", ".") {
+                Ok(()) => unmount(".", UnmountFlags::DETACH)?,
+                // docker's filter forbids it even to containers that may mount (`--cap-add SYS_ADMIN`). The root is
+                // mounted over the host's already; from below a mount at `/` no path leads up.
+                Err(Errno::PERM) => rustix::process::chroot(".")?,
+                Err(error) => return Err(error.into()),
+            }
             rustix::process::chdir("/")?;
             Ok(())
         };
@@ -362,7 +368,13 @@ fn sysfs(own_network: bool, security: Security) -> io::Result<OwnedFd> {
         return Ok(fresh);
     }
     // Without the control groups below, if the kernel lets us: in a user namespace it does not.
-    mounts::bind_at(CWD, "/sys", attributes).or_else(|_| mounts::bind(Path::new("/sys"), attributes))
+    match mounts::bind_at(CWD, "/sys", attributes).or_else(|_| mounts::bind(Path::new("/sys"), attributes)) {
+        // A sandbox without one, as bubblewrap makes them.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            mounts::tmpfs(&[("mode", "0555")], attributes | RDONLY)
+        }
+        bound => bound,
+    }
 }
 
 fn hosts(hostname: &str, more: &[(String, String)]) -> String {

@@ -13,6 +13,7 @@ mod hygiene;
 mod images;
 mod instructions;
 mod mounts;
+mod nested;
 mod outputs;
 mod place;
 mod registry;

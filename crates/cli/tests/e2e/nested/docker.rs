@@ -1,0 +1,92 @@
+//! kiln in `docker run`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{builds_in, here};
+use crate::place::{Place, Ran};
+use crate::user::{User, skip};
+
+/// A daemon of a test's own, with an image `base:1` of the place's busybox. It ends with the test.
+pub(crate) struct Docker<'a> {
+    place: &'a Place,
+    daemon: Child,
+}
+
+impl<'a> Docker<'a> {
+    /// None, with a word why, where dockerd cannot run.
+    pub(crate) fn start(place: &'a Place) -> Option<Self> {
+        if place.user != User::Root {
+            skip("docker run: dockerd needs root");
+            return None;
+        }
+        for program in ["dockerd", "runc"] {
+            kiln_testkit::tools::tool(program)?;
+        }
+        // What it mounts is in a mount namespace of its own, and goes with it; it ends when the test does.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "unshare", "--mount", "dockerd", "--bridge=none", "--iptables=false"]);
+        command.args(["--ip6tables=false", "-H", &socket(place), "--data-root", &place.text("docker/data")]);
+        command.args(["--exec-root", &place.text("docker/exec"), "--pidfile", &place.text("docker/pid")]);
+        command.env("HOME", place.path("home")).stdout(Stdio::null()).stderr(Stdio::piped());
+        fs::create_dir(place.path("docker")).expect("a directory");
+        let mut daemon = command.spawn().expect("setpriv starts");
+        let mut log = BufReader::new(daemon.stderr.take().expect("it is piped")).lines();
+        let ready = log.by_ref().map_while(Result::ok).any(|line| line.contains("API listen on"));
+        // Its pipe must not run full.
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        let this = Self { place, daemon };
+        assert!(ready, "dockerd ended");
+        let mut pack = place.as_user("tar", "store", &["-C", "context", "-c", "bin"]);
+        let mut pack = pack.stdout(Stdio::piped()).spawn().expect("tar");
+        let image = pack.stdout.take().expect("it is piped");
+        Ran::of(this.command().args(["import", "-", "base:1"]).stdin(image)).ok();
+        assert!(pack.wait().is_ok_and(|status| status.success()), "tar");
+        Some(this)
+    }
+
+    fn command(&self) -> Command {
+        // Another docker may be found first, and that one may be too new for this daemon.
+        let client = if fs::exists("/usr/bin/docker").unwrap_or(false) { "/usr/bin/docker" } else { "docker" };
+        let mut command = Command::new(client);
+        command.args(["-H", &socket(self.place)]).env("HOME", self.place.path("home"));
+        command
+    }
+
+    /// `docker run` with this place as /here.
+    pub(crate) fn run(&self, options: &[&str]) -> Command {
+        let mut command = self.command();
+        let volume = format!("{}:/here", here(self.place));
+        command.args(["run", "--rm", "--network=none", "-v", &volume, "-w", "/here"]).args(options).arg("base:1");
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+fn socket(place: &Place) -> String {
+    format!("unix://{}", place.text("docker/socket"))
+}
+
+impl Drop for Docker<'_> {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.daemon), Signal::TERM);
+        let _ = self.daemon.wait();
+    }
+}
+
+#[test]
+fn in_docker_without_its_filter() {
+    let place = Place::new(User::Root);
+    let Some(docker) = Docker::start(&place) else { return };
+    builds_in(&place, "/here", "/here/store", &|| docker.run(&["--security-opt", "seccomp=unconfined"]));
+    // A user of the container's.
+    fs::create_dir(place.path("theirs")).expect("a directory");
+    std::os::unix::fs::chown(place.path("theirs"), Some(1000), Some(1000)).expect("root may");
+    let user = ["--security-opt", "seccomp=unconfined", "--user", "1000:1000"];
+    builds_in(&place, "/here", "/here/theirs/store", &|| docker.run(&user));
+    // It may mount, but not exchange its root.
+    builds_in(&place, "/here", "/here/admin", &|| docker.run(&["--cap-add", "SYS_ADMIN"]));
+}
