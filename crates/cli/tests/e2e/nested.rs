@@ -59,7 +59,9 @@ fn in_a_namespace_with_a_whole_range_of_ids() {
         nest(&place, "unshare", &["--map-auto", "-r", "--"])
     });
     // The ids of the range are there: files of others are made, and steps run as others.
-    place.base("RUN touch /f && chown 7:8 /f && test $(stat -c %u:%g /f) = 7:8\nUSER 5\nRUN test $(id -u) = 5\n");
+    place.base(
+        "RUN touch /f && chown 7:8 /f && test $(stat -c %u:%g /f) = 7:8\nUSER 5\nRUN test $(id -u) = 5\n",
+    );
     let mut command = nest(&place, "unshare", &["--map-auto", "-r", "--", "./kiln", "build", "context"]);
     Ran::of(&mut command).ok();
 }
@@ -94,6 +96,7 @@ fn root_without_capabilities_is_told_why_it_cannot_build() {
         return skip("bwrap --uid 0: it needs bubblewrap and kiln-plain");
     }
     let place = Place::with(User::Plain, "RUN true\n");
-    let args = ["--unshare-user", "--uid", "0", "--gid", "0", "--dev-bind", "/", "/", "./kiln", "build", "context"];
+    let args =
+        ["--unshare-user", "--uid", "0", "--gid", "0", "--dev-bind", "/", "/", "./kiln", "build", "context"];
     Ran::of(&mut nest(&place, "bwrap", &args)).code(3).says(&["root without root's capabilities"]);
 }

@@ -28,7 +28,15 @@ impl<'a> Docker<'a> {
         }
         // What it mounts is in a mount namespace of its own, and goes with it; it ends when the test does.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "unshare", "--mount", "dockerd", "--bridge=none", "--iptables=false"]);
+        command.args([
+            "--pdeathsig",
+            "TERM",
+            "unshare",
+            "--mount",
+            "dockerd",
+            "--bridge=none",
+            "--iptables=false",
+        ]);
         command.args(["--ip6tables=false", "-H", &socket(place), "--data-root", &place.text("docker/data")]);
         command.args(["--exec-root", &place.text("docker/exec"), "--pidfile", &place.text("docker/pid")]);
         command.env("HOME", place.path("home")).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -50,7 +58,8 @@ impl<'a> Docker<'a> {
 
     fn command(&self) -> Command {
         // Another docker may be found first, and that one may be too new for this daemon.
-        let client = if fs::exists("/usr/bin/docker").unwrap_or(false) { "/usr/bin/docker" } else { "docker" };
+        let client =
+            if fs::exists("/usr/bin/docker").unwrap_or(false) { "/usr/bin/docker" } else { "docker" };
         let mut command = Command::new(client);
         command.args(["-H", &socket(self.place)]).env("HOME", self.place.path("home"));
         command
@@ -60,7 +69,10 @@ impl<'a> Docker<'a> {
     pub(crate) fn run(&self, options: &[&str]) -> Command {
         let mut command = self.command();
         let volume = format!("{}:/here", here(self.place));
-        command.args(["run", "--rm", "--network=none", "-v", &volume, "-w", "/here"]).args(options).arg("base:1");
+        command
+            .args(["run", "--rm", "--network=none", "-v", &volume, "-w", "/here"])
+            .args(options)
+            .arg("base:1");
         command.stdin(Stdio::null());
         command
     }

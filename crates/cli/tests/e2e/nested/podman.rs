@@ -25,7 +25,8 @@ impl<'a> Podman<'a> {
     /// `runc`, as `crun` wants control groups of the second version.
     fn command(&self) -> Command {
         let (root, run) = (self.place.text("containers"), self.place.text("run"));
-        let args = ["--root", &root, "--runroot", &run, "--runtime", "/usr/sbin/runc", "--storage-driver=vfs"];
+        let args =
+            ["--root", &root, "--runroot", &run, "--runtime", "/usr/sbin/runc", "--storage-driver=vfs"];
         let mut command = self.place.as_user("podman", "store", &args);
         command.arg("--cgroup-manager=cgroupfs").env("XDG_RUNTIME_DIR", &run);
         command
@@ -35,7 +36,13 @@ impl<'a> Podman<'a> {
     fn run(&self, options: &[&str]) -> Command {
         let mut command = self.command();
         let volume = format!("{}:/here", here(self.place));
-        command.args(["run", "--rm", "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]);
+        command.args([
+            "run",
+            "--rm",
+            "--network=none",
+            "--ulimit=nofile=1024:1024",
+            "--ulimit=nproc=1000:1000",
+        ]);
         command.args(["-v", &volume]).args(options).arg("base:1");
         command
     }
