@@ -32,17 +32,25 @@ impl TestImage {
     /// # Panics
     /// Never for sensible paths.
     pub fn with_config(config: ImageConfig, media_types: MediaTypes, layers: &[&[(&str, &str)]]) -> Self {
+        let tars: Vec<Vec<u8>> = layers.iter().map(|files| tar_of(files)).collect();
+        Self::of_tars(config, media_types, &tars)
+    }
+
+    /// The same with layers of one's own, as tars.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn of_tars(config: ImageConfig, media_types: MediaTypes, tars: &[Vec<u8>]) -> Self {
         let mut blobs = BTreeMap::new();
-        let layers: Vec<Layer> = layers
+        let layers: Vec<Layer> = tars
             .iter()
-            .map(|files| {
-                let tar = tar_of(files);
-                let blob = gzip(&tar);
+            .map(|tar| {
+                let blob = gzip(tar);
                 let layer = Layer {
                     media_type: media::OCI_LAYER_GZIP.to_owned(),
                     digest: Digest::of(&blob),
                     size: blob.len() as u64,
-                    diff_id: Digest::of(&tar),
+                    diff_id: Digest::of(tar),
                 };
                 blobs.insert(layer.digest, blob);
                 layer

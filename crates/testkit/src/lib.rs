@@ -3,6 +3,7 @@
 pub mod debian_registry;
 pub mod git;
 pub mod image;
+pub mod layers;
 pub mod registry;
 pub mod tools;
 

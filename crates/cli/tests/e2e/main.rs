@@ -18,6 +18,7 @@ mod outputs;
 mod place;
 mod registry;
 mod remote;
+mod rungs;
 mod same_digest;
 mod secrets;
 mod ssh;
