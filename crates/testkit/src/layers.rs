@@ -31,9 +31,8 @@ pub struct TarEntry {
 /// # Panics
 /// It is no such layout, or a layer does not have the diff id that the configuration says.
 pub fn read_layers(layout: &Path) -> Vec<LayerTar> {
-    let path = |digest: &Value| {
-        layout.join("blobs").join(digest.as_str().expect("a digest").replace(':', "/"))
-    };
+    let path =
+        |digest: &Value| layout.join("blobs").join(digest.as_str().expect("a digest").replace(':', "/"));
     let json = |path: &Path| -> Value {
         let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_reader(file).expect("JSON")
@@ -79,21 +78,27 @@ fn read_entry(mut entry: tar::Entry<'_, impl Read>) -> TarEntry {
     entry.read_to_end(&mut content).expect("content");
     let header = entry.header();
     // Not every writer fills these in where there is no device.
-    let device = (header.device_major().ok().flatten(), header.device_minor().ok().flatten());
+    let part = |part: std::io::Result<Option<u32>>| number(part.map(|part| part.unwrap_or(0).to_string()));
+    let device = format!("{}:{}", part(header.device_major()), part(header.device_minor()));
     let link = entry.link_name_bytes().unwrap_or_default();
     let more = [
         ("type", format!("{:?}", header.entry_type())),
-        ("mode", format!("{:o}", header.mode().expect("a mode"))),
-        ("uid", header.uid().expect("a uid").to_string()),
-        ("gid", header.gid().expect("a gid").to_string()),
-        ("mtime", header.mtime().expect("a time").to_string()),
+        ("mode", number(header.mode().map(|mode| format!("{mode:o}")))),
+        ("uid", number(header.uid().map(|id| id.to_string()))),
+        ("gid", number(header.gid().map(|id| id.to_string()))),
+        ("mtime", number(header.mtime().map(|time| time.to_string()))),
         ("size", content.len().to_string()),
         ("link", String::from_utf8_lossy(&link).into_owned()),
-        ("device", format!("{device:?}")),
+        ("device", device),
         ("content", shown(&content)),
     ];
     fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
     TarEntry { name: String::from_utf8_lossy(&entry.path_bytes()).into_owned(), fields }
+}
+
+/// A field may be empty.
+fn number(field: std::io::Result<String>) -> String {
+    field.unwrap_or_else(|_| "no number".to_owned())
 }
 
 /// Text that is short enough to be read, else a digest.
@@ -105,7 +110,10 @@ fn shown(content: &[u8]) -> String {
 }
 
 /// Says what differs between two images' layers, a line each; nothing if their diff ids are the same.
-pub fn layer_differences((left, ours): (&str, &[LayerTar]), (right, theirs): (&str, &[LayerTar])) -> Vec<String> {
+pub fn layer_differences(
+    (left, ours): (&str, &[LayerTar]),
+    (right, theirs): (&str, &[LayerTar]),
+) -> Vec<String> {
     let mut found = Vec::new();
     if ours.len() != theirs.len() {
         found.push(format!("{left} has {} layers, {right} has {}", ours.len(), theirs.len()));

@@ -66,7 +66,13 @@ impl Build<'_> {
                     let snapshot = only_snapshot(plan, solved)?;
                     to_file(dest.as_deref(), |out| {
                         let view = engine.view_of(&snapshot)?;
-                        Ok(engine.store.write_tar(&view, self.epoch, out, self.cancel)?)
+                        Ok(engine.store.write_tar(
+                            &view,
+                            engine.store.link_owners(&snapshot)?,
+                            self.epoch,
+                            out,
+                            self.cancel,
+                        )?)
                     })?;
                 }
             }

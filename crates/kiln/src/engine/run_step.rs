@@ -73,6 +73,7 @@ impl StepWorker<'_> {
         self.usages.lock().unwrap_or_else(PoisonError::into_inner).insert(id, report.usage);
         match report.status {
             ExitStatus::Code(0) => {
+                layer.record_copied_links()?;
                 self.leaks.check(layer.upper(), cancel)?;
                 Ok(extend(&inputs.root, layer.commit()?))
             }

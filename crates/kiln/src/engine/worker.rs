@@ -141,7 +141,7 @@ impl StepWorker<'_> {
             return Ok(Arc::clone(view));
         }
         let root = kiln_runtime::view(self.entered, &self.layer_dirs(snapshot))?;
-        let view = Arc::new(SourceTree::view(root, ""));
+        let view = Arc::new(SourceTree::view(root, "").with_link_owners(self.store.link_owners(snapshot)?));
         views.insert(snapshot.clone(), Arc::clone(&view));
         Ok(view)
     }

@@ -16,10 +16,10 @@ use crate::store::Store;
 /// What a step changes, until it is [committed](Self::commit); dropped, it vanishes.
 #[derive(Debug)]
 pub struct ActiveLayer {
-    store: Store,
-    below: Snapshot,
-    dir: PathBuf,
-    upper: PathBuf,
+    pub(super) store: Store,
+    pub(super) below: Snapshot,
+    pub(super) dir: PathBuf,
+    pub(super) upper: PathBuf,
     work: PathBuf,
     root: Owner,
     committed: bool,

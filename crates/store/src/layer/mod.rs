@@ -7,6 +7,7 @@
 pub(crate) mod active;
 mod archive;
 mod header;
+mod links;
 mod opaque;
 pub(crate) mod pack;
 

@@ -112,19 +112,21 @@ impl Store {
         made
     }
 
-    /// Writes a whole tree (a merged view) as a plain tar, in the form that layers have.
+    /// Writes a whole tree (a merged view) as a plain tar, in the form that layers have; `links` are the
+    /// [`link_owners`](Self::link_owners) of what is shown.
     ///
     /// # Errors
     /// The tree cannot be read, or the tar not be written.
     pub fn write_tar(
         &self,
         view: impl AsFd,
+        links: LinkOwners,
         epoch: Option<u64>,
         out: &mut dyn Write,
         cancel: &Cancel,
     ) -> Result<(), StoreError> {
         let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_fd().as_raw_fd()));
-        let plan = archive::Plan { tree: &tree, root: true, links: LinkOwners::default(), epoch, cancel };
+        let plan = archive::Plan { tree: &tree, root: true, links, epoch, cancel };
         let Packed { blob, .. } = self.pack(&plan, None, 1)?.0;
         let mut tar = blob.into_reader()?;
         std::io::copy(&mut tar, out).at("write", "the tar")?;

@@ -36,6 +36,8 @@ pub use walk::Modes;
 
 use xattr::Which;
 
+use crate::owner::LinkOwners;
+
 /// A directory that files are taken from.
 #[derive(Debug)]
 pub struct SourceTree {
@@ -48,6 +50,8 @@ pub struct SourceTree {
     modes: Modes,
     xattrs: Which,
     live: bool,
+    /// Owners that the files themselves do not show.
+    links: LinkOwners,
     /// Each selection is walked once, so that the key and the copy of a step see the same files.
     seen: Mutex<HashMap<Selection, Slot>>,
 }
@@ -79,6 +83,7 @@ impl SourceTree {
             modes: Modes::AsIs,
             xattrs: Which::Recorded,
             live: false,
+            links: LinkOwners::default(),
             seen: Mutex::default(),
         }
     }
@@ -87,6 +92,12 @@ impl SourceTree {
     #[must_use]
     pub fn with_ignore_name(self, ignore_name: impl Into<String>) -> Self {
         Self { ignore_name: ignore_name.into(), ..self }
+    }
+
+    /// Says whose links, fifos and devices are that the file system shows as somebody else's.
+    #[must_use]
+    pub fn with_link_owners(self, links: LinkOwners) -> Self {
+        Self { links, ..self }
     }
 
     /// Counts permission bits in another way.

@@ -40,6 +40,7 @@ pub(super) fn select(tree: &SourceTree, selection: &Selection) -> Result<Selecte
             }
         }
     }
+    selected.set_link_owners(&tree.links);
     Ok(selected)
 }
 

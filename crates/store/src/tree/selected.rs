@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use super::StatIndex;
 use super::stat::{FileStat, Kind, kind_of};
 use super::xattr::{Which, Xattrs};
+use crate::owner::LinkOwners;
 
 /// The files that a selection means, with what stat says of them. One walk serves the digest and the copy.
 #[derive(Debug)]
@@ -168,6 +169,31 @@ impl Selected {
 
     pub(crate) fn live_children(&self, id: u32) -> impl Iterator<Item = u32> {
         self.entry(id).children().filter(|child| !self.entry(*child).dropped)
+    }
+
+    /// Takes owners of links, fifos and devices from a list by path.
+    pub(super) fn set_link_owners(&mut self, links: &LinkOwners) {
+        for (path, ids) in &links.0 {
+            for index in 0..self.matches.len() {
+                let Some(id) = self.found_below(&self.matches[index], path) else { continue };
+                let entry = &mut self.entries[id as usize];
+                if !matches!(entry.kind(), Kind::File | Kind::Dir) {
+                    (entry.uid, entry.gid) = *ids;
+                }
+            }
+        }
+    }
+
+    /// Returns what a match has at a path of the root.
+    fn found_below(&self, m: &Match, path: &Path) -> Option<u32> {
+        let mut id = m.entry;
+        for name in path.strip_prefix(&m.path).ok()? {
+            let children = self.entry(id).children();
+            let names = &self.entries[children.start as usize..children.end as usize];
+            let at = names.binary_search_by(|entry| name_in(&self.names, entry).cmp(name.as_bytes())).ok()?;
+            id = children.start + u32::try_from(at).ok()?;
+        }
+        Some(id)
     }
 
     pub(crate) fn xattrs_of(&self, id: u32) -> Option<Arc<Xattrs>> {

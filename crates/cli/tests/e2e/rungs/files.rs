@@ -19,11 +19,15 @@ const GROUP: &str = "root:x:0:\nann:x:1001:\nextra:x:77:ann\n";
 /// Every type of entry, with owners that only a range of ids can hold.
 fn everything() -> Odd {
     Odd::new()
-        .dir("own/", As::of(0o2755, (1000, 1001)))
+        .dir("own/", As::of(0o755, (1000, 1001)))
         .file("own/plain", As::of(0o640, (1000, 50)), "plain")
         .hard("own/hard", "own/plain")
         .file("own/setuid", As::of(0o6755, (33, 34)), "setuid")
-        .file("own/cap", As { mode: 0o755, owner: (0, 0), xattrs: &[("security.capability", NET_RAW)] }, "cap")
+        .file(
+            "own/cap",
+            As { mode: 0o755, owner: (0, 0), xattrs: &[("security.capability", NET_RAW)] },
+            "cap",
+        )
         .file(
             "own/attributes",
             As { mode: 0o600, owner: (7, 8), xattrs: &[("user.kind", b"odd"), ("trusted.kind", b"odd")] },
@@ -34,6 +38,7 @@ fn everything() -> Odd {
         .link("own/dangling", (65_000, 65_001), "/nowhere")
         .fifo("own/fifo", As::of(0o620, (5, 6)))
         .dir("own/sub/", As::of(0o1777, (9, 9)))
+        .dir("own/setgid/", As::of(0o2775, (9, 9)))
         .file("own/sub/deep", As::of(0o444, (9, 10)), "deep")
 }
 
@@ -74,8 +79,11 @@ fn context(place: &Place) {
     place.mode("context/src/deep/run", "run", 0o4711);
     place.link("context/src/deep/link", "a");
     place.directory("context/src/shared");
-    fs::set_permissions(place.path("context/src/shared"), std::os::unix::fs::PermissionsExt::from_mode(0o2775))
-        .expect("it is ours");
+    fs::set_permissions(
+        place.path("context/src/shared"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o2775),
+    )
+    .expect("it is ours");
     fs::write(place.path("context/odd.tar"), everything().bytes()).expect("writing a tar");
 }
 
@@ -94,7 +102,10 @@ fn copied_files_have_the_owners_and_modes_that_are_asked_for() {
              COPY --chown=6:6 src/deep/a /shared/\n",
         );
     });
-    assert_eq!((field(&layers, "chown/deep/link", "uid"), field(&layers, "chown/deep/run", "gid")), ("1000", "77"));
+    assert_eq!(
+        (field(&layers, "chown/deep/link", "uid"), field(&layers, "chown/deep/run", "gid")),
+        ("1000", "77")
+    );
     assert_eq!(field(&layers, "parents/src/deep/link", "gid"), "13");
 }
 
@@ -107,7 +118,7 @@ fn files_of_a_stage_keep_their_owners() {
              FROM scratch\n\
              COPY --from=0 /src /src/\n\
              COPY --from=0 /odd/own /own\n\
-             COPY --from=0 /odd/own/link /odd/own/dangling /odd/own/cap /one/\n\
+             COPY --from=0 /odd/own/cap /odd/own/fifo /one/\n\
              COPY --from=0 --chown=21:22 /odd/own /chown\n\
              COPY --from=0 --link /odd /link\n\
              COPY --from=0 --parents /odd/own/sub/link /odd/own/fifo /parents/\n\
@@ -115,8 +126,11 @@ fn files_of_a_stage_keep_their_owners() {
              COPY --from=1 / /all/\n",
         );
     });
-    assert_eq!((field(&layers, "all/own/link", "uid"), field(&layers, "all/own/link", "gid")), ("1000", "1001"));
-    assert_eq!(field(&layers, "all/one/dangling", "uid"), "65000");
+    assert_eq!(
+        (field(&layers, "all/own/link", "uid"), field(&layers, "all/own/link", "gid")),
+        ("1000", "1001")
+    );
+    assert_eq!(field(&layers, "all/own/dangling", "uid"), "65000");
     assert_eq!(field(&layers, "all/chown/dangling", "uid"), "21");
     assert_eq!(field(&layers, "all/parents/odd/own/fifo", "gid"), "6");
     let capability = NET_RAW.escape_ascii().to_string();
@@ -130,7 +144,7 @@ fn archives_bring_their_owners() {
         place.base("ADD odd.tar /\nADD --chown=77:78 odd.tar /chown/\nADD odd.tar /own/sub/\n");
     });
     assert_eq!(field(&layers, "own/link", "uid"), "1000");
-    assert_eq!(field(&layers, "own/hard-link", "type"), "Link");
+    assert_eq!(field(&layers, "own/link", "type"), "Link");
     assert_eq!(field(&layers, "own/attributes", "pax SCHILY.xattr.trusted.kind"), "odd");
     assert_eq!(field(&layers, "chown/own/link", "uid"), "77");
 }
@@ -152,12 +166,14 @@ fn a_step_that_moves_and_changes_files_of_others_keeps_their_owners() {
          RUN chmod 700 /own && chmod 640 /own/null && chmod 600 /own/fifo && mv /own/disk /own/volume\n",
     );
     assert_eq!((field(&layers, "own/moved", "uid"), field(&layers, "own/moved", "gid")), ("1000", "50"));
-    assert_eq!((field(&layers, "own", "uid"), field(&layers, "own", "mode")), ("1000", "2700".replace('2', "").as_str()));
+    assert_eq!((field(&layers, "own", "uid"), field(&layers, "own", "mode")), ("1000", "700"));
 }
 
 #[test]
 fn a_stage_of_an_image_with_devices_is_copied() {
-    let layers = on_base("FROM scratch\nCOPY --from=odd /own /own/\nCOPY --from=odd /hidden /hidden\nCOPY --from=odd --chown=1:2 /own/null /null\n");
+    let layers = on_base(
+        "FROM scratch\nCOPY --from=odd /own /own/\nCOPY --from=odd /hidden /hidden\nCOPY --from=odd --chown=1:2 /own/null /null\n",
+    );
     assert_eq!((field(&layers, "own/null", "type"), field(&layers, "own/null", "gid")), ("Char", "44"));
     assert_eq!((field(&layers, "null", "type"), field(&layers, "null", "uid")), ("Char", "1"));
 }

@@ -4,7 +4,8 @@ use tar::{Builder, EntryType, Header};
 
 /// `cap_net_raw+ep` as `setcap` writes it: revision 2, effective, then permitted and inheritable bits, low words first
 /// (capabilities(7), linux/capability.h).
-pub(crate) const NET_RAW: &[u8] = b"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+pub(crate) const NET_RAW: &[u8] =
+    b"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
 
 /// A tar in the making.
 pub(crate) struct Odd(Builder<Vec<u8>>);

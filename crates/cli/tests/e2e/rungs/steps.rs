@@ -3,7 +3,8 @@
 use super::{Rungs, field, same_layers};
 use crate::place::Place;
 
-const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\nbob:x:2000:1001::/home/bob:/bin/sh\n";
+const PASSWD: &str =
+    "root:x:0:0::/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\nbob:x:2000:1001::/home/bob:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nann:x:1001:\nextra:x:77:ann\n";
 
 fn context(place: &Place, dockerfile: &str) {
@@ -21,8 +22,9 @@ fn files_that_a_step_gives_away() {
         context(
             place,
             "RUN mkdir -p /d/e && touch /d/a /d/e/b && ln -s a /d/link && mkfifo /d/p && chown -R ann /d && chown -h bob:extra /d/link && chgrp 77 /d/a && chmod 6755 /d/a\n\
-             RUN ln /d/a /d/hard && ln /d/link /d/hard-link && mv /d/e /d/f && mv /d/link /d/moved && cp -a /d /copy && chown bob /d/hard\n\
-             RUN test \"$(stat -c %u:%g /copy/a /copy/moved /copy/f/b | tr '\\n' ' ')\" = '1000:77 2000:77 1000:1001 ' && rm -r /copy/f && mkdir /copy/f\n",
+             RUN ln /d/a /d/hard && ln /d/link /d/hard-link && mv /d/e /d/f && mv /d/link /d/moved && chown bob /d/hard\n\
+             RUN cp -a /d /copy\n\
+             RUN test \"$(stat -c %u:%g /copy/a /copy/moved /copy/f/b | tr '\\n' ' ')\" = '2000:77 2000:77 1000:0 ' && rm -r /copy/f && mkdir /copy/f\n",
         );
     });
     assert_eq!((field(&layers, "copy/moved", "uid"), field(&layers, "d/hard", "uid")), ("2000", "2000"));
@@ -68,5 +70,8 @@ fn mounts_with_owners() {
              RUN --mount=type=cache,target=/c,uid=1000,gid=77,mode=0750 stat -c '%a %u:%g' /c /c/f > /out/later && echo more >> /c/f\n",
         );
     });
-    assert_eq!(field(&layers, "out/seen", "content"), "\"750 1000:77\\n644 1000:1001\\n400 1000:1001\\n27\\n\"");
+    assert_eq!(
+        field(&layers, "out/seen", "content"),
+        "\"750 1000:77\\n644 1000:1001\\n400 1000:1001\\n27\\n\""
+    );
 }
