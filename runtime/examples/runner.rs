@@ -51,6 +51,14 @@ fn main() -> ExitCode {
         }
         // Times so many runs of a spec, each with a fresh upper directory, on so many threads.
         ["time", spec, count, threads] => time(&read(spec), count.parse().unwrap(), threads.parse().unwrap()),
+        // Executes a program, with this one open as the descriptor that OWN names.
+        ["keep", program, args @ ..] => {
+            let own = fs::File::open("/proc/self/exe").unwrap();
+            rustix::io::fcntl_setfd(&own, rustix::io::FdFlags::empty()).unwrap();
+            let number = std::os::fd::AsRawFd::as_raw_fd(&own).to_string();
+            let mut command = std::process::Command::new(program);
+            panic!("{}", std::os::unix::process::CommandExt::exec(command.args(args).env("OWN", number)));
+        }
         // Enters with a thread running, which must be refused.
         ["threaded"] => {
             std::thread::scope(|scope| {

@@ -4,15 +4,19 @@
 //! half a millisecond, most of it the C library asking the processor for its features, which is slow in virtual
 //! machines. So it is executed once, for the first step, with an empty environment, and forks from then on.
 
+use std::ffi::CStr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use kiln_core::NetworkMode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, fstat, memfd_create, stat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::mount::MountAttrFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -20,7 +24,7 @@ use rustix::net::{
 use rustix::process::Signal;
 
 use crate::sys::{self, Forked, StringArray};
-use crate::{init, seccomp};
+use crate::{init, mounts, seccomp};
 
 /// The name under which this binary, executed again, is the nursery; also what `ps` shows of init.
 pub(crate) const INIT: &str = "kiln-init";
@@ -48,9 +52,10 @@ impl Nursery {
         let (socket, theirs) = packets(SocketFlags::CLOEXEC)?;
         let args = StringArray::new([INIT])?;
         let env = StringArray::new([""; 0])?;
+        let program = own_program()?;
         let mut failure = None;
         let child = &mut || {
-            failure = become_nursery(theirs.as_fd(), &args, &env).err();
+            failure = become_nursery(theirs.as_fd(), program.as_fd(), &args, &env).err();
             127
         };
         let (pid, _) = sys::vfork(0, child)?;
@@ -88,6 +93,8 @@ impl Drop for Nursery {
 
 /// Serves as the nursery; does not return in this process. Forked processes go on as init.
 pub(crate) fn serve(socket: OwnedFd) -> ! {
+    // Else it is called by the number of the descriptor that it was executed by.
+    let _ = rustix::thread::set_name(c"kiln-init");
     // The caller's keys are none of a step's business. Refused in a container whose filter forbids the call: then it
     // forbids it to steps, too.
     let _ = sys::new_session_keyring();
@@ -101,6 +108,9 @@ pub(crate) fn serve(socket: OwnedFd) -> ! {
         let answer = match sys::fork_into(NAMESPACES | network) {
             Ok(Forked::Child) => {
                 drop(socket);
+                // What one step puts into its session's keyring is none of another's business. If it cannot be had (a
+                // user may have 200 keys, keyrings(7)), the nursery's, which is not the caller's, stays.
+                let _ = sys::new_session_keyring();
                 let [stdin, stdout, stderr, control] = streams;
                 become_init([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
                 init::serve(control, &filter);
@@ -115,23 +125,58 @@ pub(crate) fn serve(socket: OwnedFd) -> ! {
     sys::exit_now(0)
 }
 
+/// kiln's own program, behind a mount that cannot be written to. A step can execute it by /proc/self/exe, and then
+/// reach it by /proc/PID/exe: it must not be able to put another program in its place, as with runc
+/// (CVE-2019-5736, <https://www.openwall.com/lists/oss-security/2019/02/11/2>). Where nothing can be mounted,
+/// a sealed copy in memory does the same.
+fn own_program() -> io::Result<OwnedFd> {
+    let running = Path::new("/proc/self/exe");
+    read_only(running).or_else(|_| sealed_copy(running))
+}
+
+/// The mount that the program was started from is another namespace's: it has to be found in this one by its name.
+fn read_only(running: &Path) -> io::Result<OwnedFd> {
+    let mounted = mounts::bind(&std::fs::read_link(running)?, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    let (ours, found) = (stat(running)?, fstat(&mounted)?);
+    if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino) {
+        // Replaced since it was started, by an update.
+        return Err(Errno::STALE.into());
+    }
+    Ok(mounted)
+}
+
+fn sealed_copy(program: &Path) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = std::fs::File::from(memfd_create(INIT, flags)?);
+    io::copy(&mut std::fs::File::open(program)?, &mut copy)?;
+    rustix::fs::fchmod(&copy, Mode::from_raw_mode(0o555))?;
+    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(copy.into())
+}
+
+/// Where the program to execute is, seen by who has it as this descriptor.
+const PROGRAM: (i32, &CStr) = (4, c"/proc/self/fd/4");
+
 /// Runs between vfork and exec: system calls only.
 fn become_nursery(
     socket: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
     args: &StringArray,
     env: &StringArray,
 ) -> io::Result<std::convert::Infallible> {
     // Copies out of the way of the numbers that are to be given, which the caller may have free or in use. What comes
     // with a request later gets higher ones.
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
-    let above = SOCKET + 1;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, Mode::empty())?;
+    let above = PROGRAM.0 + 1;
     let (null, socket) = (fcntl_dupfd_cloexec(null, above)?, fcntl_dupfd_cloexec(socket, above)?);
+    let program = fcntl_dupfd_cloexec(program, above)?;
     sys::place(socket.as_fd(), SOCKET)?;
+    sys::place(program.as_fd(), PROGRAM.0)?;
     for number in 0..SOCKET {
         sys::place(null.as_fd(), number)?;
     }
     sys::close_on_exec_from(SOCKET.cast_unsigned() + 1)?;
-    Err(sys::exec(c"/proc/self/exe", args, env))
+    Err(sys::exec(PROGRAM.1, args, env))
 }
 
 /// The first things a forked process does. It is alone, so that nothing can fail but by the machine's fault; then it
@@ -186,4 +231,20 @@ fn receive<const COUNT: usize>(
         }
     }
     Ok(Some((i32::from_ne_bytes(number), fds.try_into().ok())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_copy_can_be_executed_and_not_changed() {
+        let copy = sealed_copy(Path::new("/bin/true")).unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), copy.as_raw_fd());
+        assert!(std::process::Command::new(&path).status().unwrap().success());
+        assert_eq!(rustix::io::pwrite(&copy, b"x", 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&copy, 0), Err(Errno::PERM));
+    }
 }

@@ -46,12 +46,10 @@ impl<'a> Step<'a> {
         ids: &IdMode,
         filter: &'a [libc::sock_filter],
     ) -> Result<Self, RunError> {
-        // An image without these files has only numeric users.
-        let read = |path: &str| std::fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned());
         let user = user::look_up(
             &spec.user,
-            &read("/etc/passwd").unwrap_or_default(),
-            &read("/etc/group").unwrap_or_default(),
+            &user::read("/etc/passwd").unwrap_or_default(),
+            &user::read("/etc/group").unwrap_or_default(),
         )?;
         user::check(&user, &spec.user, ids)?;
         let mut make = std::fs::DirBuilder::new();
@@ -119,10 +117,13 @@ impl<'a> Step<'a> {
         }
         rustix::process::chdir(&self.cwd).stage(Stage::WorkingDirectory, &self.cwd)?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        // The machine's core pattern may name a file that would land in the image, or a program of the host's.
-        let hard = rustix::process::getrlimit(Resource::Core).maximum;
-        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: hard })
-            .stage(Stage::Credentials, "core dumps")?;
+        // The machine's core pattern may name a file that would land in the image, or a program of the host's, which the
+        // kernel starts whatever the limit is, but for 1: do_coredump() in
+        // https://elixir.bootlin.com/linux/latest/source/fs/coredump.c. Whoever wants dumps asks for them by --ulimit.
+        if !self.limits.iter().any(|limit| limit.name == "core") {
+            let none = Rlimit { current: Some(1), maximum: Some(1) };
+            rustix::process::setrlimit(Resource::Core, none).stage(Stage::Credentials, "core dumps")?;
+        }
         for Limit { name, soft, hard } in &self.limits {
             let limit = Rlimit { current: *soft, maximum: *hard };
             resource(name)

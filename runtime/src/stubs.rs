@@ -3,31 +3,29 @@
 //! A step's layer must not hold the empty directory that a cache mount needed, nor a new time on its parent, nor the
 //! bare copy of a parent that overlay made for it; see docs/dockerfile.md, "Mount points".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
+use rustix::fs::{AtFlags, Stat, Timespec, Timestamps, UTIME_OMIT, unlinkat};
 use serde::{Deserialize, Serialize};
+
+use tree::{At, Tree};
 
 #[cfg(test)]
 mod tests;
+mod tree;
 
 /// A modification time: seconds and nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Time(i64, i64);
 
 impl Time {
-    pub(crate) fn modified(stat: &rustix::fs::Stat) -> Self {
+    pub(crate) fn modified(stat: &Stat) -> Self {
         Self(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0))
-    }
-
-    fn of(metadata: &Metadata) -> Self {
-        Self(metadata.mtime(), metadata.mtime_nsec())
     }
 
     /// To be set without the time of the last access.
@@ -104,25 +102,26 @@ impl Stubs {
     /// # Errors
     /// A file operation failed.
     pub(crate) fn remove_from_tree(&self, root: &Path) -> Result<(), IoError> {
+        if self.made.is_empty() {
+            return Ok(());
+        }
+        let root = Tree::open(root)?;
         let mut changed = BTreeSet::new();
         let mut times = Vec::new();
         for parent in &self.parents {
-            let path = root.join(&parent.path);
-            if let Some(metadata) = stat(&path)? {
-                let now = Time::of(&metadata);
+            if let At::Directory(directory) = root.at(&parent.path)? {
+                let now = Time::modified(&root.stat(&directory, &parent.path)?);
                 if now != parent.after {
                     changed.insert(parent.path.as_path());
                 }
-                times.push((path, if now == parent.after { parent.before } else { now }));
+                times.push((parent, directory, if now == parent.after { parent.before } else { now }));
             }
         }
         for stub in self.made.iter().rev().filter(|stub| !changed.contains(stub.as_path())) {
-            remove_if_empty(&root.join(stub))?;
+            root.remove_if_empty(stub)?;
         }
-        for (path, time) in times {
-            if stat(&path)?.is_some() {
-                set_modified(&path, time)?;
-            }
+        for (parent, directory, time) in times {
+            root.set_times(&directory, &parent.path, time.only())?;
         }
         Ok(())
     }
@@ -133,25 +132,29 @@ impl Stubs {
     /// # Errors
     /// A file operation failed.
     pub(crate) fn remove(&self, upper: &Path, lower: &[PathBuf]) -> Result<(), IoError> {
+        if self.made.is_empty() {
+            return Ok(());
+        }
+        let upper = Tree::open(upper)?;
+        let lower = lower.iter().map(|layer| Tree::open(layer)).collect::<Result<Vec<_>, _>>()?;
         let mut parents = Vec::new();
         for parent in &self.parents {
-            let path = upper.join(&parent.path);
-            if let Some(metadata) = stat(&path)? {
-                let now = Time::of(&metadata);
-                parents.push((parent, path, if now == parent.after { parent.before } else { now }));
+            if let At::Directory(directory) = upper.at(&parent.path)? {
+                let now = Time::modified(&upper.stat(&directory, &parent.path)?);
+                parents.push((parent, directory, if now == parent.after { parent.before } else { now }));
             }
         }
         for stub in self.made.iter().rev() {
-            remove_if_empty(&upper.join(stub))?;
+            upper.remove_if_empty(stub)?;
         }
-        for (_, path, time) in &parents {
-            set_modified(path, *time)?;
+        for (parent, directory, time) in &parents {
+            upper.set_times(directory, &parent.path, time.only())?;
         }
         // Deepest first: a copy that goes makes the one above it empty.
         parents.sort_by_key(|(parent, ..)| std::cmp::Reverse(parent.path.components().count()));
         for (parent, ..) in &parents {
             for directory in parent.path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
-                if !remove_if_bare_copy(upper, lower, directory)? {
+                if !remove_if_bare_copy(&upper, &lower, directory)? {
                     break;
                 }
             }
@@ -161,97 +164,45 @@ impl Stubs {
 }
 
 /// Removes a directory that overlay copied up, if nothing is in it and nothing about it differs.
-fn remove_if_bare_copy(upper: &Path, lower: &[PathBuf], directory: &Path) -> Result<bool, IoError> {
-    let copy = upper.join(directory);
-    let Some(metadata) = stat(&copy)? else { return Ok(true) };
-    let same = match topmost(lower, directory)? {
-        Some((original, below)) => {
-            let same = |of: fn(&Metadata) -> u64| of(&metadata) == of(&below);
-            below.is_dir()
-                && same(|m| m.mode().into())
-                && same(|m| m.uid().into())
-                && same(|m| m.gid().into())
-                && Time::of(&metadata) == Time::of(&below)
-                && attributes(&copy)? == attributes(&original)?
+fn remove_if_bare_copy(upper: &Tree, lower: &[Tree], path: &Path) -> Result<bool, IoError> {
+    let copy = match upper.at(path)? {
+        At::Nothing => return Ok(true),
+        At::Other => return Ok(false),
+        At::Directory(copy) => copy,
+    };
+    let stat = upper.stat(&copy, path)?;
+    let same = match topmost(lower, path)? {
+        Some((layer, original)) => {
+            let below = layer.stat(&original, path)?;
+            (stat.st_mode, stat.st_uid, stat.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
+                && Time::modified(&stat) == Time::modified(&below)
+                && upper.attributes(&copy, path)? == layer.attributes(&original, path)?
         }
         None => {
-            Time::of(&metadata) == Time(0, 0)
-                && metadata.mode() & 0o7777 == 0o755
-                && (metadata.uid(), metadata.gid()) == (0, 0)
-                && attributes(&copy)?.is_empty()
+            Time::modified(&stat) == Time(0, 0)
+                && stat.st_mode & 0o7777 == 0o755
+                && (stat.st_uid, stat.st_gid) == (0, 0)
+                && upper.attributes(&copy, path)?.is_empty()
         }
     };
-    let alike = same && fs::read_dir(&copy).at("list", &copy)?.next().is_none();
-    if alike {
-        let parent = copy.parent().unwrap_or(upper);
-        let time = stat(parent)?.map(|metadata| Time::of(&metadata));
-        fs::remove_dir(&copy).at("remove", &copy)?;
-        if let Some(time) = time {
-            set_modified(parent, time)?;
-        }
+    if !same || !upper.is_empty(&copy, path)? {
+        return Ok(false);
     }
-    Ok(alike)
+    let (Some(parent), Some(name)) = (upper.above(path)?, path.file_name()) else { return Ok(false) };
+    let time = Time::modified(&upper.stat(&parent, path)?);
+    unlinkat(&parent, name, AtFlags::REMOVEDIR).at("remove", upper.shown(path))?;
+    upper.set_times(&parent, path, time.only())?;
+    Ok(true)
 }
 
-/// The entry that the merged view of `lower` shows at `path`, for one that is known to be a directory there.
-fn topmost(lower: &[PathBuf], path: &Path) -> Result<Option<(PathBuf, Metadata)>, IoError> {
+/// The directory that the merged view of `lower` shows at `path`, for what is known to be one there.
+fn topmost<'a>(lower: &'a [Tree], path: &Path) -> Result<Option<(&'a Tree, OwnedFd)>, IoError> {
     for layer in lower.iter().rev() {
-        let path = layer.join(path);
-        if let Some(metadata) = stat(&path)? {
-            return Ok(Some((path, metadata)));
+        match layer.at(path)? {
+            At::Nothing => {}
+            At::Other => return Ok(None),
+            At::Directory(found) => return Ok(Some((layer, found))),
         }
     }
     Ok(None)
-}
-
-/// Extended attributes that matter for the layer. Of overlay's own only "opaque" does: it means that the step removed
-/// the directory and made it anew.
-fn attributes(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, IoError> {
-    let mut names = vec![0; 4096];
-    let length = loop {
-        match rustix::fs::llistxattr(path, &mut names) {
-            Err(rustix::io::Errno::RANGE) => names.resize(names.len() * 2, 0),
-            Err(rustix::io::Errno::NOTSUP) => return Ok(BTreeMap::new()),
-            other => break other.at("list attributes of", path)?,
-        }
-    };
-    let mut found = BTreeMap::new();
-    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-        let overlays = name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.");
-        if name == b"security.selinux" || (overlays && !name.ends_with(b".opaque")) {
-            continue;
-        }
-        let mut value = vec![0; 65_536];
-        let length = rustix::fs::lgetxattr(path, name, &mut value).at("read attributes of", path)?;
-        value.truncate(length);
-        found.insert(name.to_vec(), value);
-    }
-    Ok(found)
-}
-
-fn remove_if_empty(path: &Path) -> Result<(), IoError> {
-    match stat(path)? {
-        Some(metadata) if metadata.is_dir() => match fs::remove_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            other => other.at("remove", path),
-        },
-        Some(metadata) if metadata.is_file() && metadata.len() == 0 => {
-            fs::remove_file(path).at("remove", path)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn stat(path: &Path) -> Result<Option<Metadata>, IoError> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(error) => Err(IoError::new("stat", path, &error)),
-    }
-}
-
-fn set_modified(path: &Path, time: Time) -> Result<(), IoError> {
-    utimensat(CWD, path, &time.only(), AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)
 }

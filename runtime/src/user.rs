@@ -1,5 +1,11 @@
 //! Who a step runs as: `user[:group]` looked up in the image's own /etc/passwd and /etc/group.
 
+use std::fs::File;
+use std::io::{self, Read};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
 use crate::error::UserError;
 use crate::ids::IdMode;
 
@@ -19,6 +25,29 @@ pub(crate) struct User {
 
 /// Highest id docker accepts.
 const MAX_ID: u32 = i32::MAX.cast_unsigned();
+
+/// A file of users of more bytes than this is not one.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Reads one of the image's files of users; the process is in the step's root. An image without them has only numeric
+/// users, and so has one whose "file" is a fifo, a device or something of the kernel's that would not end, or never
+/// come: whoever made the image chose what is there.
+pub(crate) fn read(path: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = loop {
+        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+            // Something was renamed meanwhile, anywhere on the machine: openat2(2).
+            Err(Errno::AGAIN) => {}
+            other => break other?,
+        }
+    };
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::INVAL.into());
+    }
+    let mut text = Vec::new();
+    File::from(file).take(MAX_FILE).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
 
 /// Looks up `user[:group]`, names or numbers; empty for root. With a group there is only that group; without, the
 /// user's own from `passwd` (0 where it has none) and those that list the user.

@@ -231,7 +231,8 @@ impl World {
 
     /// Hides, or makes read-only, what belongs to the whole machine.
     fn mask(&mut self) -> Result<(), InitFailure> {
-        for path in entries(MASKED_PATHS) {
+        let paths = entries(MASKED_PATHS).flat_map(|path| self.each(path)).collect::<Vec<_>>();
+        for path in &paths {
             let Some(target) = self.places.find(path).stage(Stage::Mask, path)? else { continue };
             let cover = match kind_of(&target).stage(Stage::Mask, path)? {
                 Kind::Directory => self.empty_directory(),
@@ -245,6 +246,14 @@ impl World {
             same.and_then(|same| attach(&same, &target)).stage(Stage::Mask, path)?;
         }
         Ok(())
+    }
+
+    /// The paths that a pattern with `*` for a number from 0 on stands for. Where there is none of number 0, as in most
+    /// virtual machines, one look is enough.
+    fn each(&self, pattern: &str) -> Vec<String> {
+        let Some((before, after)) = pattern.split_once('*') else { return vec![pattern.to_owned()] };
+        let is_there = |path: &String| matches!(self.places.find(path), Ok(Some(_)));
+        (0..).map(|number| format!("{before}{number}{after}")).take_while(is_there).collect()
     }
 
     /// Makes the new root the process's and drops the host's tree: pivot_root(2), "pivot_root(".", ".")".

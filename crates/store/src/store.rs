@@ -106,14 +106,28 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
         &records,
     ];
     // The newest directory of all stands for the rest: one call where everything is there.
-    if layout.at(&records).is_dir() && format.exists() {
+    if !layout.at(&records).is_dir() || !format.exists() {
+        for dir in dirs {
+            let path = layout.at(dir);
+            std::fs::create_dir_all(&path).at("create", path)?;
+        }
+        std::fs::write(&format, format!("{FORMAT}\n")).at("write", format)?;
+    }
+    for dir in [owned, layout::SCRATCH] {
+        close_to_others(&layout.at(dir))?;
+    }
+    Ok(())
+}
+
+/// Lets nobody else in. Below there are programs with set-user-ID bits, of images and of steps: whoever can reach one is
+/// the user who runs kiln, or root.
+fn close_to_others(dir: &Path) -> Result<(), IoError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(dir).at("stat", dir)?.permissions().mode();
+    if mode & 0o077 == 0 {
         return Ok(());
     }
-    for dir in dirs {
-        let path = layout.at(dir);
-        std::fs::create_dir_all(&path).at("create", path)?;
-    }
-    Ok(std::fs::write(&format, format!("{FORMAT}\n")).at("write", format)?)
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).at("close to others", dir)
 }
 
 /// Whether the directory holds files that no store has: then it is a mistake to fill it.

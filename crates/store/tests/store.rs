@@ -42,6 +42,18 @@ fn records_are_kept_by_kind_key_and_ids() {
 }
 
 #[test]
+fn what_steps_made_is_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, store) = store(Ids::Full);
+    let mode = |name: &str| std::fs::metadata(store.root().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("full"), mode("tmp")), (0o700, 0o700));
+    // As an older kiln has left it.
+    std::fs::set_permissions(store.root().join("full"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    Store::open(store.root(), Ids::Full).unwrap();
+    assert_eq!(mode("full"), 0o700);
+}
+
+#[test]
 fn damaged_records_count_as_missing_and_go() {
     let (_dir, store) = store(Ids::Full);
     for text in

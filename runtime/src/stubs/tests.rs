@@ -1,4 +1,5 @@
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -156,4 +157,26 @@ fn parents_of_no_layer_stay() {
     fs::remove_dir_all(case.path("lower/etc")).unwrap();
     case.remove();
     assert!(case.path("upper/etc/conf").exists() && !case.path("upper/etc/conf/stub").exists());
+}
+
+#[test]
+fn links_that_a_step_left_lead_nowhere() {
+    // Where the stub's directories were, the step puts links to directories of the host's with the same names in them.
+    for linked in ["etc", "etc/conf"] {
+        let case = Case::new();
+        let outside = case.path("outside");
+        for path in [outside.clone(), outside.join("conf")] {
+            fs::create_dir_all(path.join("stub")).unwrap();
+        }
+        for path in [outside.clone(), outside.join("conf")] {
+            set(&path, 20);
+        }
+        fs::remove_dir_all(case.path("upper").join(linked)).unwrap();
+        symlink(&outside, case.path("upper").join(linked)).unwrap();
+        case.remove();
+        for path in [outside.clone(), outside.join("conf")] {
+            assert!(path.join("stub").exists(), "{linked}: {path:?}");
+            assert_eq!(modified(&path), time(20), "{linked}: {path:?}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::support::{Place, bind, rungs, skip};
 const DOCKER: &str = "00000000a80425fb";
 
 /// A step in which `perl` works, as it does on this machine.
-fn with_perl(place: &Place, script: &str) -> RunSpec {
+pub(crate) fn with_perl(place: &Place, script: &str) -> RunSpec {
     for name in ["lib", "lib64"] {
         if !place.path("root").join(name).exists() {
             symlink(format!("usr/{name}"), place.path("root").join(name)).unwrap();
@@ -25,7 +25,7 @@ fn with_perl(place: &Place, script: &str) -> RunSpec {
 }
 
 /// A line of a script: makes a call and says what came of it.
-fn call(name: &str, number: libc::c_long, arguments: &str) -> String {
+pub(crate) fn call(name: &str, number: libc::c_long, arguments: &str) -> String {
     format!(
         "perl -e '$r = syscall({number}{arguments}); print \"{name} \", $r < 0 ? $! + 0 : \"done\", \"\\n\"'\n"
     )

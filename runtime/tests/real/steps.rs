@@ -58,7 +58,7 @@ fn world_is_as_documented() {
         ("ls /sys/firmware | wc -l", "0\n"),
         ("grep -c '^127.0.0.1.step$' /etc/hosts", "1\n"),
         ("echo x >> /etc/hosts || echo no", "no\n"),
-        ("cat /proc/self/limits | grep core | head -c 32", "Max core file size        0     "),
+        ("cat /proc/self/limits | grep core | head -c 32", "Max core file size        1     "),
         ("readlink /proc/1/exe || echo no", "no\n"),
         ("kill -9 1; echo alive", "alive\n"),
         ("tty || true", "not a tty\n"),

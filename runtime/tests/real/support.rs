@@ -160,7 +160,8 @@ impl Place {
         let applets = [
             "sh", "true", "false", "ls", "cat", "id", "env", "sleep", "mount", "ps", "rm", "mkdir", "touch",
             "echo", "tty", "kill", "grep", "wc", "find", "stat", "hostname", "dd", "head", "ip", "pwd",
-            "setsid", "nohup", "readlink", "seq", "stty", "umask", "chown", "mknod", "ln", "sort", "cut",
+            "setsid", "nohup", "readlink", "seq", "stty", "umask", "chown", "chmod", "mknod", "ln", "sort",
+            "cut", "mv",
         ];
         for applet in applets {
             symlink("busybox", self.path("root/bin").join(applet)).unwrap();
