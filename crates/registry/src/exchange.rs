@@ -25,7 +25,7 @@ const AHEAD: usize = 8;
 #[derive(Debug)]
 pub struct Exchanger {
     http: Arc<Http>,
-    engine: OnceLock<Result<Engine, RegistryError>>,
+    engine: OnceLock<Result<Arc<Engine>, RegistryError>>,
 }
 
 /// A request.
@@ -59,11 +59,14 @@ impl Reply {
 /// A body. [`Read`] fails with an [`io::Error`] around a [`RegistryError`]. Dropping it ends the transfer.
 #[derive(Debug)]
 pub struct ReplyBody {
+    /// An empty piece is the end; without one the task was aborted.
     receiver: mpsc::Receiver<Result<Bytes, RegistryError>>,
     piece: Bytes,
     ended: bool,
     cancel: Cancel,
     abort: AbortHandle,
+    /// Who asked may go before the answer is read.
+    _engine: Arc<Engine>,
     _guard: CancelGuard,
 }
 
@@ -87,7 +90,8 @@ impl Exchanger {
         let name = url.host_str().unwrap_or_default().to_owned();
         let host = url.port().map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
         let headers = headers(&question.headers).ok_or_else(|| wrong("a header is not one line of text"))?;
-        let engine = self.engine.get_or_init(Engine::start).as_ref().map_err(Clone::clone)?;
+        let engine =
+            self.engine.get_or_init(|| Engine::start().map(Arc::new)).as_ref().map_err(Clone::clone)?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (head_sender, head) = std::sync::mpsc::sync_channel(1);
         let http = self.http.clone();
@@ -119,12 +123,13 @@ impl Exchanger {
             }
             loop {
                 let piece = match answer.chunk().await {
+                    Ok(Some(piece)) if piece.is_empty() => continue,
                     Ok(Some(piece)) => Ok(piece),
-                    Ok(None) => return,
+                    Ok(None) => Ok(Bytes::new()),
                     Err(error) => Err(response::transport(&host, stall, &error)),
                 };
-                let broken = piece.is_err();
-                if sender.send(piece).await.is_err() || broken {
+                let last = piece.as_ref().map_or(true, Bytes::is_empty);
+                if sender.send(piece).await.is_err() || last {
                     return;
                 }
             }
@@ -138,6 +143,7 @@ impl Exchanger {
             ended: false,
             cancel: cancel.clone(),
             abort,
+            _engine: engine.clone(),
             _guard: guard,
         };
         let (status, headers) = head?;
@@ -162,14 +168,15 @@ impl Read for ReplyBody {
                 return Ok(0);
             }
             match self.receiver.blocking_recv() {
-                Some(Ok(piece)) => self.piece = piece,
+                Some(Ok(piece)) => {
+                    self.ended = piece.is_empty();
+                    self.piece = piece;
+                }
                 Some(Err(error)) => {
                     self.ended = true;
                     return Err(io::Error::other(error));
                 }
-                // An aborted task sends no word either.
-                None if self.cancel.is_cancelled() => return Err(io::Error::other(RegistryError::Cancelled)),
-                None => self.ended = true,
+                None => return Err(io::Error::other(stopped(&self.cancel))),
             }
         }
         let count = buffer.len().min(self.piece.len());
