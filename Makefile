@@ -31,10 +31,11 @@ test:
 fuzz:
 	@testdata/fuzz/run $(FUZZ_FLAGS)
 
-## conformance: the same Dockerfiles built by kiln, docker with BuildKit and buildah; target/conformance/report.md
+## conformance: the same Dockerfiles built by kiln, docker with BuildKit and buildah, and a step's world in kiln and docker
 conformance: build
-	@testdata/setup bench conformance
-	@testdata/conformance/run --kiln $(CURDIR)/target/kiln $(CASES)
+	@testdata/setup bench conformance users
+	@[ "$(CASES)" = world ] || testdata/conformance/run --kiln $(CURDIR)/target/kiln $(CASES)
+	@[ -n "$(filter-out world,$(CASES))" ] || testdata/conformance/world --kiln $(CURDIR)/target/kiln --user root --user sub
 
 ## demo: 15 Python packages become an image, twice; the second time nothing is downloaded
 demo: build
@@ -45,6 +46,7 @@ bench: build
 	@testdata/setup bases test bench users
 	@KILN=$(CURDIR)/target/kiln testdata/bases/make-bases
 	@testdata/bench/bench --kiln $(CURDIR)/target/kiln $(BENCH_FLAGS)
+	@testdata/bench/ids --kiln $(CURDIR)/target/kiln
 
 ## bases: the base images that tests and benches start from
 bases:

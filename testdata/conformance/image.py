@@ -13,6 +13,22 @@ FIELDS = ("Env", "Cmd", "Entrypoint", "User", "WorkingDir", "Labels", "ExposedPo
 
 def read(archive):
     """Reads a docker archive or an OCI archive."""
+    config, layers = open_archive(archive)
+    return {"config": fields(config), "tree": flatten(layers)}
+
+
+def content(archive, path):
+    """Returns the content of a file of the topmost layer that has it."""
+    _, layers = open_archive(archive)
+    for layer in reversed(layers):
+        with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+            if path in tar.getnames():
+                return tar.extractfile(path).read()
+    raise KeyError(path)
+
+
+def open_archive(archive):
+    """The configuration, and the layers as they are stored."""
     with tarfile.open(archive) as tar:
         names = set(tar.getnames())
         member = lambda name: tar.extractfile(name).read()
@@ -26,7 +42,7 @@ def read(archive):
             manifest = json.loads(member("manifest.json"))[0]
             config = json.loads(member(manifest["Config"]))
             layers = [layer_of(tar, name) for name in manifest["Layers"]]
-    return {"config": fields(config), "tree": flatten(layers)}
+    return config, layers
 
 
 def layer_of(tar, name):

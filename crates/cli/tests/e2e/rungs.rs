@@ -8,6 +8,7 @@ use kiln_testkit::layers::{LayerTar, layer_differences, read_layers};
 use crate::place::{Place, Ran};
 use crate::user::{User, users};
 
+mod debian;
 mod files;
 mod odd;
 mod steps;
