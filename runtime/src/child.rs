@@ -35,7 +35,11 @@ impl Child {
         let (control, theirs) = UnixStream::pair().at("make", "a socket")?;
         let [stdin, stdout, stderr] = &stdio;
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
-        let pidfd = entered.nursery()?.fork(spec.network, streams).at("make namespaces for", "a step")?;
+        let forked = match &spec.emulator {
+            None => entered.nursery()?.fork(spec.network, streams),
+            Some(emulator) => entered.emulating(emulator)?.fork(spec.network, streams),
+        };
+        let pidfd = forked.at("make namespaces for", "a step")?;
         let mut this = Self { pidfd: Arc::new(pidfd), control, received: Vec::new(), terminal: None };
         drop((stdio, theirs));
         match wire::write(

@@ -1,17 +1,18 @@
 //! Enters a user and a mount namespace: once, before any thread exists.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_core::{IoError, IoResultExt};
+use kiln_core::{Emulator, IoError, IoResultExt};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::ForkResult;
 use rustix::process::{getegid, geteuid, getpid};
 use rustix::thread::CapabilitySet;
 
-use crate::error::{EnterError, Obstacle};
+use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
 use crate::nursery::Nursery;
 use crate::{mounts, sys};
@@ -31,6 +32,8 @@ pub struct Entered {
     raise: Option<String>,
     /// Started for the first step.
     nursery: OnceLock<Nursery>,
+    /// Started for the first step of a foreign architecture, one for each emulator.
+    emulating: Mutex<BTreeMap<Emulator, Arc<Nursery>>>,
 }
 
 impl Entered {
@@ -50,17 +53,28 @@ impl Entered {
     }
 
     /// Gives the process that forks init processes.
-    pub(crate) fn nursery(&self) -> Result<&Nursery, IoError> {
+    pub(crate) fn nursery(&self) -> Result<&Nursery, RunError> {
         if let Some(nursery) = self.nursery.get() {
             return Ok(nursery);
         }
-        let nursery = Nursery::start().at("execute", "/proc/self/exe")?;
+        let nursery = Nursery::start(None)?;
         // If another thread was faster, this one ends again.
         Ok(self.nursery.get_or_init(|| nursery))
     }
 
+    /// Gives the one whose steps run by an emulator.
+    pub(crate) fn emulating(&self, emulator: &Emulator) -> Result<Arc<Nursery>, RunError> {
+        let mut all = self.emulating.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nursery) = all.get(emulator) {
+            return Ok(Arc::clone(nursery));
+        }
+        let nursery = Arc::new(Nursery::start(Some(emulator))?);
+        all.insert(emulator.clone(), Arc::clone(&nursery));
+        Ok(nursery)
+    }
+
     fn new(ids: IdMode, reason: impl Into<String>, raise: Option<String>) -> Self {
-        Self { ids, reason: reason.into(), raise, nursery: OnceLock::new() }
+        Self { ids, reason: reason.into(), raise, nursery: OnceLock::new(), emulating: Mutex::default() }
     }
 }
 

@@ -105,6 +105,18 @@ pub enum RunError {
         /// What it means here.
         message: String,
     },
+    /// The emulator of a foreign architecture could not be put to use.
+    #[error("{} cannot emulate {architecture}: {stage}: {message}", program.display())]
+    Emulator {
+        /// The architecture.
+        architecture: String,
+        /// The emulator.
+        program: PathBuf,
+        /// What failed.
+        stage: EmulatorStage,
+        /// The system's words.
+        message: String,
+    },
     /// The namespace's first process, kiln's own, ended before the step's did: killed from outside or for want of
     /// memory.
     #[error("the step's init process was killed, from outside or because memory ran out")]
@@ -112,6 +124,35 @@ pub enum RunError {
     /// Something failed on this side.
     #[error(transparent)]
     Io(#[from] IoError),
+}
+
+/// What is done, in this order, before an emulator works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EmulatorStage {
+    /// Entering a user namespace.
+    Namespace,
+    /// Mounting a binfmt_misc there.
+    Mount,
+    /// Registering the emulator in it.
+    Register,
+    /// Running a small program.
+    Trial,
+}
+
+impl EmulatorStage {
+    /// All, in order.
+    pub(crate) const ALL: [Self; 4] = [Self::Namespace, Self::Mount, Self::Register, Self::Trial];
+}
+
+impl std::fmt::Display for EmulatorStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Namespace => "a user namespace for its steps is refused",
+            Self::Mount => "binfmt_misc cannot be mounted in a user namespace",
+            Self::Register => "the kernel does not register it",
+            Self::Trial => "a program does not run with it",
+        })
+    }
 }
 
 /// What was being done to a step's world when it failed.

@@ -4,10 +4,12 @@
 //! docs/rootless.md tells what each rung of the ladder needs and what is a security boundary.
 
 mod child;
+mod emulator;
 mod enter;
 mod error;
 mod ids;
 mod init;
+mod kernel;
 mod mounts;
 mod nursery;
 mod probe;
@@ -21,8 +23,9 @@ mod user;
 mod wire;
 mod world;
 
+pub use emulator::{EmulatorSearch, NoEmulator, Way, architectures, find};
 pub use enter::{EnterOptions, Entered, enter};
-pub use error::{EnterError, InitFailure, Obstacle, RunError, Stage, UserError};
+pub use error::{EmulatorStage, EnterError, InitFailure, Obstacle, RunError, Stage, UserError};
 pub use ids::{IdMode, IdRange};
 pub use mounts::view;
 pub use probe::{Rung, probe};
@@ -36,7 +39,7 @@ pub fn init() {
         Some(name) if name == nursery::INIT => {
             // Without the descriptor somebody else has chosen the name: then it is an ordinary start.
             if let Some(socket) = sys::take(nursery::SOCKET) {
-                nursery::serve(socket);
+                nursery::serve(socket, nursery::emulator_of(std::env::args_os().skip(1)));
             }
         }
         Some(name) if name == probe::PROBE => probe::serve(),

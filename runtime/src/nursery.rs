@@ -4,14 +4,15 @@
 //! half a millisecond, most of it the C library asking the processor for its features, which is slow in virtual
 //! machines. So it is executed once, for the first step, with an empty environment, and forks from then on.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::NetworkMode;
+use kiln_core::{Emulator, IoResultExt, NetworkMode};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, fstat, memfd_create, stat};
@@ -24,7 +25,8 @@ use rustix::net::{
 use rustix::process::Signal;
 
 use crate::sys::{self, Forked, StringArray};
-use crate::{init, mounts, seccomp};
+use crate::error::RunError;
+use crate::{emulator, init, mounts, seccomp};
 
 /// The name under which this binary, executed again, is the nursery; also what `ps` shows of init.
 pub(crate) const INIT: &str = "kiln-init";
@@ -46,11 +48,24 @@ pub(crate) struct Nursery {
 }
 
 impl Nursery {
-    /// Executes it.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Executes it. With an emulator, its steps run in a user namespace in which that is registered.
+    pub(crate) fn start(emulator: Option<&Emulator>) -> Result<Self, RunError> {
+        let this = Self::execute(emulator).at("execute", "/proc/self/exe")?;
+        if let Some(emulator) = emulator {
+            let socket = this.socket.lock().unwrap_or_else(PoisonError::into_inner);
+            emulator::introduce(socket.as_fd(), this.pid, emulator)?;
+        }
+        Ok(this)
+    }
+
+    fn execute(emulator: Option<&Emulator>) -> io::Result<Self> {
         let packets = |flags| socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (socket, theirs) = packets(SocketFlags::CLOEXEC)?;
-        let args = StringArray::new([INIT])?;
+        let mut args = vec![INIT.as_bytes()];
+        if let Some(Emulator { architecture, program }) = emulator {
+            args.extend([architecture.as_bytes(), program.as_os_str().as_bytes()]);
+        }
+        let args = StringArray::new(args)?;
         let env = StringArray::new([""; 0])?;
         let program = own_program()?;
         let mut failure = None;
@@ -91,13 +106,23 @@ impl Drop for Nursery {
     }
 }
 
+/// Reads the arguments that [`Nursery::start`] gave.
+pub(crate) fn emulator_of(mut args: impl Iterator<Item = OsString>) -> Option<Emulator> {
+    let architecture = args.next()?.into_string().ok()?;
+    Some(Emulator { architecture, program: args.next()?.into() })
+}
+
 /// Serves as the nursery; does not return in this process. Forked processes go on as init.
-pub(crate) fn serve(socket: OwnedFd) -> ! {
+pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
     // Else it is called by the number of the descriptor that it was executed by.
     let _ = rustix::thread::set_name(c"kiln-init");
     // The caller's keys are none of a step's business. Refused in a container whose filter forbids the call: then it
     // forbids it to steps, too.
     let _ = sys::new_session_keyring();
+    let _registered = emulator.map(|emulator| match emulator::settle(socket.as_fd(), &emulator) {
+        Some(registered) => registered,
+        None => sys::exit_now(1),
+    });
     let filter = seccomp::filter();
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.
     while let Ok(Some((isolated, Some(streams)))) = receive::<STREAMS>(socket.as_fd()) {
@@ -190,7 +215,7 @@ fn become_init(streams: [BorrowedFd<'_>; 3]) {
     }
 }
 
-fn send(socket: BorrowedFd<'_>, number: i32, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(socket: BorrowedFd<'_>, number: i32, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
@@ -202,7 +227,7 @@ fn send(socket: BorrowedFd<'_>, number: i32, fds: &[BorrowedFd<'_>]) -> io::Resu
 }
 
 /// Receives a number and so many descriptors or none. None at the end.
-fn receive<const COUNT: usize>(
+pub(crate) fn receive<const COUNT: usize>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(i32, Option<[OwnedFd; COUNT]>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];

@@ -16,6 +16,7 @@ use rustix::process::{Gid, Uid};
 
 use crate::error::{InitFailure, Stage, StageExt};
 use crate::ids::IdMode;
+use crate::kernel;
 use crate::mounts::{self, NODEV};
 use crate::stubs::Stubs;
 use place::{Kind, Places, kind_of, open_in};
@@ -360,11 +361,7 @@ fn mount_root(layers: &[PathBuf], own: (&Path, &Path), lowest: &OwnedFd) -> io::
 /// Whether overlay takes layers that are attached nowhere: Linux 6.15. It cannot be tried, as a mount that fails leaves
 /// its mark in the work directory.
 fn merges_detached() -> bool {
-    let uname = rustix::system::uname();
-    let mut numbers =
-        uname.release().to_str().unwrap_or("").split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
-    (next(), next()) >= (6, 15)
+    kernel::version() >= (6, 15)
 }
 
 /// /sys, read-only for a sandboxed step: a new one where the network namespace is ours, else the machine's.

@@ -283,6 +283,9 @@ pub(crate) struct RunArgs {
     /// User inside
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
+    /// Platform of the image, of those that it has [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// Replace the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,

@@ -7,7 +7,7 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use kiln::{Platform, RegistryOptions};
+use kiln::{EmulatorSearch, Platform, RegistryOptions};
 
 use crate::args::RegistryArgs;
 use crate::hints::Failure;
@@ -55,6 +55,19 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> 
 /// Reads `--platform`.
 pub(crate) fn platforms(values: &[String]) -> Result<Vec<Platform>, Failure> {
     values.iter().map(|value| value.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)
+}
+
+/// Returns where emulators are looked for: `KILN_EMULATOR_ARM64` and its like, then PATH.
+pub(crate) fn emulators() -> EmulatorSearch {
+    let given = kiln::architectures().into_iter().filter_map(|architecture| {
+        let name = format!("KILN_EMULATOR_{}", architecture.to_ascii_uppercase());
+        let program = env::var_os(name).filter(|value| !value.is_empty())?;
+        Some((architecture.to_owned(), std::path::absolute(program).ok()?))
+    });
+    let path = env::var_os("PATH").unwrap_or_default();
+    // A relative directory of PATH means another place in each step's directory.
+    let path = env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    EmulatorSearch { given: given.collect(), path }
 }
 
 /// Returns `NAME=VALUE`s as a map; a name alone takes the environment's value, and is left out if there is none, as

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{DownloadError, Error, ErrorKind, GitError};
+use kiln::{DownloadError, Error, ErrorKind, GitError, NoEmulator};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ impl Failure {
             return Some("put the store where it can be written, with --root or KILN_ROOT".to_owned());
         }
         match error.root() {
+            Error::Foreign { missing, .. } => return missing.first().map(emulator),
+            Error::NoEmulator(missing) => return Some(emulator(missing)),
             Error::Download(DownloadError::Denied { host, .. }) => {
                 return Some(format!(
                     "--secret id=HTTP_AUTH_TOKEN_{host},src=FILE gives {host} a bearer token, \
@@ -106,6 +108,17 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Engine(Box::new(error))
     }
+}
+
+/// How to come by an emulator.
+fn emulator(missing: &NoEmulator) -> String {
+    if missing.programs.is_empty() {
+        return "build for another platform; `kiln doctor` lists what runs here".to_owned();
+    }
+    let variable = missing.architecture.to_ascii_uppercase();
+    format!(
+        "sudo apt-get install qemu-user-static, or KILN_EMULATOR_{variable}=FILE; stages that are          `FROM --platform=$BUILDPLATFORM` and steps that execute nothing need no emulator"
+    )
 }
 
 /// What the last words of a failed step tell.

@@ -42,6 +42,6 @@ pub use op::{
 pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path, resolve_path};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError};
-pub use run::{ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, StepUsage};
+pub use run::{Emulator, ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, StepUsage};
 pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};

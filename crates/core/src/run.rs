@@ -31,6 +31,8 @@ pub struct RunSpec {
     pub machine: Machine,
     /// How much it may do.
     pub security: Security,
+    /// What runs programs of the root file system's architecture; none if this machine does.
+    pub emulator: Option<Emulator>,
     /// Which network it is in.
     pub network: NetworkMode,
     /// Whether it gets a new terminal as its controlling terminal, instead of pipes.
@@ -39,6 +41,15 @@ pub struct RunSpec {
     pub stdin: bool,
     /// Whether the root file system is mounted read-only.
     pub read_only: bool,
+}
+
+/// A program that runs those of another architecture.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Emulator {
+    /// In Go's words: `arm64`.
+    pub architecture: String,
+    /// Static, absolute, on this machine.
+    pub program: PathBuf,
 }
 
 /// Which network a process is in.

@@ -7,7 +7,7 @@ use kiln_dockerfile::Diagnostic;
 use kiln_git::GitError;
 use kiln_oci::OciError;
 use kiln_registry::{DownloadError, RegistryError};
-use kiln_runtime::{EnterError, RunError, UserError};
+use kiln_runtime::{EnterError, NoEmulator, RunError, UserError};
 use kiln_store::StoreError;
 use kiln_store::cache_mount::CacheError;
 use kiln_store::copy::CopyError;
@@ -275,6 +275,21 @@ pub enum Error {
     /// The namespaces cannot be entered.
     #[error(transparent)]
     Enter(#[from] EnterError),
+    /// Steps execute programs of an architecture that this machine has no emulator for. Nothing was executed.
+    #[error("{}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Foreign {
+        /// The Dockerfile's name.
+        file: String,
+        /// Its text.
+        text: String,
+        /// The steps' titles and lines.
+        steps: Vec<(String, Option<(usize, usize)>)>,
+        /// What there is no emulator for, and why.
+        missing: Vec<NoEmulator>,
+    },
+    /// Programs of an architecture do not run here.
+    #[error(transparent)]
+    NoEmulator(#[from] NoEmulator),
     /// A step's process could not be run.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -373,7 +388,7 @@ impl Error {
                 | StoreError::DiffIdMismatch { .. }
                 | StoreError::MediaType { .. },
             ) => ErrorKind::Network,
-            Self::Enter(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
+            Self::Enter(_) | Self::Foreign { .. } | Self::NoEmulator(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
                 ErrorKind::Machine
             }
             Self::Registry(_)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Secret};
+use kiln_runtime::EmulatorSearch;
 use serde::{Deserialize, Serialize};
 
 pub use context::{ContextSource, DockerfileSource, NamedSource};
@@ -44,6 +45,9 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// `--platform`; this machine's if empty.
     pub platforms: Vec<Platform>,
+    /// Where emulators of other platforms are looked for.
+    #[serde(default)]
+    pub emulators: EmulatorSearch,
     /// `--tag`.
     pub tags: Vec<ImageRef>,
     /// `--no-cache`: step records are not looked up; cache mounts keep what they hold.
@@ -83,6 +87,7 @@ impl BuildRequest {
             labels: BTreeMap::new(),
             target: None,
             platforms: Vec::new(),
+            emulators: EmulatorSearch::default(),
             tags: Vec::new(),
             no_cache: false,
             pull: false,

@@ -192,6 +192,7 @@ impl Place {
             hostname: "step".to_owned(),
             machine: Machine::default(),
             security: Security::Sandbox,
+            emulator: None,
             network: NetworkMode::Host,
             tty: false,
             stdin: false,

@@ -107,6 +107,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         labels: config::assignments("--label", &args.label)?,
         target: args.target.clone(),
         platforms: config::platforms(&args.platform)?,
+        emulators: config::emulators(),
         tags,
         no_cache: args.no_cache,
         pull: args.pull,

@@ -14,6 +14,8 @@ pub(crate) fn run(global: Global, args: &RunArgs) -> Result<ExitCode, Failure> {
     let request = RunRequest {
         image: args.image.parse().map_err(Failure::from_usage)?,
         command: args.command.clone(),
+        platform: args.platform.as_deref().map(str::parse).transpose().map_err(Failure::from_usage)?,
+        emulators: config::emulators(),
         entrypoint: args.entrypoint.clone(),
         env: config::assignments("--env", &args.env)?,
         workdir: args.workdir.clone(),

@@ -27,6 +27,15 @@ pub(crate) fn show_failure(failure: &Failure) {
                 excerpt(file, text, *lines);
                 note(format_args!("error: {title}: {error}"));
             }
+            Error::Foreign { file, text, steps, missing } => {
+                for (title, lines) in steps {
+                    excerpt(file, text, *lines);
+                    note(format_args!("{title}: there is no emulator for it"));
+                }
+                for missing in missing {
+                    note(format_args!("error: {missing}"));
+                }
+            }
             other => note(format_args!("error: {other}")),
         },
     }

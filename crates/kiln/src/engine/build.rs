@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId};
+use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
 use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
@@ -17,6 +17,7 @@ use super::chain::chain;
 use super::contexts::Contexts;
 use super::definition::Definition;
 use super::fetch::Fetch;
+use super::foreign::{self, Ways};
 use super::index::StoreIndex;
 use super::leak::LeakScanner;
 use super::packer::{self, Packer};
@@ -39,6 +40,7 @@ pub(super) struct Build<'a> {
     pub(super) plan: BuildPlan,
     definition: Definition,
     contexts: Contexts<'a>,
+    ways: Ways,
     /// Clamps and replaces times.
     pub(super) epoch: Option<u64>,
 }
@@ -105,6 +107,7 @@ impl Engine {
             return Err(Error::Checks { rules });
         }
         let epoch = epoch(&plan)?;
+        let ways = Ways::find(&self.entered, &plan.graph, &request.emulators);
         let build = Build {
             engine: self,
             request,
@@ -115,6 +118,7 @@ impl Engine {
             plan,
             definition,
             contexts,
+            ways,
             epoch,
         };
         let (solved, packed) = build.solve()?;
@@ -148,6 +152,7 @@ impl Build<'_> {
             bases: self.bases,
             remotes: self.remotes,
             reporter,
+            ways: &self.ways,
             run_env: &plan.run_env,
             secrets: &self.request.secrets,
             leaks: match self.request.allow_secret_leak {
@@ -159,6 +164,10 @@ impl Build<'_> {
             views: Default::default(),
             usages: Default::default(),
         };
+        let blocked = foreign::blocked(&worker, &wanted, &index, cancel).map_err(|error| self.blame(error))?;
+        if !blocked.is_empty() {
+            return Err(self.foreign(&blocked));
+        }
         let jobs = self
             .request
             .jobs
@@ -229,6 +238,17 @@ impl Build<'_> {
 
     fn layer_options(&self) -> LayerOptions {
         LayerOptions { epoch: self.epoch, ..LayerOptions::default() }
+    }
+
+    /// Names the steps that cannot run here.
+    fn foreign(&self, blocked: &[StepId]) -> Error {
+        let steps = blocked.iter().filter_map(|id| self.plan.graph.get(*id));
+        Error::Foreign {
+            file: self.definition.file.clone(),
+            text: self.definition.text.clone(),
+            steps: steps.map(|step| (step.info.title.clone(), step.info.lines)).collect(),
+            missing: self.ways.missing(),
+        }
     }
 
     /// Names the step that failed, with its place in the Dockerfile.

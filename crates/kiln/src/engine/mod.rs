@@ -9,6 +9,7 @@ mod definition;
 mod export;
 mod fetch;
 mod files;
+mod foreign;
 mod git;
 mod ids;
 mod ignore_file;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, NetworkMode, Platform, Rootfs, RunSpec, Security};
 use kiln_registry::RegistryClient;
-use kiln_runtime::RunError;
+use kiln_runtime::{EmulatorSearch, RunError};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
@@ -23,6 +23,12 @@ pub struct RunRequest {
     pub image: ImageRef,
     /// Command and arguments; the image's own if empty.
     pub command: Vec<String>,
+    /// `--platform`; this machine's if none.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+    /// Where emulators of other platforms are looked for.
+    #[serde(default)]
+    pub emulators: EmulatorSearch,
     /// Replaces the image's entrypoint; empty for none.
     pub entrypoint: Option<String>,
     /// Added to the image's environment.
@@ -49,7 +55,8 @@ impl Engine {
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
-        let base = bases.by_name(&request.image, &Platform::host())?;
+        let platform = request.platform.clone().unwrap_or_else(Platform::host);
+        let base = bases.by_name(&request.image, &platform)?;
         let snapshot = bases.unpack(&base, &Silent, cancel)?;
         let config = &base.image.image.config;
 
@@ -67,6 +74,9 @@ impl Engine {
         if args.is_empty() {
             return Err(Error::NoCommand { image: request.image.clone() });
         }
+        // An image may be for one platform only, which need not be the one asked for.
+        let architecture = base.image.image.config.platform().architecture;
+        let emulator = kiln_runtime::find(&self.entered, &architecture, &request.emulators)?.emulator;
         let layer = self.store.begin_layer(&snapshot)?;
         let spec = RunSpec {
             rootfs: Rootfs::Overlay {
@@ -86,6 +96,7 @@ impl Engine {
             hostname: "kiln".to_owned(),
             machine: Machine::default(),
             security: Security::Sandbox,
+            emulator,
             network: NetworkMode::Host,
             tty: request.tty,
             stdin: request.stdin,

@@ -151,6 +151,7 @@ impl StepWorker<'_> {
             hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
             machine: (*op.machine).clone(),
             security: op.security,
+            emulator: self.ways.emulator(&op.platform)?,
             network: match op.network {
                 Network::None => NetworkMode::None,
                 Network::Default | Network::Host => NetworkMode::Host,

@@ -19,6 +19,7 @@ use kiln_store::tree::{DigestRule, SourceTree};
 
 use super::bases::Bases;
 use super::contexts::Contexts;
+use super::foreign::Ways;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
 use super::leak::LeakScanner;
@@ -37,6 +38,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) bases: &'a Bases<'a>,
     pub(crate) remotes: &'a Remotes<'a>,
     pub(crate) reporter: &'a Reporter<'a>,
+    /// How programs of foreign architectures run.
+    pub(crate) ways: &'a Ways,
     /// Environment of every RUN that is no part of a key: proxies.
     pub(crate) run_env: &'a [(String, String)],
     /// Given with the request, by id.
