@@ -137,7 +137,9 @@ fn registrable() -> Result<(), String> {
         return Ok(());
     }
     let ((major, minor), (want_major, want_minor)) = (found, SINCE);
-    Err(format!("this is Linux {major}.{minor}, and steps can have emulators of their own from {want_major}.{want_minor}"))
+    Err(format!(
+        "this is Linux {major}.{minor}, and steps can have emulators of their own from {want_major}.{want_minor}"
+    ))
 }
 
 /// Programs of the right names, best name first.

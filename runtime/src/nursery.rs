@@ -24,8 +24,8 @@ use rustix::net::{
 };
 use rustix::process::Signal;
 
-use crate::sys::{self, Forked, StringArray};
 use crate::error::RunError;
+use crate::sys::{self, Forked, StringArray};
 use crate::{emulator, init, mounts, seccomp};
 
 /// The name under which this binary, executed again, is the nursery; also what `ps` shows of init.

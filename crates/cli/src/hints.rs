@@ -117,7 +117,8 @@ fn emulator(missing: &NoEmulator) -> String {
     }
     let variable = missing.architecture.to_ascii_uppercase();
     format!(
-        "sudo apt-get install qemu-user-static, or KILN_EMULATOR_{variable}=FILE; stages that are          `FROM --platform=$BUILDPLATFORM` and steps that execute nothing need no emulator"
+        "sudo apt-get install qemu-user-static, or KILN_EMULATOR_{variable}=FILE; stages that are \
+         `FROM --platform=$BUILDPLATFORM` and steps that execute nothing need no emulator"
     )
 }
 

@@ -388,9 +388,13 @@ impl Error {
                 | StoreError::DiffIdMismatch { .. }
                 | StoreError::MediaType { .. },
             ) => ErrorKind::Network,
-            Self::Enter(_) | Self::Foreign { .. } | Self::NoEmulator(_) | Self::Run(_) | Self::Store(_) | Self::CacheMount(_) | Self::Io(_) => {
-                ErrorKind::Machine
-            }
+            Self::Enter(_)
+            | Self::Foreign { .. }
+            | Self::NoEmulator(_)
+            | Self::Run(_)
+            | Self::Store(_)
+            | Self::CacheMount(_)
+            | Self::Io(_) => ErrorKind::Machine,
             Self::Registry(_)
             | Self::NotHad { .. }
             | Self::Download(_)

@@ -11,7 +11,7 @@ use std::path::Path;
 use kiln_core::{Emulator, IoError, IoResultExt};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -54,8 +54,11 @@ pub(crate) fn settle(socket: BorrowedFd<'_>, emulator: &Emulator) -> Option<Owne
     };
     tell(unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(Into::into))?;
     receive::<1>(socket).ok()??;
-    let handlers =
-        mounts::fresh("binfmt_misc", &[], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV);
+    let handlers = mounts::fresh(
+        "binfmt_misc",
+        &[],
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+    );
     let (handlers, mounted) = match handlers {
         Ok(handlers) => (Some(handlers), Ok(())),
         Err(error) => (None, Err(error)),
@@ -75,7 +78,8 @@ pub(crate) fn settle(socket: BorrowedFd<'_>, emulator: &Emulator) -> Option<Owne
 
 /// Writes a line to `register`; C makes set-user-ID programs work.
 fn register(handlers: &OwnedFd, flags: &str, row: &Row, program: &Path) -> io::Result<()> {
-    let program = open(program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    // A read-only mount: a step reaches the emulator as /proc/PID/exe, and must not write to it as root.
+    let program = mounts::bind(program, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
     // By its descriptor: the line takes 127 bytes of a path and no colon, and F opens it here and now.
     let line = format!(

@@ -25,7 +25,11 @@ impl Row {
     /// Whether a file that begins with `header` is a program of this architecture.
     pub(super) fn matches(&self, header: &[u8]) -> bool {
         header.len() >= MAGIC
-            && header.iter().zip(self.magic).zip(self.mask).all(|((byte, want), mask)| byte & mask == want & mask)
+            && header
+                .iter()
+                .zip(self.magic)
+                .zip(self.mask)
+                .all(|((byte, want), mask)| byte & mask == want & mask)
     }
 }
 

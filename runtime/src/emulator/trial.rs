@@ -11,8 +11,8 @@ use rustix::mount::MountAttrFlags;
 
 use super::elf;
 use super::table::Row;
-use crate::sys::{self, StringArray};
 use crate::mounts;
+use crate::sys::{self, StringArray};
 
 const NAME: &str = "program";
 

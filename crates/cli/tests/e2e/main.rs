@@ -16,6 +16,7 @@ mod mounts;
 mod nested;
 mod outputs;
 mod place;
+mod platforms;
 mod registry;
 mod remote;
 mod rungs;

@@ -77,7 +77,7 @@ impl Place {
         self.path("kiln")
     }
 
-    fn own(&self, name: &str) {
+    pub(crate) fn own(&self, name: &str) {
         let (uid, gid) = self.user.ids();
         lchown(self.path(name), Some(uid), Some(gid)).expect("root may");
     }

@@ -164,7 +164,8 @@ impl Build<'_> {
             views: Default::default(),
             usages: Default::default(),
         };
-        let blocked = foreign::blocked(&worker, &wanted, &index, cancel).map_err(|error| self.blame(error))?;
+        let blocked =
+            foreign::blocked(&worker, &wanted, &index, cancel).map_err(|error| self.blame(error))?;
         if !blocked.is_empty() {
             return Err(self.foreign(&blocked));
         }

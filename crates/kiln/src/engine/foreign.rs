@@ -5,12 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kiln_core::{
-    Cancel, Digest, Emulator, LayerId, Op, Platform, Selection, Snapshot, Step, StepGraph, StepId, StepOutcome,
+    Cancel, Digest, Emulator, LayerId, Op, Platform, Selection, Snapshot, Step, StepGraph, StepId,
+    StepOutcome,
 };
 use kiln_runtime::{EmulatorSearch, Entered, NoEmulator};
-use kiln_solver::{
-    CacheIndex, Inputs, KeyParts, Progress, SolveError, SourceUse, StepRecord, Worker,
-};
+use kiln_solver::{CacheIndex, Inputs, KeyParts, Progress, SolveError, SourceUse, StepRecord, Worker};
 
 use super::worker::StepWorker;
 use crate::Error;

@@ -75,7 +75,7 @@ impl Engine {
             return Err(Error::NoCommand { image: request.image.clone() });
         }
         // An image may be for one platform only, which need not be the one asked for.
-        let architecture = base.image.image.config.platform().architecture;
+        let architecture = base.image.image.platform().architecture;
         let emulator = kiln_runtime::find(&self.entered, &architecture, &request.emulators)?.emulator;
         let layer = self.store.begin_layer(&snapshot)?;
         let spec = RunSpec {
