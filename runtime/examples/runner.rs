@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use kiln_core::{Cancel, LogStream, Rootfs, RunSpec};
 use kiln_runtime::{
-    EnterOptions, Entered, RunError, RunReport, enter, init, probe, run, run_interactive, view,
+    EnterOptions, Entered, Isolation, RunError, RunReport, enter, init, probe, run, run_interactive, view,
 };
 
 fn main() -> ExitCode {
@@ -75,7 +75,8 @@ fn main() -> ExitCode {
 
 fn entered() -> Entered {
     let single_id = std::env::var_os("KILN_TEST_SINGLE_ID").is_some();
-    enter(&EnterOptions { single_id }).unwrap_or_else(|error| panic!("{error}"))
+    let isolation = std::env::var_os("KILN_TEST_CHROOT").map(|_| Isolation::Chroot);
+    enter(&EnterOptions { single_id, isolation }).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn read(path: &str) -> RunSpec {

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -12,14 +13,18 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::enter::Entered;
+use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
 use crate::wire::{self, Said, Start};
+
+/// How long an init without namespaces may take to end what it started, on a way out that nobody planned.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// A running init process.
 pub(crate) struct Child {
     pidfd: Arc<OwnedFd>,
-    control: UnixStream,
+    control: Arc<UnixStream>,
+    isolation: Isolation,
     received: Vec<u8>,
     terminal: Option<OwnedFd>,
 }
@@ -35,16 +40,18 @@ impl Child {
         let (control, theirs) = UnixStream::pair().at("make", "a socket")?;
         let [stdin, stdout, stderr] = &stdio;
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
+        let isolation = entered.isolation();
         let forked = match &spec.emulator {
-            None => entered.nursery()?.fork(spec.network, streams),
-            Some(emulator) => entered.emulating(emulator)?.fork(spec.network, streams),
+            None => entered.nursery()?.fork(isolation, spec.network, streams),
+            Some(emulator) => entered.emulating(emulator)?.fork(isolation, spec.network, streams),
         };
         let pidfd = forked.at("make namespaces for", "a step")?;
-        let mut this = Self { pidfd: Arc::new(pidfd), control, received: Vec::new(), terminal: None };
+        let (pidfd, control) = (Arc::new(pidfd), Arc::new(control));
+        let this = Self { pidfd, control, isolation, received: Vec::new(), terminal: None };
         drop((stdio, theirs));
         match wire::write(
-            &mut this.control,
-            &Start { spec: spec.clone(), ids: entered.ids().clone(), window },
+            &mut &*this.control,
+            &Start { spec: spec.clone(), ids: entered.ids().clone(), isolation, window },
         ) {
             // It is gone already; what it said, if anything, is read as ever.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -55,9 +62,13 @@ impl Child {
 
     /// Kills everything in its namespaces when `cancel` says so.
     pub(crate) fn kill_on(&self, cancel: &Cancel) -> CancelGuard {
-        let pidfd = Arc::clone(&self.pidfd);
+        let (pidfd, control, isolation) =
+            (Arc::clone(&self.pidfd), Arc::clone(&self.control), self.isolation);
         // It may just have ended.
-        cancel.on_cancel(move || _ = pidfd_send_signal(&*pidfd, Signal::KILL))
+        cancel.on_cancel(move || match isolation {
+            Isolation::Namespaces => _ = pidfd_send_signal(&*pidfd, Signal::KILL),
+            Isolation::Chroot => _ = control.shutdown(Shutdown::Write),
+        })
     }
 
     /// Readable when every process in its namespaces is gone.
@@ -77,7 +88,7 @@ impl Child {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut into = [IoSliceMut::new(&mut buffer)];
         let received =
-            recvmsg(&self.control, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT);
+            recvmsg(&*self.control, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT);
         let bytes = match received {
             Err(Errno::AGAIN) => return Ok(true),
             Err(Errno::CONNRESET) => return Ok(false),
@@ -111,7 +122,7 @@ impl Child {
 
     /// Whether nothing more can come: it is dead, so that what is not here now will not be.
     fn is_complete(&self) -> bool {
-        let mut ready = [PollFd::new(&self.control, PollFlags::IN)];
+        let mut ready = [PollFd::new(&*self.control, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         !matches!(poll(&mut ready, Some(&now)), Ok(1..))
     }
@@ -120,6 +131,11 @@ impl Child {
 impl Drop for Child {
     /// On a way out that nobody planned nothing may stay behind. After its end this finds no process.
     fn drop(&mut self) {
+        if self.isolation == Isolation::Chroot {
+            // It has to end the others before itself.
+            let _ = self.control.shutdown(Shutdown::Write);
+            let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&PATIENCE));
+        }
         if pidfd_send_signal(&*self.pidfd, Signal::KILL).is_ok() {
             let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None);
         }

@@ -11,25 +11,40 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::ForkResult;
 use rustix::process::{getegid, geteuid, getpid};
 use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
 use crate::nursery::Nursery;
 use crate::{mounts, sys};
 
+/// What is put around a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Namespaces of its own, in a mount namespace of kiln's.
+    Namespaces,
+    /// Only another root directory: nothing keeps the step from what kiln may do. For machines that give no namespaces.
+    Chroot,
+}
+
 /// What to ask for.
 #[derive(Debug, Clone, Default)]
 pub struct EnterOptions {
     /// Whether to use a single id even where more could be had; for comparing rungs of the ladder.
     pub single_id: bool,
+    /// Chroot to do without namespaces where they could be had. Otherwise the best that there is.
+    pub isolation: Option<Isolation>,
 }
 
-/// Proof that the process is in its own user and mount namespace.
+/// Proof that the process is in its own user and mount namespace, or can do without.
 #[derive(Debug)]
 pub struct Entered {
     ids: IdMode,
     reason: String,
     raise: Option<String>,
+    /// In a chroot, why it is no better.
+    bare: Option<Missing>,
     /// Started for the first step.
     nursery: OnceLock<Nursery>,
     /// Started for the first step of a foreign architecture, one for each emulator.
@@ -50,6 +65,16 @@ impl Entered {
     /// Returns the command that would give more ids, if there is one.
     pub fn raise(&self) -> Option<&str> {
         self.raise.as_deref()
+    }
+
+    /// Returns what is put around a step.
+    pub fn isolation(&self) -> Isolation {
+        if self.bare.is_some() { Isolation::Chroot } else { Isolation::Namespaces }
+    }
+
+    /// Returns, where steps run in a chroot, why there is nothing better, and the command that would change it.
+    pub fn why_bare(&self) -> Option<(&str, Option<&str>)> {
+        self.bare.as_ref().map(|bare| (bare.reason.as_str(), bare.raise.as_deref()))
     }
 
     /// Gives the process that forks init processes.
@@ -74,7 +99,14 @@ impl Entered {
     }
 
     fn new(ids: IdMode, reason: impl Into<String>, raise: Option<String>) -> Self {
-        Self { ids, reason: reason.into(), raise, nursery: OnceLock::new(), emulating: Mutex::default() }
+        Self {
+            ids,
+            reason: reason.into(),
+            raise,
+            bare: None,
+            nursery: OnceLock::new(),
+            emulating: Mutex::default(),
+        }
     }
 }
 
@@ -90,14 +122,80 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
     if threads != 1 {
         return Err(EnterError::Threads { threads });
     }
-    let entered = if geteuid().is_root() && may_mount() && !options.single_id {
-        unshare(CloneFlags::CLONE_NEWNS).map_err(refused)?;
-        as_root(&own_map("uid")?)
-    } else {
-        with_user_namespace(options)?
-    };
+    if options.isolation == Some(Isolation::Chroot) {
+        return bare(Missing { reason: "a chroot was asked for".to_owned(), raise: None });
+    }
+    let is_root = geteuid().is_root() && !options.single_id;
+    if is_root && may_mount() {
+        return match unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(io::Error::from)
+            .and_then(|()| mounts::make_all_private())
+        {
+            Ok(()) => Ok(as_root(&own_map("uid")?)),
+            Err(error) => bare_or(refused_by(&error)),
+        };
+    }
+    // Root in a container. Tried in another process: there is no way back out of a user namespace, and one in which
+    // nothing can be mounted is worth nothing (AppArmor's profile for docker allows the one and not the other).
+    if is_root
+        && may_do_without()
+        && let Err(error) =
+            in_child(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, mounts::make_all_private)
+    {
+        return bare_or(refused_by(&error));
+    }
+    let entered = with_user_namespace(options)?;
     mounts::make_all_private().map_err(|error| refused_by(&error))?;
     Ok(entered)
+}
+
+/// Goes on without namespaces, if the process has what that takes.
+fn bare_or(error: EnterError) -> Result<Entered, EnterError> {
+    if !may_do_without() {
+        return Err(error);
+    }
+    let raise = match &error {
+        EnterError::NoUserNamespaces { obstacle, .. } => obstacle.remedy(),
+        _ => None,
+    };
+    bare(Missing { reason: error.to_string(), raise })
+}
+
+/// Goes on without namespaces.
+fn bare(why: Missing) -> Result<Entered, EnterError> {
+    if !geteuid().is_root() || !may_do_without() {
+        return Err(EnterError::NoChroot);
+    }
+    let mut entered = as_root(&own_map("uid")?);
+    entered.bare = Some(why);
+    Ok(entered)
+}
+
+/// Whether the process has what a step in a chroot needs.
+fn may_do_without() -> bool {
+    let needed = CapabilitySet::SYS_CHROOT
+        | CapabilitySet::MKNOD
+        | CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETPCAP
+        | CapabilitySet::KILL;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// Tries something in a child process, in namespaces of its own.
+pub(crate) fn in_child(namespaces: CloneFlags, test: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let errno =
+        |result: io::Result<()>| result.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+    let mut found = libc::EIO;
+    let (pid, _) = sys::vfork(namespaces.bits(), &mut || {
+        found = errno(test());
+        0
+    })?;
+    nix::sys::wait::waitpid(pid, None)?;
+    if found == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(found)) }
 }
 
 /// Root of the machine or of a namespace that was made before.
@@ -149,7 +247,8 @@ fn with_user_namespace(options: &EnterOptions) -> Result<Entered, EnterError> {
     Ok(Entered::new(IdMode::Single, missing.reason, missing.raise))
 }
 
-/// Why there is only a single id.
+/// Why there is nothing better.
+#[derive(Debug)]
 struct Missing {
     reason: String,
     raise: Option<String>,

@@ -17,6 +17,9 @@ pub enum EnterError {
         /// How many there are.
         threads: usize,
     },
+    /// A chroot was asked for by somebody who cannot make one.
+    #[error("a chroot needs root with the capabilities that docker leaves it by default")]
+    NoChroot,
     /// The kernel refuses user namespaces to this process.
     #[error("user namespaces are not available here ({message}): {obstacle}")]
     NoUserNamespaces {
@@ -116,6 +119,12 @@ pub enum RunError {
         stage: EmulatorStage,
         /// The system's words.
         message: String,
+    },
+    /// It asks for what only namespaces give, and steps run in a chroot.
+    #[error("{what} needs namespaces, and steps run in a chroot here; `kiln doctor` says why")]
+    NeedsNamespaces {
+        /// What it asks for.
+        what: String,
     },
     /// The namespace's first process, kiln's own, ended before the step's did: killed from outside or for want of
     /// memory.

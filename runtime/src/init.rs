@@ -1,10 +1,11 @@
 //! The first process of a step's namespaces: makes the world, starts the step, reaps, reports.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use kiln_core::ExitStatus;
+use kiln_core::{ExitStatus, RunSpec};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -13,7 +14,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
+use crate::chroot::{self, Descendants, Streams};
+use crate::enter::Isolation;
 use crate::error::{RunError, Stage, StageExt};
+use crate::ids::IdMode;
 use crate::step::Step;
 use crate::stubs::Stubs;
 use crate::wire::{self, Said, Start};
@@ -34,22 +38,14 @@ pub(crate) fn serve(control: OwnedFd, filter: &[libc::sock_filter]) -> ! {
 fn run(control: &mut UnixStream, filter: &[libc::sock_filter]) -> Result<(ExitStatus, Stubs), RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { spec, ids, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
+    let Start { spec, ids, isolation, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
-    if spec.network.is_isolated() {
-        sys::loopback_up().stage(Stage::Network, "lo")?;
-    }
-    match rustix::system::sethostname(spec.hostname.as_bytes()) {
-        // podman's filter allows namespaces and mounts, but not this: then the container's name is the step's.
-        Err(Errno::PERM) => {}
-        named => named.stage(Stage::Network, &spec.hostname)?,
-    }
-    let stubs = world::enter(&spec, &ids)?;
-    let mut step = Step::prepare(&spec, &ids, filter)?;
+    let mut place = Place::enter(&spec, &ids, isolation)?;
+    let mut step = Step::prepare(&spec, &ids, may_filter(isolation).then_some(filter))?;
     if spec.tty {
-        let terminal = open_terminal(control, &step, window).stage(Stage::Terminal, "/dev/ptmx")?;
-        step.use_terminal(terminal);
+        let terminal = place.terminal().and_then(|terminal| hand_over(terminal, control, &step, window));
+        step.use_terminal(terminal.stage(Stage::Terminal, "/dev/ptmx")?);
     } else {
         own_pipes(&step);
     }
@@ -57,20 +53,81 @@ fn run(control: &mut UnixStream, filter: &[libc::sock_filter]) -> Result<(ExitSt
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).stage(Stage::Start, "init")?;
     let signals = SigSet::all();
     signals.thread_block().stage(Stage::Wait, "signals")?;
-    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).stage(Stage::Wait, "signals")?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .stage(Stage::Wait, "signals")?;
     let main = step.start()?;
     drop(step);
-    Ok((wait(main, &signals, control).stage(Stage::Wait, "the step")?, stubs))
+    let status = wait(main, &signals, control, &mut place).stage(Stage::Wait, "the step")?;
+    place.end().stage(Stage::Wait, "the step")?;
+    Ok((status, place.stubs))
+}
+
+/// Where the step runs, and what has to be done for it there.
+struct Place {
+    stubs: Stubs,
+    /// In a chroot: what namespaces do elsewhere.
+    bare: Option<(Descendants, Streams)>,
+    /// Opened while it could be.
+    terminal: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Place {
+    fn enter(spec: &RunSpec, ids: &IdMode, isolation: Isolation) -> Result<Self, RunError> {
+        if isolation == Isolation::Chroot {
+            let descendants = Descendants::adopt().stage(Stage::Wait, "/proc")?;
+            let terminal = spec.tty.then(new_terminal).transpose().stage(Stage::Terminal, "/dev/ptmx")?;
+            let streams = chroot::enter(spec)?;
+            return Ok(Self { stubs: Stubs::default(), bare: Some((descendants, streams)), terminal });
+        }
+        if spec.network.is_isolated() {
+            sys::loopback_up().stage(Stage::Network, "lo")?;
+        }
+        match rustix::system::sethostname(spec.hostname.as_bytes()) {
+            // podman's filter allows namespaces and mounts, but not this: then the container's name is the step's.
+            Err(Errno::PERM) => {}
+            named => named.stage(Stage::Network, &spec.hostname)?,
+        }
+        Ok(Self { stubs: world::enter(spec, ids)?, bare: None, terminal: None })
+    }
+
+    fn terminal(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
+        self.terminal.take().map_or_else(new_terminal, Ok)
+    }
+
+    /// Ends what is left of the step, where the kernel does not.
+    fn end(&mut self) -> io::Result<()> {
+        if let Some((descendants, streams)) = &mut self.bare {
+            descendants.end(&mut BTreeSet::new())?;
+            streams.pump();
+        }
+        Ok(())
+    }
+}
+
+/// A filter cannot be had without privileges but for the price of `no_new_privs`, which takes sudo and su from steps. In
+/// a chroot it would protect nothing, and a container's own is in force.
+fn may_filter(isolation: Isolation) -> bool {
+    isolation == Isolation::Namespaces
+        || rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
 /// Reaps whatever ends until the step's process does; passes signals on to that.
-fn wait(main: Pid, signals: &SignalFd, control: &UnixStream) -> io::Result<ExitStatus> {
+fn wait(main: Pid, signals: &SignalFd, control: &UnixStream, place: &mut Place) -> io::Result<ExitStatus> {
     loop {
-        let mut ready = [PollFd::new(signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+        let mut ready = vec![PollFd::new(signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+        if let Some((_, streams)) = &place.bare {
+            ready.extend(streams.wanted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        }
         poll(&mut ready, None)?;
         if !ready[1].revents().is_empty() {
             // kiln says nothing more: it is gone, and so must the step be.
+            let _ = place.end();
             sys::exit_now(1)
+        }
+        drop(ready);
+        if let Some((_, streams)) = &mut place.bare {
+            streams.pump();
         }
         let Some(info) = signals.read_signal()? else { continue };
         match Signal::try_from(info.ssi_signo.cast_signed()) {
@@ -101,9 +158,8 @@ fn reap(main: Pid) -> io::Result<Option<ExitStatus>> {
     }
 }
 
-/// A terminal of the step's own: the other side goes to kiln, so that the caller's is out of reach (TIOCSTI).
-fn open_terminal(control: &UnixStream, step: &Step<'_>, window: Option<(u16, u16)>) -> io::Result<OwnedFd> {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+/// Both sides of a new terminal.
+fn new_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -111,6 +167,18 @@ fn open_terminal(control: &UnixStream, step: &Step<'_>, window: Option<(u16, u16
     let name = ptsname(&master, Vec::new())?;
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
     let terminal = rustix::fs::open(&name, flags, rustix::fs::Mode::empty())?;
+    Ok((master, terminal))
+}
+
+/// A terminal of the step's own: the other side goes to kiln, so that the caller's is out of reach (TIOCSTI).
+fn hand_over(
+    (master, terminal): (OwnedFd, OwnedFd),
+    control: &UnixStream,
+    step: &Step<'_>,
+    window: Option<(u16, u16)>,
+) -> io::Result<OwnedFd> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
     if let Some((ws_row, ws_col)) = window {
         let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&terminal, size)?;

@@ -4,6 +4,7 @@
 //! docs/rootless.md tells what each rung of the ladder needs and what is a security boundary.
 
 mod child;
+mod chroot;
 mod emulator;
 mod enter;
 mod error;
@@ -24,7 +25,7 @@ mod wire;
 mod world;
 
 pub use emulator::{EmulatorSearch, NoEmulator, Way, architectures, find};
-pub use enter::{EnterOptions, Entered, enter};
+pub use enter::{EnterOptions, Entered, Isolation, enter};
 pub use error::{EmulatorStage, EnterError, InitFailure, Obstacle, RunError, Stage, UserError};
 pub use ids::{IdMode, IdRange};
 pub use mounts::view;

@@ -4,6 +4,7 @@
 //! half a millisecond, most of it the C library asking the processor for its features, which is slow in virtual
 //! machines. So it is executed once, for the first step, with an empty environment, and forks from then on.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use kiln_core::{Emulator, IoResultExt, NetworkMode};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, fstat, memfd_create, stat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -24,6 +25,8 @@ use rustix::net::{
 };
 use rustix::process::Signal;
 
+use crate::chroot::Descendants;
+use crate::enter::Isolation;
 use crate::error::RunError;
 use crate::sys::{self, Forked, StringArray};
 use crate::{emulator, init, mounts, seccomp};
@@ -39,6 +42,12 @@ const STREAMS: usize = 4;
 
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+
+/// What it is asked for instead of namespaces: an init in none, whose descendants it takes over if need be.
+const BARE: i32 = 1 << 8;
+
+/// To end what inits without namespaces that were killed have left.
+const END_ORPHANS: i32 = 1 << 9;
 
 /// The process, as seen from kiln. It ends when this is dropped, or when kiln is gone.
 #[derive(Debug)]
@@ -84,16 +93,30 @@ impl Nursery {
     /// Forks an init process with these standard streams and this control socket; returns a descriptor for it.
     pub(crate) fn fork(
         &self,
+        isolation: Isolation,
         network: NetworkMode,
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<OwnedFd> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), i32::from(network.is_isolated()), &streams)?;
+        let wanted = match isolation {
+            Isolation::Namespaces => i32::from(network.is_isolated()),
+            Isolation::Chroot => BARE,
+        };
+        send(socket.as_fd(), wanted, &streams)?;
         let (errno, pidfd) = receive::<1>(socket.as_fd())?.ok_or_else(|| io::Error::from(Errno::PIPE))?;
         match pidfd {
             Some([pidfd]) => Ok(pidfd),
             None => Err(io::Error::from_raw_os_error(errno)),
         }
+    }
+}
+
+impl Nursery {
+    /// Ends the processes of inits without namespaces that were killed; returns when they are gone.
+    pub(crate) fn end_orphans(&self) -> io::Result<()> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send(socket.as_fd(), END_ORPHANS, &[])?;
+        receive::<1>(socket.as_fd())?.map(drop).ok_or_else(|| io::Error::from(Errno::PIPE))
     }
 }
 
@@ -124,30 +147,67 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
         None => sys::exit_now(1),
     });
     let filter = seccomp::filter();
+    let mut bare: Option<(Descendants, BTreeSet<i32>)> = None;
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.
-    while let Ok(Some((isolated, Some(streams)))) = receive::<STREAMS>(socket.as_fd()) {
-        // What has ended since the last time. The descriptor told of its end then.
-        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {
-        }
-        let network = if isolated == 0 { 0 } else { libc::CLONE_NEWNET };
-        let answer = match sys::fork_into(NAMESPACES | network) {
-            Ok(Forked::Child) => {
-                drop(socket);
-                // What one step puts into its session's keyring is none of another's business. If it cannot be had (a
-                // user may have 200 keys, keyrings(7)), the nursery's, which is not the caller's, stays.
-                let _ = sys::new_session_keyring();
-                let [stdin, stdout, stderr, control] = streams;
-                become_init([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
-                init::serve(control, &filter);
+    while let Ok(Some((wanted, streams))) = receive::<STREAMS>(socket.as_fd()) {
+        let answer = match (wanted, streams) {
+            (END_ORPHANS, _) => {
+                if let Some((descendants, inits)) = &mut bare {
+                    // If /proc cannot be read, nobody can be found.
+                    let _ = descendants.end(inits);
+                }
+                send(socket.as_fd(), 0, &[])
             }
-            Ok(Forked::Parent(pidfd)) => send(socket.as_fd(), 0, &[pidfd.as_fd()]),
-            Err(error) => send(socket.as_fd(), error.raw_os_error().unwrap_or(libc::EIO), &[]),
+            (_, Some(streams)) => {
+                reap(bare.as_mut().map(|(_, inits)| inits));
+                if wanted == BARE && bare.is_none() {
+                    bare = Descendants::adopt().ok().map(|descendants| (descendants, BTreeSet::new()));
+                }
+                let flags = match wanted {
+                    0 => NAMESPACES,
+                    BARE => 0,
+                    _ => NAMESPACES | libc::CLONE_NEWNET,
+                };
+                match sys::fork_into(flags) {
+                    Ok(Forked::Child) => {
+                        drop((socket, bare));
+                        // What one step puts into its session's keyring is none of another's business. If it cannot be
+                        // had (a user may have 200 keys, keyrings(7)), the nursery's, which is not the caller's, stays.
+                        let _ = sys::new_session_keyring();
+                        let [stdin, stdout, stderr, control] = streams;
+                        become_init(wanted != BARE, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+                        init::serve(control, &filter);
+                    }
+                    Ok(Forked::Parent(pid, pidfd)) => {
+                        if let Some((_, inits)) = &mut bare {
+                            inits.insert(pid);
+                        }
+                        send(socket.as_fd(), 0, &[pidfd.as_fd()])
+                    }
+                    Err(error) => send(socket.as_fd(), error.raw_os_error().unwrap_or(libc::EIO), &[]),
+                }
+            }
+            (_, None) => break,
         };
         if answer.is_err() {
             break;
         }
     }
+    if let Some((descendants, inits)) = &mut bare {
+        // If /proc cannot be read, nobody can be found.
+        let _ = descendants.end(inits);
+    }
     sys::exit_now(0)
+}
+
+/// Takes what has ended since the last time: its descriptor told of its end then.
+fn reap(mut inits: Option<&mut BTreeSet<i32>>) {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        let Some(pid) = status.pid() else { break };
+        if let Some(inits) = &mut inits {
+            inits.remove(&pid.as_raw());
+        }
+    }
 }
 
 /// kiln's own program, behind a mount that cannot be written to. A step can execute it by /proc/self/exe, and then
@@ -206,8 +266,9 @@ fn become_nursery(
 
 /// The first things a forked process does. It is alone, so that nothing can fail but by the machine's fault; then it
 /// ends, and kiln sees that.
-fn become_init(streams: [BorrowedFd<'_>; 3]) {
-    let ready = rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+fn become_init(dies_with_parent: bool, streams: [BorrowedFd<'_>; 3]) {
+    // Without a pid namespace to die with it, init has to end the step's processes first.
+    let ready = rustix::process::set_parent_process_death_signal(dies_with_parent.then_some(Signal::KILL))
         .map_err(io::Error::from)
         .and_then(|()| (0..).zip(streams).try_for_each(|(number, stream)| sys::place(stream, number)));
     if ready.is_err() {

@@ -11,7 +11,7 @@ use nix::sched::CloneFlags;
 use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::enter::{EnterOptions, Entered, enter};
+use crate::enter::{EnterOptions, Entered, enter, in_child};
 use crate::error::EnterError;
 use crate::ids::{IdMode, IdRange};
 use crate::{mounts, sys};
@@ -137,19 +137,6 @@ fn network() -> Rung {
         }
     };
     rung("network", Some(chosen.to_owned()), reason, None)
-}
-
-/// Tries something in a child process, in namespaces of its own.
-fn in_child(namespaces: CloneFlags, test: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    let errno =
-        |result: io::Result<()>| result.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
-    let mut found = libc::EIO;
-    let (pid, _) = sys::vfork(namespaces.bits(), &mut || {
-        found = errno(test());
-        0
-    })?;
-    nix::sys::wait::waitpid(pid, None)?;
-    if found == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(found)) }
 }
 
 fn rung(what: &str, chosen: Option<String>, reason: String, raise: Option<String>) -> Rung {

@@ -4,12 +4,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use kiln_core::{Cancel, ExitStatus, IoError, IoResultExt, LogStream, Rootfs, RunSpec, StepUsage};
+use kiln_core::{
+    Cancel, ExitStatus, IoError, IoResultExt, LogStream, NetworkMode, Rootfs, RunSpec, Security, StepUsage,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::child::Child;
-use crate::enter::Entered;
+use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
 use crate::terminal::{self, Relay};
 use crate::wire::Said;
@@ -29,7 +31,7 @@ pub struct RunReport {
 /// Runs one process in fresh namespaces. Stays on the calling thread until it and all its descendants are gone.
 ///
 /// `output` gets what is written, as it comes, on this thread. After the end, mount points that were made for the step's
-/// mounts are taken out of the root file system. With `spec.tty`, everything comes as [`LogStream::Stdout`].
+/// mounts are taken out of the root file system; in a chroot, that and what was moved there is the store's to take out. With `spec.tty`, everything comes as [`LogStream::Stdout`].
 ///
 /// # Errors
 /// The process could not be started, or was cancelled; how it ended by itself is in the report. After an error the
@@ -40,11 +42,12 @@ pub fn run(
     output: &mut dyn FnMut(LogStream, &[u8]),
     cancel: &Cancel,
 ) -> Result<RunReport, RunError> {
+    check(entered, spec)?;
     let (stdout, their_stdout) = io::pipe().at("make", "a pipe")?;
     let (stderr, their_stderr) = io::pipe().at("make", "a pipe")?;
     let child = Child::spawn(entered, spec, [stdin(spec)?, their_stdout.into(), their_stderr.into()], None)?;
     let sources = vec![(stdout.into(), LogStream::Stdout), (stderr.into(), LogStream::Stderr)];
-    follow(child, spec, sources, output, cancel, None)
+    finish(entered, follow(child, spec, sources, output, cancel, None))
 }
 
 /// Runs one process with the caller's terminal or standard streams.
@@ -55,6 +58,7 @@ pub fn run(
 /// # Errors
 /// As [`run`]; or the caller's standard output is no terminal where one is needed.
 pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Result<RunReport, RunError> {
+    check(entered, spec)?;
     let copy =
         |stream: std::os::fd::BorrowedFd<'_>| stream.try_clone_to_owned().at("copy", "a standard stream");
     let (out, err) = (io::stdout(), io::stderr());
@@ -62,7 +66,7 @@ pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Re
         [stdin(spec)?, copy(std::os::fd::AsFd::as_fd(&out))?, copy(std::os::fd::AsFd::as_fd(&err))?];
     if !spec.tty {
         let child = Child::spawn(entered, spec, streams, None)?;
-        return follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None);
+        return finish(entered, follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None));
     }
     let mut relay = Relay::start(spec.stdin)?;
     let child = Child::spawn(entered, spec, streams, terminal::window())?;
@@ -72,11 +76,37 @@ pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Re
             io::Write::write_all(&mut out.lock(), bytes).and_then(|()| io::Write::flush(&mut out.lock()));
         failed = failed.take().or_else(|| written.err());
     };
-    let report = follow(child, spec, Vec::new(), &mut output, cancel, Some(&mut relay));
+    let report = finish(entered, follow(child, spec, Vec::new(), &mut output, cancel, Some(&mut relay)));
     match failed {
         Some(error) => Err(IoError::new("write to", "standard output", &error).into()),
         None => report,
     }
+}
+
+/// Refuses what a step cannot have without namespaces.
+fn check(entered: &Entered, spec: &RunSpec) -> Result<(), RunError> {
+    let wants = [
+        (spec.network == NetworkMode::None, "--network=none"),
+        (spec.network == NetworkMode::Private, "a network of its own"),
+        (spec.security == Security::Insecure, "--security=insecure"),
+        (spec.emulator.is_some(), "an emulator"),
+        (spec.read_only, "a read-only root file system"),
+        (matches!(spec.rootfs, Rootfs::Overlay { .. }), "a merged root file system"),
+    ];
+    match wants.into_iter().find(|(wanted, _)| *wanted) {
+        Some((_, what)) if entered.isolation() == Isolation::Chroot => {
+            Err(RunError::NeedsNamespaces { what: what.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// In a chroot, an init that was killed leaves processes behind.
+fn finish(entered: &Entered, report: Result<RunReport, RunError>) -> Result<RunReport, RunError> {
+    if report.is_err() && entered.isolation() == Isolation::Chroot {
+        entered.nursery()?.end_orphans().at("end", "the step's processes")?;
+    }
+    report
 }
 
 /// The loop: output, messages, the end.

@@ -34,7 +34,9 @@ pub(crate) struct Step<'a> {
     env: StringArray,
     capabilities: CapabilitySet,
     limits: Vec<Limit>,
-    /// Limits its system calls; none for a step that may do all that kiln may.
+    /// Whether it may do all that kiln may, whatever its user.
+    all: bool,
+    /// Limits its system calls.
     filter: Option<&'a [libc::sock_filter]>,
     terminal: Option<OwnedFd>,
 }
@@ -44,7 +46,7 @@ impl<'a> Step<'a> {
     pub(crate) fn prepare(
         spec: &RunSpec,
         ids: &IdMode,
-        filter: &'a [libc::sock_filter],
+        filter: Option<&'a [libc::sock_filter]>,
     ) -> Result<Self, RunError> {
         let user = user::look_up(
             &spec.user,
@@ -57,12 +59,9 @@ impl<'a> Step<'a> {
         let get =
             |name: &str| spec.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let sandboxed = spec.security == Security::Sandbox;
-        let capabilities = if sandboxed {
-            default_capabilities()
-        } else {
-            let all = rustix::thread::capabilities(None).stage(Stage::Credentials, "the capabilities")?;
-            all.permitted
-        };
+        let own = rustix::thread::capabilities(None).stage(Stage::Credentials, "the capabilities")?.permitted;
+        // In a container that kiln makes no namespace in, not all of the default ones may be there.
+        let capabilities = if sandboxed { default_capabilities() & own } else { own };
         let program = spec.args.first().cloned().unwrap_or_default();
         let mut env = environment(spec);
         if !env.iter().any(|line| line.starts_with(b"HOME=")) {
@@ -80,7 +79,8 @@ impl<'a> Step<'a> {
             program,
             capabilities,
             limits: spec.machine.limits.clone(),
-            filter: sandboxed.then_some(filter),
+            all: !sandboxed,
+            filter: filter.filter(|_| sandboxed),
             terminal: None,
         })
     }
@@ -153,7 +153,7 @@ impl<'a> Step<'a> {
                 other => other.stage(Stage::Credentials, "the capability bounding set")?,
             }
         }
-        let all = self.filter.is_none();
+        let all = self.all;
         rustix::thread::set_keep_capabilities(all).stage(Stage::Credentials, "the capabilities")?;
         let groups: Vec<Gid> = self.user.groups.iter().copied().map(Gid::from_raw).collect();
         match rustix::thread::set_thread_groups(&groups) {

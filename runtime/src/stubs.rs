@@ -73,6 +73,11 @@ impl Stubs {
         }
     }
 
+    /// Returns what was made, in the order in which it was.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.made.clone()
+    }
+
     /// Gives the directories in which stubs were made their times back, by `set`; made ones get the time of those that no
     /// image has. Afterwards another time is the step's doing. `set` answers false for what it cannot reach.
     ///

@@ -71,8 +71,8 @@ pub(crate) fn fork_single_threaded() -> io::Result<nix::unistd::ForkResult> {
 
 /// Which side of [`fork_into`] this is.
 pub(crate) enum Forked {
-    /// With a descriptor for the child.
-    Parent(OwnedFd),
+    /// With the child's number and a descriptor for it.
+    Parent(i32, OwnedFd),
     Child,
 }
 
@@ -90,7 +90,8 @@ pub(crate) fn fork_into(namespaces: c_int) -> io::Result<Forked> {
         0 => Ok(Forked::Child),
         1.. => {
             // SAFETY: CLONE_PIDFD made this descriptor for us alone.
-            Ok(Forked::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) }))
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent(i32::try_from(pid).unwrap_or(-1), pidfd))
         }
         _ => Err(io::Error::last_os_error()),
     }

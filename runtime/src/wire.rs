@@ -6,6 +6,7 @@ use kiln_core::{ExitStatus, RunSpec, StepUsage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::enter::Isolation;
 use crate::error::RunError;
 use crate::ids::IdMode;
 use crate::stubs::Stubs;
@@ -15,6 +16,7 @@ use crate::stubs::Stubs;
 pub(crate) struct Start {
     pub(crate) spec: RunSpec,
     pub(crate) ids: IdMode,
+    pub(crate) isolation: Isolation,
     /// Rows and columns of the step's terminal at its start, if it has one and they are known.
     pub(crate) window: Option<(u16, u16)>,
 }

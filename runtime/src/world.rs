@@ -21,7 +21,7 @@ use crate::mounts::{self, NODEV};
 use crate::stubs::Stubs;
 use place::{Kind, Places, kind_of, open_in};
 
-mod place;
+pub(crate) mod place;
 mod points;
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -31,7 +31,7 @@ const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 /// Bytes; docker's.
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
-const DEVICES: &str = include_str!("../data/devices");
+pub(crate) const DEVICES: &str = include_str!("../data/devices");
 const MASKED_PATHS: &str = include_str!("../data/masked_paths");
 const READONLY_PATHS: &str = include_str!("../data/readonly_paths");
 
@@ -383,7 +383,7 @@ fn sysfs(own_network: bool, security: Security) -> io::Result<OwnedFd> {
     }
 }
 
-fn hosts(hostname: &str, more: &[(String, String)]) -> String {
+pub(crate) fn hosts(hostname: &str, more: &[(String, String)]) -> String {
     let own = if hostname.is_empty() { String::new() } else { format!("127.0.0.1\t{hostname}\n") };
     let more: String = more.iter().map(|(address, name)| format!("{address}\t{name}\n")).collect();
     format!(

@@ -15,6 +15,7 @@ mod git_url;
 mod graph;
 mod io_error;
 mod machine;
+mod moved;
 mod op;
 mod pattern;
 mod platform;
@@ -34,6 +35,7 @@ pub use git_url::{GitCredentials, GitScheme, GitUrl, GitUrlError, decode_percent
 pub use graph::{Step, StepGraph, StepId, StepInfo};
 pub use io_error::{IoError, IoResultExt};
 pub use machine::{Limit, Machine};
+pub use moved::{MOVED_ASIDE, MOVED_JOURNAL, Moved};
 pub use op::{
     Bind, CacheMount, CacheScope, Chmod, ContextOp, CopyFrom, CopyOp, CopySource, GitOp, HttpOp, ImageOp,
     InlineFile, MergeOp, Mount, MountKind, Network, Op, RunOp, SecretMount, Security, Selection, Sharing,

@@ -17,6 +17,7 @@ mod last_use;
 mod layer;
 mod layout;
 mod lock;
+mod moved;
 pub mod owner;
 mod pin;
 mod record;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kiln_core::{IoError, IoResultExt as _};
 
 use crate::lock::FileLock;
+use crate::moved::put_all_back;
 
 /// The scratch directory of one open store, made when first needed.
 #[derive(Debug)]
@@ -64,7 +65,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Some(own) = self.own.get() {
+        if let Some(own) = self.own.get()
+            && put_all_back(&own.path).is_ok()
+        {
             remove_tree(&own.path);
         }
     }
@@ -80,7 +83,10 @@ pub(crate) fn sweep(area: &Path) -> Result<(), IoError> {
     for entry in entries {
         let path = entry.at("read", area)?.path();
         if let Some(lock) = FileLock::try_exclusive_dir(&path)? {
-            remove_tree(&path);
+            // What cannot be moved back keeps the directory, and is not this process's failure.
+            if put_all_back(&path).is_ok() {
+                remove_tree(&path);
+            }
             drop(lock);
         }
     }

@@ -57,6 +57,7 @@ impl Store {
     /// Returns the cache mounts that go with these ids: whoever owns files in a cache, all steps see them alike.
     pub fn cache_mounts(&self) -> CacheMounts {
         CacheMounts::new(self.0.layout.owned().join(layout::CACHES), self.ids())
+            .with_scratch(self.0.layout.at(layout::SCRATCH))
     }
 
     /// Opens the memory of a build context's content digests.

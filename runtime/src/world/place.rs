@@ -73,7 +73,8 @@ impl Places {
         self.stubs.restore_times(|path, times| {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             match openat2(root, path, directory, Mode::empty(), resolve) {
-                Err(Errno::XDEV) => Ok(false),
+                // Or it was moved away with what it was made in, where nothing is mounted.
+                Err(Errno::XDEV | Errno::NOENT | Errno::NOTDIR) => Ok(false),
                 found => Ok(futimens(found?, &times).map(|()| true)?),
             }
         })

@@ -10,7 +10,7 @@ use kiln_runtime::RunError;
 use crate::support::{Place, bind, rungs};
 
 /// Processes of this machine whose command line has `mark` in it.
-fn processes(mark: &str) -> Vec<String> {
+pub(crate) fn processes(mark: &str) -> Vec<String> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| {
@@ -98,7 +98,7 @@ fn killed_kiln_takes_the_step_along() {
 }
 
 /// A descriptor for the step's sleeping process.
-fn witness(mark: &str) -> std::os::fd::OwnedFd {
+pub(crate) fn witness(mark: &str) -> std::os::fd::OwnedFd {
     loop {
         for entry in fs::read_dir("/proc").unwrap() {
             let path = entry.unwrap().path();
@@ -114,7 +114,7 @@ fn witness(mark: &str) -> std::os::fd::OwnedFd {
 }
 
 /// setpriv executes the runner, so that the child is kiln; below it there is the nursery, and below that, init.
-fn init_of(kiln: u32) -> rustix::process::Pid {
+pub(crate) fn init_of(kiln: u32) -> rustix::process::Pid {
     let child = |pid: u32| {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         children.trim().parse::<u32>().unwrap()

@@ -2,6 +2,7 @@
 //!
 //! The namespaces are entered by the example `runner`, for a test's own process has threads.
 
+mod chroot;
 mod escape;
 mod hazards;
 mod isolation;

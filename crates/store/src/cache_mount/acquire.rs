@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kiln_core::{CacheScope, Cancel, IoError, IoResultExt, Sharing};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::home::{Half, Home, copy_error, open_dir};
 use super::list::who;
@@ -148,12 +149,13 @@ impl Taking<'_, '_> {
         let mut new = false;
         let started = Instant::now();
         // Two mounts of one step share the cache, by the strictest of what they want.
-        let alone = self.mounts.iter().any(|mount| mount.sharing == Sharing::Locked);
-        let private = self.mounts.iter().any(|mount| mount.sharing == Sharing::Private);
+        let locked = self.mounts.iter().any(|mount| mount.sharing == Sharing::Locked);
+        let private = self.mounts.iter().any(|mount| mount.sharing == Sharing::Private) && !locked;
+        let alone = locked || self.caches.moves;
         loop {
             let mut seeds = || self.mounts.iter().find_map(|m| (self.seed)(m).transpose()).transpose();
             new |= home.create(request, self.caches.ids, &mut seeds, self.cancel)?;
-            let taken = if private && !alone { self.copy(&home)? } else { self.in_place(&home, alone)? };
+            let taken = if private { self.copy(&home)? } else { self.in_place(&home, alone)? };
             // None: it was removed in between. Then it is made again.
             let Some((path, kind, thrown_away, note)) = taken else { continue };
             let targets = self.mounts.iter().map(|mount| mount.target.clone()).collect();
@@ -163,8 +165,8 @@ impl Taking<'_, '_> {
         }
     }
 
-    fn in_place(&mut self, home: &Home, alone: bool) -> Result<Option<Taken>, CacheError> {
-        home.adopt_pending()?;
+    /// Takes the cache's lock, and tells for whom it waits.
+    fn wait(&mut self, home: &Home, alone: bool) -> Result<Option<OwnedFd>, CacheError> {
         let mut shown = String::new();
         let mut blocked = |polls: u32| {
             let alive = lock::holders(&home.holders()).in_place;
@@ -178,12 +180,19 @@ impl Taking<'_, '_> {
                 shown = text;
             }
         };
-        let Some(lock) = lock::wait(&home.lock(), alone, self.cancel, &mut blocked)? else {
-            return Ok(None);
-        };
+        lock::wait(&home.lock(), alone, self.cancel, &mut blocked)
+    }
+
+    fn in_place(&mut self, home: &Home, alone: bool) -> Result<Option<Taken>, CacheError> {
+        home.adopt_pending()?;
+        let Some(lock) = self.wait(home, alone)? else { return Ok(None) };
         if alone {
             // A private step may have ended while this one waited.
             home.adopt_pending_alone()?;
+        }
+        if !home.data().is_dir() {
+            // Who had it was killed.
+            return Ok(None);
         }
         let data = open_dir(&home.data())?;
         let note = home.note(self.step, true)?;
@@ -191,6 +200,11 @@ impl Taking<'_, '_> {
     }
 
     fn copy(&mut self, home: &Home) -> Result<Option<Taken>, CacheError> {
+        if !home.data().is_dir() && !home.pending().is_dir() {
+            // A step in a chroot has it.
+            drop(self.wait(home, false)?);
+            return Ok(None);
+        }
         let Some(guard) = lock::guard(&home.dir)? else { return Ok(None) };
         home.sweep();
         let note = home.note(self.step, false)?;
@@ -203,7 +217,11 @@ impl Taking<'_, '_> {
             false => lock::attempt(&home.lock(), FlockOperation::NonBlockingLockShared)?,
         };
         let finished = pending || unchanging.is_some();
-        let source = open_dir(&from)?;
+        let source = match open_dir(&from) {
+            // Just now, or it was removed.
+            Err(error) if error.errno == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
+            opened => opened?,
+        };
         flock(&source, FlockOperation::LockShared).at("lock", &from)?;
         let copy = Half(home.dir.join(format!("private-{}", random_name())));
         std::fs::create_dir(&copy.0).at("create", &copy.0)?;

@@ -23,6 +23,8 @@ use crate::scratch::{random_name, remove_tree};
 #[derive(Debug, Clone)]
 pub(super) struct Home {
     pub(super) dir: PathBuf,
+    /// Where a dead process may have left its data.
+    pub(super) scratch: Option<PathBuf>,
 }
 
 impl Home {
@@ -54,7 +56,7 @@ impl Home {
         seed: &mut dyn FnMut() -> Result<Option<OwnedFd>, IoError>,
         cancel: &Cancel,
     ) -> Result<bool, CacheError> {
-        if self.is_whole() {
+        if self.is_whole() || self.is_away()? {
             return Ok(false);
         }
         let scope = self.dir.parent().unwrap_or(Path::new("."));
@@ -68,7 +70,7 @@ impl Home {
                 None => continue,
             }
         };
-        let home = Self { dir: new.0.clone() };
+        let home = Self { dir: new.0.clone(), scratch: None };
         for dir in [home.data(), home.holders()] {
             std::fs::create_dir(&dir).at("create", dir)?;
         }
@@ -98,6 +100,21 @@ impl Home {
             Err(Errno::EXIST | Errno::NOTEMPTY) => self.mend(&home),
             Err(error) => Err(error).at("rename to", &self.dir)?,
         }
+    }
+
+    /// Returns whether what is missing is in use: a step in a chroot has the directory itself. What one left that was
+    /// killed is moved back.
+    fn is_away(&self) -> Result<bool, IoError> {
+        if !self.lock().exists() {
+            return Ok(false);
+        }
+        let Some(_alone) = lock::attempt(&self.lock(), FlockOperation::NonBlockingLockExclusive)? else {
+            return Ok(true);
+        };
+        if let Some(scratch) = &self.scratch {
+            crate::scratch::sweep(scratch)?;
+        }
+        Ok(self.is_whole())
     }
 
     fn is_whole(&self) -> bool {

@@ -112,7 +112,7 @@ impl CacheMounts {
                 if !name.starts_with(b".") {
                     // Copies are made under the same lock.
                     let _guard = lock::guard(&path)?;
-                    Home { dir: path.clone() }.sweep();
+                    Home { dir: path.clone(), scratch: None }.sweep();
                 } else if let Some(_lock) = lock::attempt(&path, FlockOperation::NonBlockingLockExclusive)? {
                     remove_tree(&path);
                 }
@@ -126,7 +126,7 @@ impl CacheMounts {
         for scope in entries(&self.dir)? {
             let visible =
                 |path: &PathBuf| !path.file_name().unwrap_or_default().as_encoded_bytes().starts_with(b".");
-            homes.extend(entries(&scope)?.into_iter().filter(visible).map(|dir| Home { dir }));
+            homes.extend(entries(&scope)?.into_iter().filter(visible).map(|dir| Home { dir, scratch: None }));
         }
         Ok(homes)
     }

@@ -29,6 +29,9 @@ use home::Home;
 pub struct CacheMounts {
     dir: PathBuf,
     ids: Ids,
+    /// Where dead processes may have left a cache that they had moved there.
+    scratch: Option<PathBuf>,
+    moves: bool,
 }
 
 /// What a step wants of one cache.
@@ -76,7 +79,19 @@ impl CacheRequest {
 impl CacheMounts {
     /// Opens the caches in a directory, which is made with the first cache.
     pub fn new(dir: impl Into<PathBuf>, ids: Ids) -> Self {
-        Self { dir: dir.into(), ids }
+        Self { dir: dir.into(), ids, scratch: None, moves: false }
+    }
+
+    /// Tells where the store's processes have their half-made things.
+    pub(crate) fn with_scratch(mut self, scratch: PathBuf) -> Self {
+        self.scratch = Some(scratch);
+        self
+    }
+
+    /// For steps in a chroot, which have not a mount of a cache but the directory itself: only one at a time can.
+    pub fn moving(mut self) -> Self {
+        self.moves = true;
+        self
     }
 
     /// Returns where they are.
@@ -85,6 +100,7 @@ impl CacheMounts {
     }
 
     fn home(&self, id: &str, scope: &CacheScope) -> Home {
-        Home { dir: self.dir.join(name::of_scope(scope)).join(name::of_id(id)) }
+        let dir = self.dir.join(name::of_scope(scope)).join(name::of_id(id));
+        Home { dir, scratch: self.scratch.clone() }
     }
 }

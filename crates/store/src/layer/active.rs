@@ -9,6 +9,7 @@ use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens
 use super::{LayerInfo, opaque};
 use crate::error::StoreError;
 use crate::layout::TREE;
+use crate::moved::put_back;
 use crate::owner::{self, LinkOwners, Owner};
 use crate::scratch::{random_name, remove_tree};
 use crate::store::Store;
@@ -91,6 +92,15 @@ impl ActiveLayer {
         &self.work
     }
 
+    /// Moves back what a step in a chroot had in its root file system by renaming. Before that nothing in there is anybody's
+    /// to use, nor what was moved.
+    ///
+    /// # Errors
+    /// Something cannot be moved; the layer stays where it is, for whoever opens the store next.
+    pub fn put_back(&self) -> Result<(), StoreError> {
+        Ok(put_back(&self.dir)?)
+    }
+
     /// Returns what lies below.
     pub fn below(&self) -> &Snapshot {
         &self.below
@@ -135,7 +145,7 @@ impl ActiveLayer {
 
 impl Drop for ActiveLayer {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.committed && put_back(&self.dir).is_ok() {
             remove_tree(&self.dir);
         }
     }
