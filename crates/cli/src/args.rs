@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use debug::{DebugCommand, GraphArgs, PlanArgs};
+pub(crate) use debug::{DebugCommand, GraphArgs, PlanArgs, ShellArgs};
 
 use crate::commands::Call;
 
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Print the step graph of a Dockerfile
     Graph(GraphArgs),
-    /// For teaching and for tests
+    /// Look at failed steps; and for teaching and for tests
     #[command(subcommand)]
     Debug(DebugCommand),
     /// Print a completion script
@@ -120,6 +120,9 @@ pub(crate) struct BuildArgs {
     /// Run the steps of these stages again, separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// What becomes of what a failed step left
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub(crate) on_error: OnErrorMode,
     /// Keep what a step leaves even if a secret is in it
     #[arg(long)]
     pub(crate) allow_secret_leak: bool,
@@ -218,6 +221,17 @@ pub(crate) enum NetworkMode {
     Host,
     /// None but an isolated `lo`
     None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnErrorMode {
+    /// It stays in the store: `kiln debug shell` enters it
+    #[default]
+    Keep,
+    /// It stays, and a shell in it is opened at once
+    Shell,
+    /// It goes
+    Discard,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

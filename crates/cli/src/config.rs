@@ -110,6 +110,11 @@ pub(crate) fn live_terminal() -> bool {
     std::io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Returns whether somebody sits at both ends of a terminal.
+pub(crate) fn interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
 /// Returns whether results are read by a person.
 pub(crate) fn results_on_terminal() -> bool {
     std::io::stdout().is_terminal()

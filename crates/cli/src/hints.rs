@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{DownloadError, Error, ErrorKind, GitError, NoEmulator};
+use kiln::{DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -85,6 +85,10 @@ impl Failure {
             Error::NoSuchImage { .. } | Error::AmbiguousId { .. } => {
                 Some("`kiln images --all` lists what is there".to_owned())
             }
+            Error::Look(LookError::NothingKept) => Some(
+                "`kiln build` keeps what a failed step left, until it is pruned or three others have failed".to_owned(),
+            ),
+            Error::Look(_) => Some("`kiln debug ls` lists what is there".to_owned()),
             Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
             other => match other.kind() {
                 ErrorKind::Machine => {
@@ -100,6 +104,18 @@ impl Failure {
                 }
                 ErrorKind::Step | ErrorKind::Input | ErrorKind::Interrupted => None,
             },
+        }
+    }
+}
+
+impl Failure {
+    /// Returns how to look at what a failed step left, if that is kept.
+    pub(crate) fn look(&self) -> Option<&'static str> {
+        match self {
+            Self::Engine(error) if error.kept().is_some() => {
+                Some("`kiln debug shell` opens a shell in what the step left")
+            }
+            _ => None,
         }
     }
 }

@@ -96,6 +96,9 @@ pub enum Error {
         status: ExitStatus,
         /// The last lines it wrote.
         tail: Vec<String>,
+        /// Under which name what it left is kept, if it is.
+        #[serde(default)]
+        kept: Option<String>,
     },
     /// A step could not be done.
     #[error("{title}: {error}")]
@@ -110,6 +113,9 @@ pub enum Error {
         lines: Option<(usize, usize)>,
         /// Why.
         error: Box<Error>,
+        /// Under which name what it left is kept, if it is.
+        #[serde(default)]
+        kept: Option<String>,
     },
     /// A process ended badly; within a build it becomes [`Error::StepFailed`].
     #[error("the process ended with {status}")]
@@ -119,6 +125,9 @@ pub enum Error {
         /// The last lines it wrote.
         tail: Vec<String>,
     },
+    /// A step of an earlier build cannot be looked at.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// A name is no image reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -307,6 +316,34 @@ pub enum Error {
     Interrupted,
 }
 
+/// Why a step of an earlier build cannot be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum LookError {
+    /// No step has failed, or what it left went since.
+    #[error("no failed step is kept")]
+    NothingKept,
+    /// There is no such step.
+    #[error("there is no step {step:?}")]
+    NoSuchStep {
+        /// As asked for.
+        step: String,
+    },
+    /// Several steps that it may be.
+    #[error("{step:?} may be {}", titles.join(" or "))]
+    Several {
+        /// As asked for.
+        step: String,
+        /// Theirs.
+        titles: Vec<String>,
+    },
+    /// Files that it needs are not in the store any more.
+    #[error("the files of {title} are not in the store any more")]
+    Gone {
+        /// The step's.
+        title: String,
+    },
+}
+
 /// What sort of failure it is: what an exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -363,6 +400,7 @@ impl Error {
             | Self::NoAgent { .. }
             | Self::SecretIsNoText { .. }
             | Self::OnePlatformOnly { .. }
+            | Self::Look(_)
             | Self::NoSuchContext { .. }
             | Self::ContextChanged { .. }
             | Self::Tree(_)
@@ -412,6 +450,14 @@ impl Error {
         match self {
             Self::Step { error, .. } => error.root(),
             other => other,
+        }
+    }
+
+    /// Returns under which name is kept what a failed step left, if it is: [`Engine::step`](crate::Engine::step) finds it.
+    pub fn kept(&self) -> Option<&str> {
+        match self {
+            Self::StepFailed { kept, .. } | Self::Step { kept, .. } => kept.as_deref(),
+            _ => None,
         }
     }
 

@@ -13,10 +13,11 @@ mod request;
 
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    CacheSummary, ContextListing, ContextView, Engine, ImageSummary, ListedFile, PruneReport, PruneRequest,
-    PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Why, ignore_list,
+    CacheSummary, ContextListing, ContextView, Engine, EnterRequest, Entering, HeldStep, ImageSummary,
+    ListedFile, PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Side,
+    StepMount, StepShell, StepSummary, Why, ignore_list,
 };
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
     CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, Limit, LogStream,
@@ -30,4 +31,6 @@ pub use kiln_store::{Problem, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
-pub use request::{BuildRequest, ContextSource, DockerfileSource, NamedSource, Output, RegistryOptions};
+pub use request::{
+    BuildRequest, ContextSource, DockerfileSource, NamedSource, OnError, Output, RegistryOptions,
+};

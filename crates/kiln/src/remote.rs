@@ -85,10 +85,12 @@ impl Builder {
     }
 }
 
-/// Serves re-executed children of the library: the init of a step, the engine of a [`Builder`]. Call it first thing in
+/// Serves re-executed children of the library: the init of a step, the engine of a [`Builder`], the shell that
+/// a step is entered with. Call it first thing in
 /// `main`, before any thread: it returns only in a process that is none of them.
 pub fn init() {
     kiln_runtime::init();
+    kiln_shell::init();
     if std::env::args_os().next().is_some_and(|name| name == ENGINE) {
         std::process::exit(serve());
     }

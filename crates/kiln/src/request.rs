@@ -30,6 +30,9 @@ pub struct BuildRequest {
     /// `--allow-secret-leak`: a step may leave a secret in its layer.
     #[serde(default)]
     pub allow_secret_leak: bool,
+    /// `--on-error`: what becomes of what a failed step left.
+    #[serde(default)]
+    pub on_error: OnError,
     /// `--network`: that of RUN steps that say nothing else.
     #[serde(default)]
     pub network: Network,
@@ -81,6 +84,7 @@ impl BuildRequest {
             build_args: BTreeMap::new(),
             secrets: BTreeMap::new(),
             allow_secret_leak: false,
+            on_error: OnError::Keep,
             network: Network::Default,
             machine: Machine::default(),
             ssh: BTreeMap::new(),
@@ -99,6 +103,17 @@ impl BuildRequest {
             registry: RegistryOptions::default(),
         }
     }
+}
+
+/// What becomes of what a failed step left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// It stays in the store, to be looked at: the last few, until they are pruned.
+    #[default]
+    Keep,
+    /// It goes.
+    Discard,
 }
 
 /// What to make of the result.

@@ -19,6 +19,7 @@ use kiln_core::{Digest, DigestHasher, IoError, IoResultExt as _, LayerId};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::error::StoreError;
+use crate::layer::kept;
 use crate::layout::{self, Ids, Layout};
 use crate::lock::{FileLock, Hold};
 use crate::store::Store;
@@ -82,6 +83,7 @@ pub(crate) fn recover(layout: &Layout) -> Result<(), StoreError> {
         drop_sources(layout)?;
         let gone = drop_layers(layout)?;
         record::forget(layout, &gone)?;
+        kept::forget(layout, &gone)?;
         let _ = std::fs::remove_file(layout.at(layout::PENDING));
         std::fs::write(&file, boot).at("write", file)?;
     }

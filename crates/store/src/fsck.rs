@@ -11,6 +11,7 @@ use crate::durable::{children, digest_of};
 use crate::error::StoreError;
 use crate::image;
 use crate::layer::LayerInfo;
+use crate::layer::kept::{KEPT_FILE, is_kept};
 use crate::layout::{self, Ids, TREE};
 use crate::lock::FileLock;
 use crate::source::is_whole;
@@ -102,6 +103,13 @@ impl Store {
                 if LayerInfo::read(&path).is_err() || !path.join(TREE).is_dir() {
                     found.insert(Problem::Layer { path: self.below(&path) });
                 }
+                if is_kept(&path) {
+                    let text = std::fs::read(path.join(KEPT_FILE)).unwrap_or_default();
+                    match serde_json::from_slice(&text) {
+                        Ok(value) => self.check_snapshots(&value, ids, &path, found),
+                        Err(_) => _ = found.insert(Problem::Layer { path: self.below(&path) }),
+                    }
+                }
             }
         }
         Ok(())
@@ -114,16 +122,27 @@ impl Store {
                 found.insert(Problem::Record { path: self.below(&path) });
                 continue;
             };
-            let Some(ids) = ids else { continue };
-            let layers = self.0.layout.at(ids.dir()).join(layout::LAYERS);
-            snapshots(&value, &mut |layer| {
-                if !layers.join(layer).is_dir() {
-                    let missing = format!("layer {layer}");
-                    found.insert(Problem::Dangling { path: self.below(&path), missing });
-                }
-            });
+            if let Some(ids) = ids {
+                self.check_snapshots(&value, ids, &path, found);
+            }
         }
         Ok(())
+    }
+
+    fn check_snapshots(
+        &self,
+        value: &serde_json::Value,
+        ids: Ids,
+        path: &Path,
+        found: &mut BTreeSet<Problem>,
+    ) {
+        let layers = self.0.layout.at(ids.dir()).join(layout::LAYERS);
+        snapshots(value, &mut |layer| {
+            if !layers.join(layer).is_dir() {
+                let missing = format!("layer {layer}");
+                found.insert(Problem::Dangling { path: self.below(path), missing });
+            }
+        });
     }
 
     fn check_images(&self, found: &mut BTreeSet<Problem>) -> Result<(), StoreError> {

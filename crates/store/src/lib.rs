@@ -34,6 +34,7 @@ pub use error::{ArchiveError, EntryProblem, StoreError};
 pub use fsck::Problem;
 pub use image::TaggedImage;
 pub use layer::active::ActiveLayer;
+pub use layer::kept::KeptHold;
 pub use layer::pack::{Compression, LayerOptions, PackedLayer};
 pub use layout::Ids;
 pub use pin::Pin;

@@ -67,21 +67,34 @@ impl FileLock {
 
     /// Takes the lock of a file that is there; none if it is held or gone.
     pub(crate) fn try_existing(path: &Path) -> Result<Option<Self>, IoError> {
-        Self::attempt(path, |path| File::open(path).at("open", path))
+        Self::attempt(path, Hold::Exclusive, |path| File::open(path).at("open", path))
     }
 
     /// Takes the lock of a directory that is there; none if it is held or gone.
     pub(crate) fn try_exclusive_dir(path: &Path) -> Result<Option<Self>, IoError> {
-        Self::attempt(path, open_dir)
+        Self::dir(path, Hold::Exclusive)
     }
 
-    fn attempt(path: &Path, open: fn(&Path) -> Result<File, IoError>) -> Result<Option<Self>, IoError> {
+    /// The same, alone or beside others.
+    pub(crate) fn dir(path: &Path, hold: Hold) -> Result<Option<Self>, IoError> {
+        Self::attempt(path, hold, open_dir)
+    }
+
+    fn attempt(
+        path: &Path,
+        hold: Hold,
+        open: fn(&Path) -> Result<File, IoError>,
+    ) -> Result<Option<Self>, IoError> {
+        let operation = match hold {
+            Hold::Shared => FlockOperation::NonBlockingLockShared,
+            Hold::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
         loop {
             let file = match open(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 other => other?,
             };
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&file, operation) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 Err(rustix::io::Errno::INTR) => continue,

@@ -70,6 +70,15 @@ impl Store {
         StatIndex::open(&dir, context, path)
     }
 
+    /// Returns how many bytes its file system has left for whoever runs kiln.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn room(&self) -> Result<u64, IoError> {
+        let about = rustix::fs::statvfs(self.root()).at("ask for the room of", self.root())?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
     /// Returns a fresh path on the store's file system for something half-made; it is removed when the process has ended.
     pub(crate) fn scratch_path(&self) -> Result<PathBuf, IoError> {
         self.0.scratch.path()

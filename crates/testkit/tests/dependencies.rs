@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kiln-registry", &["kiln-oci", "kiln-core"]),
     ("kiln-git", &["kiln-core"]),
     ("kiln-runtime", &["kiln-core"]),
+    ("kiln-shell", &[]),
     (
         "kiln",
         &[
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kiln-oci",
             "kiln-registry",
             "kiln-runtime",
+            "kiln-shell",
             "kiln-solver",
             "kiln-store",
         ],

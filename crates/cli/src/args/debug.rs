@@ -29,6 +29,46 @@ pub(crate) struct PlanArgs {
     pub(crate) platform: Vec<String>,
 }
 
+const SHELL_EXAMPLES: &str = "\
+Examples:
+  kiln debug shell                                    what the step that failed last left
+  kiln debug shell last -- ls -la /src                a command instead of a shell
+  kiln debug shell --secret id=token,src=token.txt    with a secret that the step had";
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// Which: `last` is the one that failed last; `kiln debug ls` has names
+    #[arg(value_name = "STEP", default_value = "last")]
+    pub(crate) step: String,
+    /// The files that the step started from, not those that it left
+    #[arg(long)]
+    pub(crate) before: bool,
+    /// kiln's own small shell, also if the image has one
+    #[arg(long)]
+    pub(crate) builtin: bool,
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Another user than the step's
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Another directory than the step's
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Secret for a mount of the step's, as for `kiln build`
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub(crate) secret: Vec<String>,
+    /// ssh agent for a mount of the step's, as for `kiln build`
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// Say nothing of the step before
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Command and its arguments, instead of a shell
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     /// Print what the parser reads, an instruction a line
@@ -80,4 +120,14 @@ pub(crate) enum DebugCommand {
     },
     /// Check the store
     Fsck,
+    /// List the failed steps of which is kept what they left
+    #[command(alias = "list")]
+    Ls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open a shell where a step was: its files, mounts, environment, user and directory
+    #[command(alias = "exec", after_help = SHELL_EXAMPLES)]
+    Shell(Box<ShellArgs>),
 }

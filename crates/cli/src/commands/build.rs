@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, Network, Output};
+use kiln::{BuildOutcome, BuildRequest, Network, OnError, Output};
 
 use super::{
-    Call, call, cancel_on_signal, context_source, machine_flags, output_flag, secret_flag, ssh_flag, start,
+    Call, call, cancel_on_signal, context_source, machine_flags, output_flag, secret_flag, shell, ssh_flag,
+    start,
 };
-use crate::args::{BuildArgs, Global, NetworkMode, ProgressMode};
+use crate::args::{BuildArgs, Global, NetworkMode, OnErrorMode, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
 use crate::ui::{self, Progress};
@@ -30,6 +31,11 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
             "the result would go to the terminal: add dest=FILE to --output, or a pipe",
         ));
     }
+    if args.on_error == OnErrorMode::Shell && !config::interactive() {
+        return Err(Failure::usage(
+            "--on-error=shell: there is no terminal for a shell; leave it out, and enter the step with `kiln debug shell`",
+        ));
+    }
     if let Some(path) = &args.iidfile {
         // As docker: after a failure there is no id, not an old one.
         remove_old(path)?;
@@ -43,7 +49,16 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
     if result.is_err() && mode.is_for_people() {
         ui::note("");
     }
-    let outcome = result?;
+    let outcome = match result {
+        Err(error) if args.on_error == OnErrorMode::Shell && error.kept().is_some() => {
+            let kept = error.kept().unwrap_or_default().to_owned();
+            let failure = Failure::from(error);
+            ui::show_failure(&failure);
+            shell::after_failure(&engine, &request, &kept)?;
+            return Ok(failure.exit_code());
+        }
+        result => result?,
+    };
     if let Some(path) = &args.iidfile {
         // As docker: the configuration's digest; of several platforms, the index's.
         let id = match &outcome.images[..] {
@@ -97,6 +112,10 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         build_args: config::assignments("--build-arg", &args.build_arg)?,
         secrets: secret_flag::read(&args.secret)?,
         ssh: ssh_flag::read(&args.ssh)?,
+        on_error: match args.on_error {
+            OnErrorMode::Keep | OnErrorMode::Shell => OnError::Keep,
+            OnErrorMode::Discard => OnError::Discard,
+        },
         allow_secret_leak: args.allow_secret_leak,
         // The host's network is the default one: a step's key need not tell.
         network: match args.network {

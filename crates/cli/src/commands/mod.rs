@@ -13,6 +13,7 @@ mod machine_flags;
 mod output_flag;
 mod run;
 mod secret_flag;
+mod shell;
 mod ssh_flag;
 mod storage;
 

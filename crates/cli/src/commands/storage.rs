@@ -19,6 +19,7 @@ pub(crate) fn du(global: Global, args: &DuArgs) -> Result<ExitCode, Failure> {
     let mut table = Table::new(["KIND", "SIZE"]);
     let rows = [
         ("layers", usage.layers),
+        ("failed steps", usage.failed),
         ("blobs", usage.blobs),
         ("sources", usage.sources),
         ("records", usage.records),
@@ -48,8 +49,14 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
         }
     }
     let mut table = Table::new(["KIND", "COUNT", "SIZE"]);
-    let kinds =
-        [PrunedKind::Layer, PrunedKind::Blob, PrunedKind::Source, PrunedKind::Record, PrunedKind::CacheMount];
+    let kinds = [
+        PrunedKind::Layer,
+        PrunedKind::FailedStep,
+        PrunedKind::Blob,
+        PrunedKind::Source,
+        PrunedKind::Record,
+        PrunedKind::CacheMount,
+    ];
     for which in kinds {
         let things = || report.removed.iter().filter(|thing| thing.kind == which);
         let bytes = things().map(|thing| thing.bytes).sum();
@@ -73,6 +80,7 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
 fn kind(kind: PrunedKind) -> (&'static str, &'static str) {
     match kind {
         PrunedKind::Layer => ("layer", "layers"),
+        PrunedKind::FailedStep => ("failed step", "failed steps"),
         PrunedKind::Blob => ("blob", "blobs"),
         PrunedKind::Source => ("source", "sources"),
         PrunedKind::Record => ("record", "records"),

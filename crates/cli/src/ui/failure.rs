@@ -14,7 +14,7 @@ pub(crate) fn show_failure(failure: &Failure) {
         Failure::Usage(message) => note(format_args!("error: {message}")),
         Failure::Engine(error) => match &**error {
             Error::Dockerfile { file, text, diagnostics } => super::show_diagnostics(file, text, diagnostics),
-            Error::StepFailed { file, text, title, lines, status, tail } => {
+            Error::StepFailed { file, text, title, lines, status, tail, .. } => {
                 note(format_args!("------\n > {title}:"));
                 for line in tail.iter().skip(tail.len().saturating_sub(TAIL)) {
                     note(line);
@@ -23,7 +23,7 @@ pub(crate) fn show_failure(failure: &Failure) {
                 excerpt(file, text, *lines);
                 note(format_args!("error: {title}: {status}"));
             }
-            Error::Step { file, text, title, lines, error } => {
+            Error::Step { file, text, title, lines, error, .. } => {
                 excerpt(file, text, *lines);
                 note(format_args!("error: {title}: {error}"));
             }
@@ -39,7 +39,7 @@ pub(crate) fn show_failure(failure: &Failure) {
             other => note(format_args!("error: {other}")),
         },
     }
-    if let Some(hint) = failure.hint() {
+    for hint in failure.hint().into_iter().chain(failure.look().map(str::to_owned)) {
         note(format_args!("hint: {hint}"));
     }
 }

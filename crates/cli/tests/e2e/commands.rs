@@ -61,7 +61,7 @@ fn du_tells_what_du_tells() {
         );
         place.build(&["-t", "demo"]).ok();
         let usage: Value = serde_json::from_str(&place.kiln(&["du", "--json"]).ok().out()).expect("JSON");
-        let kinds = ["layers", "blobs", "sources", "records", "caches", "other"];
+        let kinds = ["layers", "failed", "blobs", "sources", "records", "caches", "other"];
         let total: u64 =
             kinds.iter().map(|kind| usage[kind].as_u64().unwrap_or_else(|| panic!("{usage}"))).sum();
         let real = run(Command::new("du").args(["-s", "-B1", &place.text("store")]));

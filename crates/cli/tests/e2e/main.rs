@@ -8,6 +8,7 @@ mod checks;
 mod commands;
 mod contexts;
 mod copy;
+mod debug_shell;
 mod git;
 mod hygiene;
 mod images;

@@ -1,7 +1,7 @@
 //! One build, from the request to the outputs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
@@ -15,6 +15,7 @@ use super::Engine;
 use super::bases::{Base, Bases};
 use super::chain::chain;
 use super::contexts::Contexts;
+use super::debug::Failures;
 use super::definition::Definition;
 use super::fetch::Fetch;
 use super::foreign::{self, Ways};
@@ -163,9 +164,15 @@ impl Build<'_> {
             redactor: Redactor::new(&self.request.secrets),
             views: Default::default(),
             usages: Default::default(),
+            failures: Failures {
+                policy: self.request.on_error,
+                file: self.definition.file.clone(),
+                now: now(),
+                kept: Mutex::default(),
+            },
         };
-        let blocked =
-            foreign::blocked(&worker, &wanted, &index, cancel).map_err(|error| self.blame(error))?;
+        let blocked = foreign::blocked(&worker, &wanted, &index, cancel)
+            .map_err(|error| self.blame(error, &HashMap::new()))?;
         if !blocked.is_empty() {
             return Err(self.foreign(&blocked));
         }
@@ -205,7 +212,8 @@ impl Build<'_> {
             (solved, packed)
         });
         self.contexts.save()?;
-        Ok((solved.map_err(|error| self.blame(error))?, packed?))
+        let kept = worker.failures.kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((solved.map_err(|error| self.blame(error, &kept))?, packed?))
     }
 
     /// Puts the images together.
@@ -253,7 +261,7 @@ impl Build<'_> {
     }
 
     /// Names the step that failed, with its place in the Dockerfile.
-    fn blame(&self, error: SolveError<Error>) -> Error {
+    fn blame(&self, error: SolveError<Error>, kept: &HashMap<StepId, LayerId>) -> Error {
         let (id, error) = match error {
             SolveError::Step { id, error } | SolveError::Index { id, error } => (id, error),
             SolveError::Thread { id, error } => (id, Error::Io(error)),
@@ -263,10 +271,13 @@ impl Build<'_> {
         let Definition { file, text, .. } = &self.definition;
         let (file, text) = (file.clone(), text.clone());
         let (title, lines) = (step.info.title.clone(), step.info.lines);
+        let kept = kept.get(&id).map(ToString::to_string);
         match error {
             Error::Interrupted => Error::Interrupted,
-            Error::Exited { status, tail } => Error::StepFailed { file, text, title, lines, status, tail },
-            error => Error::Step { file, text, title, lines, error: Box::new(error) },
+            Error::Exited { status, tail } => {
+                Error::StepFailed { file, text, title, lines, status, tail, kept }
+            }
+            error => Error::Step { file, text, title, lines, error: Box::new(error), kept },
         }
     }
 }

@@ -95,6 +95,7 @@ impl Definition {
             title: format!("FROM {image}"),
             lines: Some((line, line)),
             error: Box::new(error),
+            kept: None,
         }
     }
 

@@ -90,6 +90,8 @@ pub struct PrunedThing {
 pub enum PrunedKind {
     /// The files of a base layer or a step.
     Layer,
+    /// What a failed step left.
+    FailedStep,
     /// A blob of an image.
     Blob,
     /// What was known of a step or a layer.
@@ -105,6 +107,7 @@ impl From<ThingKind> for PrunedKind {
         match kind {
             ThingKind::Record => Self::Record,
             ThingKind::Layer => Self::Layer,
+            ThingKind::Failed => Self::FailedStep,
             ThingKind::Blob => Self::Blob,
             ThingKind::Source => Self::Source,
         }

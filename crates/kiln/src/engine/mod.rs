@@ -5,6 +5,7 @@ mod bases;
 mod build;
 mod chain;
 mod contexts;
+mod debug;
 mod definition;
 mod export;
 mod fetch;
@@ -40,6 +41,7 @@ use kiln_store::{Ids, Store};
 
 use crate::Error;
 
+pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
 pub use ignore_file::ignore_list;
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
-    Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, IoError, IoResultExt as _, MountKind,
-    MountSpec, MountSpecKind, Network, NetworkMode, Op, Rootfs, RunOp, RunSpec, Secret, SecretMount,
-    Selection, Snapshot, SshMount, Step, StepId, Unpack,
+    Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, InlineFile, IoError, IoResultExt as _,
+    MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Rootfs, RunOp, RunSpec, Secret,
+    SecretMount, Selection, Snapshot, SshMount, Step, StepId, Unpack,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -68,7 +68,10 @@ impl StepWorker<'_> {
         let report = match result {
             Ok(report) => report,
             Err(RunError::Cancelled) => return Err(Error::Interrupted),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.keep_failed((id, step, op), inputs, layer, &error.to_string(), cancel);
+                return Err(error.into());
+            }
         };
         self.usages.lock().unwrap_or_else(PoisonError::into_inner).insert(id, report.usage);
         match report.status {
@@ -77,7 +80,10 @@ impl StepWorker<'_> {
                 self.leaks.check(layer.upper(), cancel)?;
                 Ok(extend(&inputs.root, layer.commit()?))
             }
-            status => Err(Error::Exited { status, tail: output.into_tail() }),
+            status => {
+                self.keep_failed((id, step, op), inputs, layer, &status.to_string(), cancel);
+                Err(Error::Exited { status, tail: output.into_tail() })
+            }
         }
     }
 
@@ -123,10 +129,7 @@ impl StepWorker<'_> {
             };
             mounts.push(MountSpec { target: mount.target.clone(), kind });
         }
-        for file in &op.files {
-            let kind = MountSpecKind::File { content: file.content.clone(), mode: file.mode };
-            mounts.push(MountSpec { target: format!("/dev/pipes/{}", file.name), kind });
-        }
+        mounts.extend(op.files.iter().map(script));
         let mut env = op.env.to_vec();
         for (name, value) in self.run_env {
             if !env.iter().any(|(known, _)| known == name) {
@@ -140,26 +143,8 @@ impl StepWorker<'_> {
         {
             env.push(("SSH_AUTH_SOCK".to_owned(), socket.target.clone()));
         }
-        Ok(RunSpec {
-            rootfs,
-            mounts,
-            args: op.args.clone(),
-            env,
-            secret_env,
-            cwd: op.cwd.clone(),
-            user: op.user.clone(),
-            hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
-            machine: (*op.machine).clone(),
-            security: op.security,
-            emulator: self.ways.emulator(&op.platform)?,
-            network: match op.network {
-                Network::None => NetworkMode::None,
-                Network::Default | Network::Host => NetworkMode::Host,
-            },
-            tty: false,
-            stdin: false,
-            read_only: false,
-        })
+        let emulator = self.ways.emulator(&op.platform)?;
+        Ok(RunSpec { mounts, env, secret_env, emulator, ..process_spec(op, rootfs) })
     }
 
     /// Returns what was given for a secret mount; none if the step can do without.
@@ -312,6 +297,36 @@ impl StepWorker<'_> {
         let (id, target) = (request.id.clone(), request.target.clone());
         self.reporter.emit(Event::CacheMount { step, id, target, state });
     }
+}
+
+/// What an operation says by itself: without mounts, and for this machine's own architecture.
+pub(crate) fn process_spec(op: &RunOp, rootfs: Rootfs) -> RunSpec {
+    RunSpec {
+        rootfs,
+        mounts: Vec::new(),
+        args: op.args.clone(),
+        env: op.env.to_vec(),
+        secret_env: Vec::new(),
+        cwd: op.cwd.clone(),
+        user: op.user.clone(),
+        hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
+        machine: (*op.machine).clone(),
+        security: op.security,
+        emulator: None,
+        network: match op.network {
+            Network::None => NetworkMode::None,
+            Network::Default | Network::Host => NetworkMode::Host,
+        },
+        tty: false,
+        stdin: false,
+        read_only: false,
+    }
+}
+
+/// The script of a heredoc.
+pub(crate) fn script(file: &InlineFile) -> MountSpec {
+    let kind = MountSpecKind::File { content: file.content.clone(), mode: file.mode };
+    MountSpec { target: format!("/dev/pipes/{}", file.name), kind }
 }
 
 /// Mounts files where they are: to be read, or under a layer that takes what is written.

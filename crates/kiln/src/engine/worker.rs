@@ -19,6 +19,7 @@ use kiln_store::tree::{DigestRule, SourceTree};
 
 use super::bases::Bases;
 use super::contexts::Contexts;
+use super::debug::Failures;
 use super::foreign::Ways;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
@@ -54,6 +55,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) views: Mutex<HashMap<Snapshot, Arc<SourceTree>>>,
     /// What the processes of steps used, until their end is reported.
     pub(crate) usages: Mutex<HashMap<StepId, StepUsage>>,
+    /// Keeps what failed steps leave.
+    pub(crate) failures: Failures,
 }
 
 impl Worker for StepWorker<'_> {

@@ -14,6 +14,7 @@ use kiln_core::{IoError, IoResultExt as _};
 use super::ThingKind;
 use crate::durable::children;
 use crate::error::StoreError;
+use crate::layer::kept::{KEPT_FILE, is_kept};
 use crate::layout::{self, Ids, Layout};
 use crate::{image, record};
 
@@ -48,6 +49,7 @@ impl Graph {
     pub(super) fn read(layout: &Layout) -> Result<Self, StoreError> {
         let mut nodes = Vec::new();
         let mut names = HashMap::new();
+        let mut failed = Vec::new();
         for path in children(&layout.at(layout::BLOBS))? {
             let name = format!("sha256:{}", name(&path));
             names.extend(push(&mut nodes, ThingKind::Blob, path)?.map(|index| (name, index)));
@@ -60,18 +62,27 @@ impl Graph {
             for path in children(&layout.at(ids.dir()).join(layout::LAYERS))? {
                 // A base layer may be there in both forms; records of one say nothing about the other.
                 let name = format!("{} {}", ids.dir(), name(&path));
+                if is_kept(&path) {
+                    failed.extend(push(&mut nodes, ThingKind::Failed, path)?.map(|index| (index, ids)));
+                    continue;
+                }
                 names.extend(push(&mut nodes, ThingKind::Layer, path)?.map(|index| (name, index)));
             }
         }
         for node in nodes.iter_mut().filter(|node| node.kind == ThingKind::Blob) {
             if is_json(&node.path)? {
-                read_needs(node, &names, None)?;
+                read_needs(&mut node.needs, &node.path, &names, None)?;
             }
         }
         for (ids, path) in records(layout)? {
             if let Some(index) = push(&mut nodes, ThingKind::Record, path)? {
-                read_needs(&mut nodes[index], &names, ids)?;
+                let node = &mut nodes[index];
+                read_needs(&mut node.needs, &node.path, &names, ids)?;
             }
+        }
+        for (index, ids) in failed {
+            let node = &mut nodes[index];
+            read_needs(&mut node.needs, &node.path.join(KEPT_FILE), &names, Some(ids))?;
         }
         let mut images = Vec::new();
         for path in image::files(layout)? {
@@ -191,13 +202,17 @@ fn push(nodes: &mut Vec<Node>, kind: ThingKind, path: PathBuf) -> Result<Option<
     Ok(Some(nodes.len() - 1))
 }
 
-fn read_needs(node: &mut Node, names: &HashMap<String, usize>, ids: Option<Ids>) -> Result<(), IoError> {
-    let text = match std::fs::read(&node.path) {
+fn read_needs(
+    needs: &mut Vec<usize>,
+    path: &Path,
+    names: &HashMap<String, usize>,
+    ids: Option<Ids>,
+) -> Result<(), IoError> {
+    let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).at("read", &node.path),
+        Err(error) => return Err(error).at("read", path),
     };
-    let needs = &mut node.needs;
     record::mentions(&text, &mut |word| {
         needs.extend(names.get(word));
         if let Some(ids) = ids {

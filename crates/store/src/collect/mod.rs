@@ -63,6 +63,8 @@ pub enum ThingKind {
     Record,
     /// The files of a base layer or a step.
     Layer,
+    /// What a failed step left.
+    Failed,
     /// Bytes by digest.
     Blob,
     /// What was fetched from a URL.
@@ -119,6 +121,14 @@ impl Store {
     /// Removes one thing, unless it was used since the graph was read. Returns whether it is gone.
     fn take(&self, node: &Node) -> Result<bool, StoreError> {
         let away = self.scratch_path()?;
+        let _alone = match node.kind {
+            // Who is in it holds it.
+            ThingKind::Failed => match FileLock::try_exclusive_dir(&node.path)? {
+                None => return Ok(!node.path.exists()),
+                alone => alone,
+            },
+            _ => None,
+        };
         {
             let _taking = FileLock::wait(&self.0.layout.at(layout::LOCK_FILE), Hold::Exclusive)?;
             let used = match std::fs::symlink_metadata(&node.path).and_then(|metadata| metadata.modified()) {
@@ -132,7 +142,7 @@ impl Store {
             std::fs::rename(&node.path, &away).at("remove", &node.path)?;
         }
         match node.kind {
-            ThingKind::Layer | ThingKind::Source => scratch::remove_tree(&away),
+            ThingKind::Layer | ThingKind::Failed | ThingKind::Source => scratch::remove_tree(&away),
             ThingKind::Record | ThingKind::Blob => std::fs::remove_file(&away).at("remove", away)?,
         }
         Ok(true)

@@ -7,7 +7,9 @@ use std::path::Path;
 use kiln_core::IoResultExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::durable::children;
 use crate::error::StoreError;
+use crate::layer::kept::is_kept;
 use crate::layout::{self, Ids};
 use crate::store::Store;
 
@@ -18,6 +20,9 @@ pub struct Usage {
     pub blobs: u64,
     /// Files of base layers and steps.
     pub layers: u64,
+    /// What failed steps left.
+    #[serde(default)]
+    pub failed: u64,
     /// What was fetched from URLs.
     #[serde(default)]
     pub sources: u64,
@@ -32,7 +37,7 @@ pub struct Usage {
 impl Usage {
     /// Returns the sum: what `du -s` says.
     pub const fn total(&self) -> u64 {
-        self.blobs + self.layers + self.sources + self.records + self.caches + self.other
+        self.blobs + self.failed + self.layers + self.sources + self.records + self.caches + self.other
     }
 }
 
@@ -50,6 +55,11 @@ impl Store {
         };
         let mut usage = Usage { blobs: count(&layout.at(layout::BLOBS))?, ..Usage::default() };
         for ids in [Ids::Full, Ids::Single] {
+            for kept in
+                children(&layout.at(ids.dir()).join(layout::LAYERS))?.iter().filter(|path| is_kept(path))
+            {
+                usage.failed += count(kept)?;
+            }
             usage.layers += count(&layout.at(ids.dir()).join(layout::LAYERS))?;
             usage.records += count(&layout.at(ids.dir()).join(layout::RECORDS))?;
             usage.caches += count(&layout.at(ids.dir()).join(layout::CACHES))?;

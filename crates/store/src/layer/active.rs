@@ -121,19 +121,32 @@ impl ActiveLayer {
     /// # Errors
     /// It cannot be read or moved.
     pub fn commit(mut self) -> Result<Option<LayerId>, StoreError> {
+        if !self.finish()? {
+            return Ok(None);
+        }
+        let id = LayerId(format!("s{}{}", random_name(), random_name()));
+        self.publish(&id)?;
+        Ok(Some(id))
+    }
+
+    /// Makes the directory what a layer's is. Returns whether anything was changed.
+    pub(super) fn finish(&mut self) -> Result<bool, StoreError> {
         remove_tree(&self.work);
         let info = LayerInfo { root: self.root_changed()? };
         let empty = std::fs::read_dir(&self.upper).at("read", &self.upper)?.next().is_none();
-        if empty && !info.root {
-            return Ok(None);
+        if !empty {
+            let below: Vec<_> = self.below.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
+            opaque::normalise(&self.upper, &below)?;
         }
-        let below: Vec<_> = self.below.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
-        opaque::normalise(&self.upper, &below)?;
         info.write(&self.dir)?;
-        let id = LayerId(format!("s{}{}", random_name(), random_name()));
-        self.store.publish(&self.dir, &self.store.0.layout.layer(&id))?;
+        Ok(!empty || info.root)
+    }
+
+    /// Moves it to its place.
+    pub(super) fn publish(&mut self, id: &LayerId) -> Result<(), StoreError> {
+        self.store.publish(&self.dir, &self.store.0.layout.layer(id))?;
         self.committed = true;
-        Ok(Some(id))
+        Ok(())
     }
 
     fn root_changed(&self) -> Result<bool, StoreError> {

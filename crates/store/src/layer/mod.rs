@@ -7,6 +7,7 @@
 pub(crate) mod active;
 mod archive;
 mod header;
+pub(crate) mod kept;
 mod links;
 mod opaque;
 pub(crate) mod pack;
