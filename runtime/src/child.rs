@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use kiln_core::{Cancel, CancelGuard, IoError, IoResultExt, RunSpec};
+use kiln_core::{Cancel, CancelGuard, IoError, IoResultExt, NetworkMode, RunSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -15,6 +15,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
+use crate::network::PrivateNetwork;
 use crate::wire::{self, Said, Start};
 
 /// How long an init without namespaces may take to end what it started, on a way out that nobody planned.
@@ -41,9 +42,16 @@ impl Child {
         let [stdin, stdout, stderr] = &stdio;
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
         let isolation = entered.isolation();
+        let network = match spec.network {
+            NetworkMode::Private => Some(entered.private_network()?),
+            NetworkMode::Host | NetworkMode::None => None,
+        };
+        let namespace = network.map(PrivateNetwork::namespace);
         let forked = match &spec.emulator {
-            None => entered.nursery()?.fork(isolation, spec.network, streams),
-            Some(emulator) => entered.emulating(emulator)?.fork(isolation, spec.network, streams),
+            None => entered.nursery()?.fork(isolation, spec.network, namespace, streams),
+            Some(emulator) => {
+                entered.emulating(emulator, namespace)?.fork(isolation, spec.network, None, streams)
+            }
         };
         let pidfd = forked.at("make namespaces for", "a step")?;
         let (pidfd, control) = (Arc::new(pidfd), Arc::new(control));
@@ -51,7 +59,13 @@ impl Child {
         drop((stdio, theirs));
         match wire::write(
             &mut &*this.control,
-            &Start { spec: spec.clone(), ids: entered.ids().clone(), isolation, window },
+            &Start {
+                spec: spec.clone(),
+                ids: entered.ids().clone(),
+                isolation,
+                host: network.and_then(PrivateNetwork::host),
+                window,
+            },
         ) {
             // It is gone already; what it said, if anything, is read as ever.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
+use crate::network::{NetworkError, PrivateNetwork};
 use crate::nursery::Nursery;
 use crate::{mounts, sys};
 
@@ -47,8 +49,11 @@ pub struct Entered {
     bare: Option<Missing>,
     /// Started for the first step.
     nursery: OnceLock<Nursery>,
-    /// Started for the first step of a foreign architecture, one for each emulator.
-    emulating: Mutex<BTreeMap<Emulator, Arc<Nursery>>>,
+    /// Started for the first step of a foreign architecture, one for each emulator and network: whether it is the private
+    /// one.
+    emulating: Mutex<BTreeMap<(Emulator, bool), Arc<Nursery>>>,
+    /// Made for the first step that wants it.
+    network: OnceLock<Result<PrivateNetwork, NetworkError>>,
 }
 
 impl Entered {
@@ -82,20 +87,37 @@ impl Entered {
         if let Some(nursery) = self.nursery.get() {
             return Ok(nursery);
         }
-        let nursery = Nursery::start(None)?;
+        let nursery = Nursery::start(None, None)?;
         // If another thread was faster, this one ends again.
         Ok(self.nursery.get_or_init(|| nursery))
     }
 
     /// Gives the one whose steps run by an emulator.
-    pub(crate) fn emulating(&self, emulator: &Emulator) -> Result<Arc<Nursery>, RunError> {
+    pub(crate) fn emulating(
+        &self,
+        emulator: &Emulator,
+        network: Option<BorrowedFd<'_>>,
+    ) -> Result<Arc<Nursery>, RunError> {
+        let key = (emulator.clone(), network.is_some());
         let mut all = self.emulating.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(nursery) = all.get(emulator) {
+        if let Some(nursery) = all.get(&key) {
             return Ok(Arc::clone(nursery));
         }
-        let nursery = Arc::new(Nursery::start(Some(emulator))?);
-        all.insert(emulator.clone(), Arc::clone(&nursery));
+        let nursery = Arc::new(Nursery::start(Some(emulator), network)?);
+        all.insert(key, Arc::clone(&nursery));
         Ok(nursery)
+    }
+
+    /// Makes the private network if there is none yet: for who wants to know beforehand whether there can be one.
+    ///
+    /// # Errors
+    /// pasta is not installed, or does not work here.
+    pub fn make_private_network(&self) -> Result<(), NetworkError> {
+        self.private_network().map(drop)
+    }
+
+    pub(crate) fn private_network(&self) -> Result<&PrivateNetwork, NetworkError> {
+        self.network.get_or_init(PrivateNetwork::start).as_ref().map_err(Clone::clone)
     }
 
     fn new(ids: IdMode, reason: impl Into<String>, raise: Option<String>) -> Self {
@@ -106,6 +128,7 @@ impl Entered {
             bare: None,
             nursery: OnceLock::new(),
             emulating: Mutex::default(),
+            network: OnceLock::new(),
         }
     }
 }

@@ -126,6 +126,9 @@ pub enum RunError {
         /// What it asks for.
         what: String,
     },
+    /// The network that it wants cannot be had, or ended while it ran.
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
     /// The namespace's first process, kiln's own, ended before the step's did: killed from outside or for want of
     /// memory.
     #[error("the step's init process was killed, from outside or because memory ran out")]

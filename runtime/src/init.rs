@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use kiln_core::{ExitStatus, RunSpec};
+use kiln_core::{ExitStatus, NetworkMode, RunSpec};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -38,10 +39,10 @@ pub(crate) fn serve(control: OwnedFd, filter: &[libc::sock_filter]) -> ! {
 fn run(control: &mut UnixStream, filter: &[libc::sock_filter]) -> Result<(ExitStatus, Stubs), RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { spec, ids, isolation, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
+    let Start { spec, ids, isolation, host, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let mut place = Place::enter(&spec, &ids, isolation)?;
+    let mut place = Place::enter(&spec, &ids, isolation, host)?;
     let mut step = Step::prepare(&spec, &ids, may_filter(isolation).then_some(filter))?;
     if spec.tty {
         let terminal = place.terminal().and_then(|terminal| hand_over(terminal, control, &step, window));
@@ -72,14 +73,19 @@ struct Place {
 }
 
 impl Place {
-    fn enter(spec: &RunSpec, ids: &IdMode, isolation: Isolation) -> Result<Self, RunError> {
+    fn enter(
+        spec: &RunSpec,
+        ids: &IdMode,
+        isolation: Isolation,
+        host: Option<IpAddr>,
+    ) -> Result<Self, RunError> {
         if isolation == Isolation::Chroot {
             let descendants = Descendants::adopt().stage(Stage::Wait, "/proc")?;
             let terminal = spec.tty.then(new_terminal).transpose().stage(Stage::Terminal, "/dev/ptmx")?;
             let streams = chroot::enter(spec)?;
             return Ok(Self { stubs: Stubs::default(), bare: Some((descendants, streams)), terminal });
         }
-        if spec.network.is_isolated() {
+        if spec.network == NetworkMode::None {
             sys::loopback_up().stage(Stage::Network, "lo")?;
         }
         match rustix::system::sethostname(spec.hostname.as_bytes()) {
@@ -87,7 +93,7 @@ impl Place {
             Err(Errno::PERM) => {}
             named => named.stage(Stage::Network, &spec.hostname)?,
         }
-        Ok(Self { stubs: world::enter(spec, ids)?, bare: None, terminal: None })
+        Ok(Self { stubs: world::enter(spec, ids, host)?, bare: None, terminal: None })
     }
 
     fn terminal(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {

@@ -12,6 +12,7 @@ mod ids;
 mod init;
 mod kernel;
 mod mounts;
+mod network;
 mod nursery;
 mod probe;
 mod run;
@@ -29,6 +30,7 @@ pub use enter::{EnterOptions, Entered, Isolation, enter};
 pub use error::{EmulatorStage, EnterError, InitFailure, Obstacle, RunError, Stage, UserError};
 pub use ids::{IdMode, IdRange};
 pub use mounts::view;
+pub use network::NetworkError;
 pub use probe::{Rung, probe};
 pub use run::{RunReport, run, run_interactive};
 

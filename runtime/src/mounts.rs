@@ -11,9 +11,9 @@ use kiln_core::{IoError, IoResultExt};
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
-    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
-    mount_change, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount, mount_change, move_mount, open_tree, unmount,
 };
 
 use crate::enter::Entered;
@@ -21,6 +21,40 @@ use crate::sys::{self, MountAttr};
 
 #[cfg(test)]
 mod tests;
+
+/// Where a network namespace gets a name: a file that there is in one mount namespace only.
+pub(crate) struct NetworkPin {
+    /// What is covered by a file system in memory, there.
+    cover: &'static Path,
+    path: PathBuf,
+}
+
+impl NetworkPin {
+    /// Chooses. Debian's AppArmor profile for pasta allows no other place (/etc/apparmor.d/abstractions/pasta); a machine
+    /// that has no /run/user has hardly that.
+    pub(crate) fn new() -> Self {
+        let cover = ["/run/user", "/tmp"].map(Path::new).into_iter().find(|path| path.is_dir());
+        let cover = cover.unwrap_or(Path::new("/dev/shm"));
+        Self { cover, path: cover.join("0/netns/kiln") }
+    }
+
+    /// Returns the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Gives a network namespace its name in the caller's mount namespace.
+pub(crate) fn pin_network(namespace: &OwnedFd, pin: &NetworkPin) -> io::Result<()> {
+    let memory = tmpfs(&[("mode", "0755")], NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+    move_mount(&memory, "", CWD, pin.cover, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    if let Some(parent) = pin.path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    drop(std::fs::File::create_new(&pin.path)?);
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    Ok(rustix::mount::mount_bind(source, &pin.path)?)
+}
 
 /// Attributes nearly every mount of a step has: a device node made by a step must not reach the machine's device
 /// (as root there is no other barrier; docker has its device cgroup).

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use kiln_core::{Emulator, IoResultExt, NetworkMode};
+use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, fstat, memfd_create, stat};
@@ -40,6 +41,9 @@ pub(crate) const SOCKET: i32 = 3;
 /// What init gets: standard streams and its control socket, as these descriptors.
 const STREAMS: usize = 4;
 
+/// Besides, it may get a network namespace.
+const MOST: usize = STREAMS + 1;
+
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
 
@@ -57,9 +61,13 @@ pub(crate) struct Nursery {
 }
 
 impl Nursery {
-    /// Executes it. With an emulator, its steps run in a user namespace in which that is registered.
-    pub(crate) fn start(emulator: Option<&Emulator>) -> Result<Self, RunError> {
-        let this = Self::execute(emulator).at("execute", "/proc/self/exe")?;
+    /// Executes it. With an emulator, its steps run in a user namespace in which that is registered: then it has to be in
+    /// the network that they shall have already, as it may not join that from there.
+    pub(crate) fn start(
+        emulator: Option<&Emulator>,
+        network: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, RunError> {
+        let this = Self::execute(emulator, network).at("execute", "/proc/self/exe")?;
         if let Some(emulator) = emulator {
             let socket = this.socket.lock().unwrap_or_else(PoisonError::into_inner);
             emulator::introduce(socket.as_fd(), this.pid, emulator)?;
@@ -67,7 +75,7 @@ impl Nursery {
         Ok(this)
     }
 
-    fn execute(emulator: Option<&Emulator>) -> io::Result<Self> {
+    fn execute(emulator: Option<&Emulator>, network: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let packets = |flags| socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (socket, theirs) = packets(SocketFlags::CLOEXEC)?;
         let mut args = vec![INIT.as_bytes()];
@@ -79,7 +87,9 @@ impl Nursery {
         let program = own_program()?;
         let mut failure = None;
         let child = &mut || {
-            failure = become_nursery(theirs.as_fd(), program.as_fd(), &args, &env).err();
+            let joined = network.map_or(Ok(()), join);
+            failure =
+                joined.and_then(|()| become_nursery(theirs.as_fd(), program.as_fd(), &args, &env)).err();
             127
         };
         let (pid, _) = sys::vfork(0, child)?;
@@ -90,22 +100,25 @@ impl Nursery {
         Ok(Self { socket: Mutex::new(socket), pid })
     }
 
-    /// Forks an init process with these standard streams and this control socket; returns a descriptor for it.
+    /// Forks an init process with these standard streams and this control socket, in this network namespace if there is
+    /// one; returns a descriptor for it.
     pub(crate) fn fork(
         &self,
         isolation: Isolation,
         network: NetworkMode,
+        namespace: Option<BorrowedFd<'_>>,
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<OwnedFd> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = match isolation {
-            Isolation::Namespaces => i32::from(network.is_isolated()),
+            Isolation::Namespaces => i32::from(network == NetworkMode::None),
             Isolation::Chroot => BARE,
         };
-        send(socket.as_fd(), wanted, &streams)?;
-        let (errno, pidfd) = receive::<1>(socket.as_fd())?.ok_or_else(|| io::Error::from(Errno::PIPE))?;
-        match pidfd {
-            Some([pidfd]) => Ok(pidfd),
+        let fds: Vec<BorrowedFd<'_>> = streams.into_iter().chain(namespace).collect();
+        send(socket.as_fd(), wanted, &fds)?;
+        let (errno, fds) = receive(socket.as_fd())?.ok_or_else(|| io::Error::from(Errno::PIPE))?;
+        match fds.into_iter().next() {
+            Some(pidfd) => Ok(pidfd),
             None => Err(io::Error::from_raw_os_error(errno)),
         }
     }
@@ -116,7 +129,7 @@ impl Nursery {
     pub(crate) fn end_orphans(&self) -> io::Result<()> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         send(socket.as_fd(), END_ORPHANS, &[])?;
-        receive::<1>(socket.as_fd())?.map(drop).ok_or_else(|| io::Error::from(Errno::PIPE))
+        receive(socket.as_fd())?.map(drop).ok_or_else(|| io::Error::from(Errno::PIPE))
     }
 }
 
@@ -149,8 +162,8 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
     let filter = seccomp::filter();
     let mut bare: Option<(Descendants, BTreeSet<i32>)> = None;
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.
-    while let Ok(Some((wanted, streams))) = receive::<STREAMS>(socket.as_fd()) {
-        let answer = match (wanted, streams) {
+    while let Ok(Some((wanted, fds))) = receive(socket.as_fd()) {
+        let answer = match (wanted, split(fds)) {
             (END_ORPHANS, _) => {
                 if let Some((descendants, inits)) = &mut bare {
                     // If /proc cannot be read, nobody can be found.
@@ -158,7 +171,7 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
                 }
                 send(socket.as_fd(), 0, &[])
             }
-            (_, Some(streams)) => {
+            (_, Ok((streams, namespace))) => {
                 reap(bare.as_mut().map(|(_, inits)| inits));
                 if wanted == BARE && bare.is_none() {
                     bare = Descendants::adopt().ok().map(|descendants| (descendants, BTreeSet::new()));
@@ -175,7 +188,11 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
                         // had (a user may have 200 keys, keyrings(7)), the nursery's, which is not the caller's, stays.
                         let _ = sys::new_session_keyring();
                         let [stdin, stdout, stderr, control] = streams;
-                        become_init(wanted != BARE, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+                        become_init(
+                            wanted != BARE,
+                            namespace.as_ref(),
+                            [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+                        );
                         init::serve(control, &filter);
                     }
                     Ok(Forked::Parent(pid, pidfd)) => {
@@ -187,7 +204,7 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
                     Err(error) => send(socket.as_fd(), error.raw_os_error().unwrap_or(libc::EIO), &[]),
                 }
             }
-            (_, None) => break,
+            (_, Err(_)) => break,
         };
         if answer.is_err() {
             break;
@@ -264,12 +281,18 @@ fn become_nursery(
     Err(sys::exec(PROGRAM.1, args, env))
 }
 
+/// Makes a network namespace the caller's.
+fn join(network: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(nix::sched::setns(network, CloneFlags::CLONE_NEWNET)?)
+}
+
 /// The first things a forked process does. It is alone, so that nothing can fail but by the machine's fault; then it
 /// ends, and kiln sees that.
-fn become_init(dies_with_parent: bool, streams: [BorrowedFd<'_>; 3]) {
+fn become_init(dies_with_parent: bool, network: Option<&OwnedFd>, streams: [BorrowedFd<'_>; 3]) {
     // Without a pid namespace to die with it, init has to end the step's processes first.
     let ready = rustix::process::set_parent_process_death_signal(dies_with_parent.then_some(Signal::KILL))
         .map_err(io::Error::from)
+        .and_then(|()| network.map_or(Ok(()), |network| join(network.as_fd())))
         .and_then(|()| (0..).zip(streams).try_for_each(|(number, stream)| sys::place(stream, number)));
     if ready.is_err() {
         sys::exit_now(1)
@@ -277,7 +300,7 @@ fn become_init(dies_with_parent: bool, streams: [BorrowedFd<'_>; 3]) {
 }
 
 pub(crate) fn send(socket: BorrowedFd<'_>, number: i32, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(fds));
@@ -287,11 +310,15 @@ pub(crate) fn send(socket: BorrowedFd<'_>, number: i32, fds: &[BorrowedFd<'_>]) 
     Ok(())
 }
 
-/// Receives a number and so many descriptors or none. None at the end.
-pub(crate) fn receive<const COUNT: usize>(
-    socket: BorrowedFd<'_>,
-) -> io::Result<Option<(i32, Option<[OwnedFd; COUNT]>)>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+/// The streams, and the network namespace if there is one.
+fn split(mut fds: Vec<OwnedFd>) -> Result<([OwnedFd; STREAMS], Option<OwnedFd>), Vec<OwnedFd>> {
+    let namespace = if fds.len() > STREAMS { fds.pop() } else { None };
+    Ok((fds.try_into()?, namespace))
+}
+
+/// Receives a number and descriptors. None at the end.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(i32, Vec<OwnedFd>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut number = [0; 4];
     let received = loop {
@@ -316,7 +343,7 @@ pub(crate) fn receive<const COUNT: usize>(
             fds.extend(received);
         }
     }
-    Ok(Some((i32::from_ne_bytes(number), fds.try_into().ok())))
+    Ok(Some((i32::from_ne_bytes(number), fds)))
 }
 
 #[cfg(test)]

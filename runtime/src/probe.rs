@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::enter::{EnterOptions, Entered, enter, in_child};
 use crate::error::EnterError;
 use crate::ids::{IdMode, IdRange};
+use crate::network::NetworkError;
 use crate::{mounts, sys};
 
 /// The name under which this binary, executed again, tries things out.
@@ -61,7 +62,7 @@ fn try_out(store: &Path) -> Vec<Rung> {
             return vec![rung("user ids", None, error.to_string(), raise)];
         }
     };
-    vec![user_ids(&entered), file_system(store), proc(), network()]
+    vec![user_ids(&entered), file_system(store), proc(), network(&entered)]
 }
 
 fn user_ids(entered: &Entered) -> Rung {
@@ -126,17 +127,31 @@ fn proc() -> Rung {
     }
 }
 
-fn network() -> Rung {
-    let own = in_child(CloneFlags::CLONE_NEWNET, sys::loopback_up);
-    let (chosen, reason) = match own {
-        Ok(()) => {
-            ("host, or none", "steps use this machine's network; RUN --network=none has only lo".to_owned())
-        }
+fn network(entered: &Entered) -> Rung {
+    if let Err(error) = in_child(CloneFlags::CLONE_NEWNET, sys::loopback_up) {
+        let reason = format!("network namespaces are refused ({error}); RUN --network=none cannot work");
+        return rung("network", Some("host".to_owned()), reason, None);
+    }
+    let host = |reason, raise| rung("network", Some("host, or none".to_owned()), reason, raise);
+    match entered.make_private_network() {
+        Ok(()) => rung(
+            "network",
+            Some("private, host, or none".to_owned()),
+            "pasta gives steps a network behind address translation; --network=host is this machine's"
+                .to_owned(),
+            None,
+        ),
+        Err(NetworkError::NoPasta) => host(
+            "steps use this machine's network, its loopback too; RUN --network=none has only lo".to_owned(),
+            Some("sudo apt-get install passt".to_owned()),
+        ),
         Err(error) => {
-            ("host", format!("network namespaces are refused ({error}); RUN --network=none cannot work"))
+            let tun = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+            let closed = rustix::fs::access("/dev/net/tun", tun).is_err();
+            let raise = closed.then(|| "sudo modprobe tun && sudo chmod 666 /dev/net/tun".to_owned());
+            host(format!("steps use this machine's network: {error}"), raise)
         }
-    };
-    rung("network", Some(chosen.to_owned()), reason, None)
+    }
 }
 
 fn rung(what: &str, chosen: Option<String>, reason: String, raise: Option<String>) -> Rung {

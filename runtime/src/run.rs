@@ -48,6 +48,7 @@ pub fn run(
     let child = Child::spawn(entered, spec, [stdin(spec)?, their_stdout.into(), their_stderr.into()], None)?;
     let sources = vec![(stdout.into(), LogStream::Stdout), (stderr.into(), LogStream::Stderr)];
     finish(entered, follow(child, spec, sources, output, cancel, None))
+        .and_then(|report| blame_network(entered, spec, report))
 }
 
 /// Runs one process with the caller's terminal or standard streams.
@@ -66,7 +67,8 @@ pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Re
         [stdin(spec)?, copy(std::os::fd::AsFd::as_fd(&out))?, copy(std::os::fd::AsFd::as_fd(&err))?];
     if !spec.tty {
         let child = Child::spawn(entered, spec, streams, None)?;
-        return finish(entered, follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None));
+        return finish(entered, follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None))
+            .and_then(|report| blame_network(entered, spec, report));
     }
     let mut relay = Relay::start(spec.stdin)?;
     let child = Child::spawn(entered, spec, streams, terminal::window())?;
@@ -79,7 +81,7 @@ pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Re
     let report = finish(entered, follow(child, spec, Vec::new(), &mut output, cancel, Some(&mut relay)));
     match failed {
         Some(error) => Err(IoError::new("write to", "standard output", &error).into()),
-        None => report,
+        None => report.and_then(|report| blame_network(entered, spec, report)),
     }
 }
 
@@ -179,6 +181,17 @@ fn follow(
         Ok(Said::Terminal) => Err(RunError::InitDied),
         Err(error) => Err(error),
     }
+}
+
+/// A step that failed while its network was gone failed for that.
+fn blame_network(entered: &Entered, spec: &RunSpec, report: RunReport) -> Result<RunReport, RunError> {
+    if spec.network == NetworkMode::Private
+        && !report.status.success()
+        && let Some(failure) = entered.private_network()?.failure()
+    {
+        return Err(failure.clone().into());
+    }
+    Ok(report)
 }
 
 /// Reads once. Returns whether there may be more.

@@ -1,6 +1,7 @@
 //! What kiln and a step's init process say to each other: length, JSON.
 
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 
 use kiln_core::{ExitStatus, RunSpec, StepUsage};
 use serde::de::DeserializeOwned;
@@ -17,6 +18,8 @@ pub(crate) struct Start {
     pub(crate) spec: RunSpec,
     pub(crate) ids: IdMode,
     pub(crate) isolation: Isolation,
+    /// The machine's address as the step reaches it, if it has a private network.
+    pub(crate) host: Option<IpAddr>,
     /// Rows and columns of the step's terminal at its start, if it has one and they are known.
     pub(crate) window: Option<(u16, u16)>,
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use crate::error::{InitFailure, Stage, StageExt};
 use crate::ids::IdMode;
 use crate::kernel;
 use crate::mounts::{self, NODEV};
+use crate::network::names;
 use crate::stubs::Stubs;
 use place::{Kind, Places, kind_of, open_in};
 
@@ -45,9 +47,9 @@ pub(crate) fn entries(data: &str) -> impl Iterator<Item = &str> {
 
 /// Makes the world of `spec` and moves the process into it. What was made in the root file system to mount something on
 /// comes back.
-pub(crate) fn enter(spec: &RunSpec, ids: &IdMode) -> Result<Stubs, InitFailure> {
+pub(crate) fn enter(spec: &RunSpec, ids: &IdMode, host: Option<IpAddr>) -> Result<Stubs, InitFailure> {
     let mut world = World::new(spec)?;
-    world.system(spec)?;
+    world.system(spec, host)?;
     if *ids == IdMode::Single {
         world.single_id()?;
     }
@@ -96,17 +98,19 @@ impl World {
     }
 
     /// /proc, /sys, /dev and the files of /etc that tell of the network.
-    fn system(&mut self, spec: &RunSpec) -> Result<(), InitFailure> {
+    fn system(&mut self, spec: &RunSpec, host: Option<IpAddr>) -> Result<(), InitFailure> {
         let proc = mounts::fresh("proc", &[], NOSUID | NODEV | NOEXEC)
             // Refused where parts of /proc are covered, as in a container: then the one that is there.
             .or_else(|_| mounts::bind(Path::new("/proc"), NOSUID | NODEV | NOEXEC));
         self.attach_system(proc, "/proc", Kind::Directory)?;
         self.attach_system(sysfs(spec.network.is_isolated(), spec.security), "/sys", Kind::Directory)?;
         self.devices(spec.machine.shm_size)?;
-        let hosts = self.file(&hosts(&spec.hostname, &spec.machine.hosts), 0o644);
+        let hosts = names::hosts(&spec.machine.hosts, spec.network, host);
+        let hosts = self.file(&self::hosts(&spec.hostname, &hosts), 0o644);
         self.attach_system(hosts, "/etc/hosts", Kind::File)?;
         // A machine without one has nothing to tell.
         let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolv = names::resolv_conf(&resolv, spec.network, host, &spec.resolver);
         let resolv = self.file(&resolv, 0o644);
         self.attach_system(resolv, "/etc/resolv.conf", Kind::File)
     }

@@ -8,6 +8,8 @@ NAME=$(basename "$(dirname "$(realpath "$0")")")
 CONTEXT=$SCRATCH/context
 OUT=$SCRATCH/out
 export KILN_ROOT=$SCRATCH/store
+# The package index and what else steps ask is on this machine's loopback.
+export KILN_NETWORK=host
 # pip keeps downloads only from where it trusts the connection: https, or a host it is told to trust.
 PIP_INDEX=(--build-arg "PIP_INDEX_URL=$KILN_TEST_INDEX/simple/" --build-arg PIP_TRUSTED_HOST=127.0.0.1)
 BUILDS=0
@@ -25,7 +27,8 @@ own() { if [ -n "${KILN_USER:-}" ]; then chown -R "$(id -u "$KILN_USER"):$(id -g
 kiln() {
     if [ -n "${KILN_USER:-}" ]; then
         setpriv --reuid="$KILN_USER" --regid="$(id -g "$KILN_USER")" --clear-groups --inh-caps=-all \
-            env HOME="$SCRATCH" USER="$KILN_USER" XDG_RUNTIME_DIR= KILN_ROOT="$KILN_ROOT" "$KILN" "$@"
+            env HOME="$SCRATCH" USER="$KILN_USER" XDG_RUNTIME_DIR= KILN_ROOT="$KILN_ROOT" \
+            KILN_NETWORK=host "$KILN" "$@"
     else
         HOME=$SCRATCH "$KILN" "$@"
     fi

@@ -1,12 +1,14 @@
 //! What was typed. Names and meanings are docker's where docker has them.
 
 mod debug;
+mod sandbox;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use debug::{DebugCommand, GraphArgs, PlanArgs, ShellArgs};
+pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 
 use crate::commands::Call;
 
@@ -152,9 +154,8 @@ pub(crate) struct BuildArgs {
     /// Keep the image in the local image store, also beside other outputs
     #[arg(long)]
     pub(crate) load: bool,
-    /// Network of RUN steps that say nothing of it
-    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
-    pub(crate) network: NetworkMode,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
     /// Accepted as docker's if false: kiln writes no attestations yet
     #[arg(long, value_name = "false", hide = true)]
     pub(crate) provenance: Option<String>,
@@ -210,17 +211,6 @@ pub(crate) struct MachineArgs {
     /// Limit RUN steps, such as nofile=1024:4096; may be repeated
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum NetworkMode {
-    /// The host's
-    #[default]
-    Default,
-    /// The host's
-    Host,
-    /// None but an isolated `lo`
-    None,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -303,6 +293,8 @@ pub(crate) struct RunArgs {
     /// Replace the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     /// Image to run

@@ -23,7 +23,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("--builder --context", "there is no daemon and so nothing to choose between"),
     ("-d --detach --name --restart", "`kiln run` is a look into an image; what it runs ends with it"),
     ("-v --volume --mount --tmpfs", "`kiln run` mounts nothing from outside; nothing of a run is kept"),
-    ("-p --publish -P --publish-all", "`kiln run` uses the host's network: ports are open as they are"),
+    ("-p --publish -P --publish-all", "write `kiln run --network=host`: ports are open there as they are"),
     ("--privileged --cap-add --cap-drop --device", "`kiln run` gives what a RUN step has, no more"),
 ];
 

@@ -142,7 +142,14 @@ fn emulator(missing: &NoEmulator) -> String {
 fn step_hint(tail: &[String]) -> Option<&'static str> {
     let said = |words: &str| tail.iter().any(|line| line.contains(words));
     if said("Temporary failure in name resolution") || said("Temporary failure resolving") {
-        return Some("steps use the host's network and /etc/resolv.conf: does the name resolve on the host?");
+        return Some(
+            "does the name resolve on the host? If so, does it with --network=host, or with another --dns?",
+        );
+    }
+    if (said("127.0.0.1") || said("localhost")) && said("refused") {
+        return Some(
+            "in a private network 127.0.0.1 is the step's own: --network=host gives it this machine's",
+        );
     }
     if said("CERTIFICATE_VERIFY_FAILED") || said("certificate verify failed") {
         return Some(

@@ -11,7 +11,7 @@ pub enum Entitlement {
     /// `RUN --security=insecure`.
     #[serde(rename = "security.insecure")]
     SecurityInsecure,
-    /// `RUN --network=host`. kiln's default network is the host's, so that nothing asks for it.
+    /// `RUN --network=host`.
     #[serde(rename = "network.host")]
     NetworkHost,
     /// `RUN --device`. There is no device to be had; known so that a command line that grants it is understood.

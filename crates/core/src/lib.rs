@@ -21,6 +21,7 @@ mod pattern;
 mod platform;
 mod reference;
 mod run;
+mod sandbox;
 mod secret;
 mod snapshot;
 
@@ -45,5 +46,6 @@ pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path, resolv
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError};
 pub use run::{Emulator, ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, StepUsage};
+pub use sandbox::{NetworkChoice, Resolver, Sandbox};
 pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};

@@ -8,7 +8,7 @@ use crate::Canonical;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Machine {
-    /// Further lines of /etc/hosts: address and name.
+    /// Further lines of /etc/hosts: address, or `host-gateway` for this machine's, and name.
     pub hosts: Vec<(String, String)>,
     /// Size of /dev/shm, bytes; 64 MiB if none.
     pub shm_size: Option<u64>,

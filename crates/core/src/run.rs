@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Machine, Secret, Security};
+use crate::{Machine, Resolver, Secret, Security};
 
 /// One process to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct RunSpec {
     pub emulator: Option<Emulator>,
     /// Which network it is in.
     pub network: NetworkMode,
+    /// How it looks names up.
+    pub resolver: Resolver,
     /// Whether it gets a new terminal as its controlling terminal, instead of pipes.
     pub tty: bool,
     /// Whether the caller's standard input is passed on; otherwise it is /dev/null.

@@ -21,7 +21,8 @@ pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
     CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, Limit, LogStream,
-    Machine, Network, Platform, Secret, SecretTooLarge, StepOutcome, StepUsage,
+    Machine, Network, NetworkChoice, Platform, Resolver, Sandbox, Secret, SecretTooLarge, StepOutcome,
+    StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;

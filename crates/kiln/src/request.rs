@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Secret};
+use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Sandbox, Secret};
 use kiln_runtime::EmulatorSearch;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct BuildRequest {
     /// `--network`: that of RUN steps that say nothing else.
     #[serde(default)]
     pub network: Network,
+    /// `--network` again, `--dns` and the like: what is in no key.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// `--add-host`, `--shm-size`, `--ulimit`.
     #[serde(default)]
     pub machine: Machine,
@@ -86,6 +89,7 @@ impl BuildRequest {
             allow_secret_leak: false,
             on_error: OnError::Keep,
             network: Network::Default,
+            sandbox: Sandbox::default(),
             machine: Machine::default(),
             ssh: BTreeMap::new(),
             labels: BTreeMap::new(),

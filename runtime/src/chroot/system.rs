@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::{World, directory, file, hosts, world};
 use crate::error::{InitFailure, Stage, StageExt as _};
+use crate::network::names;
 
 const PROC_FILES: &str = include_str!("../../data/proc_files");
 
@@ -30,9 +31,14 @@ impl World {
         self.put(&dev, "/dev", Stage::MountSystem)?;
         // A machine without one has nothing to tell.
         let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolv = names::resolv_conf(&resolv, spec.network, None, &spec.resolver);
         // The name of the machine stays what it is; the step's is known beside it.
         let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let hosts = format!("{}127.0.0.1\t{}\n", hosts(&spec.hostname, &spec.machine.hosts), name.trim());
+        let hosts = format!(
+            "{}127.0.0.1\t{}\n",
+            hosts(&spec.hostname, &names::hosts(&spec.machine.hosts, spec.network, None)),
+            name.trim()
+        );
         for (path, content) in [("/etc/hosts", hosts), ("/etc/resolv.conf", resolv)] {
             let made = self.fresh();
             file(&made, content.as_bytes(), 0o644).stage(Stage::MountSystem, path)?;

@@ -27,7 +27,7 @@ const WRONG: i32 = -1;
 /// Kiln's side: follows the nursery until its emulator works.
 pub(crate) fn introduce(socket: BorrowedFd<'_>, nursery: Pid, emulator: &Emulator) -> Result<(), RunError> {
     for stage in EmulatorStage::ALL {
-        let said = receive::<1>(socket).at("read from", "the nursery")?;
+        let said = receive(socket).at("read from", "the nursery")?;
         let (code, _) = said.ok_or_else(|| io::Error::from(Errno::PIPE)).at("read from", "the nursery")?;
         if code != 0 {
             let Emulator { architecture, program } = emulator.clone();
@@ -53,7 +53,7 @@ pub(crate) fn settle(socket: BorrowedFd<'_>, emulator: &Emulator) -> Option<Owne
         (send(socket, code, &[]).is_ok() && code == 0).then_some(())
     };
     tell(unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(Into::into))?;
-    receive::<1>(socket).ok()??;
+    receive(socket).ok()??;
     let handlers = mounts::fresh(
         "binfmt_misc",
         &[],

@@ -194,6 +194,7 @@ impl Place {
             security: Security::Sandbox,
             emulator: None,
             network: NetworkMode::Host,
+            resolver: Default::default(),
             tty: false,
             stdin: false,
             read_only: false,

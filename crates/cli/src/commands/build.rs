@@ -1,16 +1,16 @@
 //! `kiln build`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, Network, OnError, Output};
+use kiln::{BuildOutcome, BuildRequest, Entitlement, OnError, Output};
 
 use super::{
-    Call, call, cancel_on_signal, context_source, machine_flags, output_flag, secret_flag, shell, ssh_flag,
-    start,
+    Call, call, cancel_on_signal, context_source, machine_flags, output_flag, sandbox_flags, secret_flag,
+    shell, ssh_flag, start,
 };
-use crate::args::{BuildArgs, Global, NetworkMode, OnErrorMode, ProgressMode};
+use crate::args::{BuildArgs, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
 use crate::ui::{self, Progress};
@@ -98,8 +98,12 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
     }
     let tags = args.tag.iter().map(|t| t.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
-    let allow =
+    let mut allow: BTreeSet<Entitlement> =
         args.allow.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
+    if args.sandbox.network == NetworkFlag::Host {
+        // As buildx: what all steps get, one may ask for.
+        allow.insert(Entitlement::NetworkHost);
+    }
     Ok(BuildRequest {
         root: config::store_root(global.root.clone())?,
         context,
@@ -117,11 +121,8 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
             OnErrorMode::Discard => OnError::Discard,
         },
         allow_secret_leak: args.allow_secret_leak,
-        // The host's network is the default one: a step's key need not tell.
-        network: match args.network {
-            NetworkMode::None => Network::None,
-            NetworkMode::Default | NetworkMode::Host => Network::Default,
-        },
+        network: sandbox_flags::network(&args.sandbox),
+        sandbox: sandbox_flags::read(&args.sandbox)?,
         machine: machine_flags::read(&args.machine)?,
         labels: config::assignments("--label", &args.label)?,
         target: args.target.clone(),

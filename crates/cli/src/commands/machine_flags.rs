@@ -56,8 +56,8 @@ fn host(text: &str) -> Result<(String, String), String> {
         return Err(wrong());
     }
     if address == "host-gateway" {
-        // Steps use the host's network: it is right there.
-        return Ok(("127.0.0.1".to_owned(), name.to_owned()));
+        // Where that is depends on the network that a step is in.
+        return Ok((address.to_owned(), name.to_owned()));
     }
     let inner = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address: IpAddr = inner.parse().map_err(|_| format!("{address:?} is no IP address"))?;
@@ -110,7 +110,7 @@ mod tests {
             ("db=10.0.0.2", "10.0.0.2"),
             ("db:::1", "::1"),
             ("db=[::1]", "::1"),
-            ("db:host-gateway", "127.0.0.1"),
+            ("db:host-gateway", "host-gateway"),
         ];
         for (text, address) in rows {
             assert_eq!(host(text), Ok((address.to_owned(), "db".to_owned())), "{text}");

@@ -12,6 +12,7 @@ mod images;
 mod machine_flags;
 mod output_flag;
 mod run;
+mod sandbox_flags;
 mod secret_flag;
 mod shell;
 mod ssh_flag;

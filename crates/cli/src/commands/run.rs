@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::RunRequest;
 
-use super::start;
+use super::{sandbox_flags, start};
 use crate::args::{Global, RunArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -22,6 +22,8 @@ pub(crate) fn run(global: Global, args: &RunArgs) -> Result<ExitCode, Failure> {
         user: args.user.clone(),
         tty: args.tty,
         stdin: args.interactive,
+        network: sandbox_flags::network(&args.sandbox),
+        sandbox: sandbox_flags::read(&args.sandbox)?,
         registry: config::registry(&args.registry)?,
     };
     let engine = start(global)?;

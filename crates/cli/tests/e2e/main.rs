@@ -15,6 +15,7 @@ mod images;
 mod instructions;
 mod mounts;
 mod nested;
+mod network;
 mod outputs;
 mod place;
 mod platforms;

@@ -155,6 +155,8 @@ impl Place {
             .env("HOME", self.path("home"))
             .env("KILN_ROOT", self.path(store))
             .env("RUST_BACKTRACE", "1")
+            // What `default` is depends on the machine: tests/e2e/network.rs asks for it by name.
+            .env("KILN_NETWORK", "host")
             .stdin(Stdio::null());
         command
     }
@@ -178,7 +180,13 @@ impl Place {
 
     /// Starts `kiln build ARGS context` and goes on.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
+        self.start_with(args, &[])
+    }
+
+    /// The same with further variables.
+    pub(crate) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         let mut command = self.build_command("store", args);
+        command.envs(env.iter().copied());
         Running::new(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("kiln starts"))
     }
 

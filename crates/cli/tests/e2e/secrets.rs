@@ -165,11 +165,18 @@ fn the_builds_network_and_machine() {
             "RUN test \"$(ls /sys/class/net)\" = lo && grep '^10.0.0.2.db$' /etc/hosts && ulimit -n\n\
              RUN --network=host test -s /etc/hosts\n",
         );
-        let flags = ["--network=none", "--add-host=db:10.0.0.2", "--shm-size=1m", "--ulimit=nofile=99"];
+        let flags = [
+            "--network=none",
+            "--allow=network.host",
+            "--add-host=db:10.0.0.2",
+            "--shm-size=1m",
+            "--ulimit=nofile=99",
+        ];
         place.build(&flags).ok().prints(&["99"]);
         assert_eq!(place.build(&flags).ok().count("CACHED"), 3);
         // They are in the key.
-        place.build(&["--network=none", "--add-host=db:10.0.0.3", "--ulimit=nofile=99"]).code(1);
+        place.build(&["--network=none", "--allow=network.host", "--add-host=db:10.0.0.3"]).code(1);
+        place.build(&["--network=none"]).code(2).says(&["`--network=host` lets", "--allow network.host"]);
         place.build(&["--add-host=db"]).code(2).says(&["--add-host db", "NAME:ADDRESS"]);
     });
 }

@@ -25,6 +25,15 @@ fn of_run(run: &Run, allowed: &BTreeSet<Entitlement>) -> Vec<Diagnostic> {
         let help = format!("build with `--allow {}`", Entitlement::SecurityInsecure);
         found.push(with_help(error(security.span, message), Some(help)));
     }
+    if let Some(network) = &run.network
+        && network.value == "host"
+        && !allowed.contains(&Entitlement::NetworkHost)
+    {
+        let message =
+            "`--network=host` lets the command reach what listens on this machine only; that was not allowed";
+        let help = format!("build with `--allow {}`", Entitlement::NetworkHost);
+        found.push(with_help(error(network.span, message), Some(help)));
+    }
     // A device is given to a container by a CDI specification, which says what to mount and which programs to run as
     // root beforehand (https://github.com/cncf-tags/container-device-interface). There is no root here.
     for flag in run.flags.iter().filter(|flag| flag.name == "device") {

@@ -155,6 +155,8 @@ impl Build<'_> {
             reporter,
             ways: &self.ways,
             run_env: &plan.run_env,
+            sandbox: &self.request.sandbox,
+            network_told: std::sync::Once::new(),
             secrets: &self.request.secrets,
             leaks: match self.request.allow_secret_leak {
                 true => LeakScanner::default(),

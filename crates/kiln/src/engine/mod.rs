@@ -21,6 +21,7 @@ mod layers;
 mod leak;
 mod listing;
 mod manage;
+mod network;
 mod output;
 mod packer;
 mod planning;

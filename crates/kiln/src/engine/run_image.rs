@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, NetworkMode, Platform, Rootfs, RunSpec, Security};
+use kiln_core::{
+    Cancel, ExitStatus, ImageRef, Machine, Network, Platform, Rootfs, RunSpec, Sandbox, Security,
+};
 use kiln_registry::RegistryClient;
 use kiln_runtime::{EmulatorSearch, RunError};
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,12 @@ pub struct RunRequest {
     pub tty: bool,
     /// Whether standard input is passed on.
     pub stdin: bool,
+    /// Which network it gets, with `sandbox`.
+    #[serde(default)]
+    pub network: Network,
+    /// How it runs.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// How registries are reached.
     pub registry: RegistryOptions,
 }
@@ -78,6 +86,10 @@ impl Engine {
         let architecture = base.image.image.platform().architecture;
         let emulator = kiln_runtime::find(&self.entered, &architecture, &request.emulators)?.emulator;
         let layer = self.store.begin_layer(&snapshot)?;
+        let env = environment(&config.env, request);
+        // There is no display that could tell why: `kiln doctor` does.
+        let network =
+            super::network::choose(&self.entered, request.network, request.sandbox.network, &env).mode;
         let spec = RunSpec {
             rootfs: Rootfs::Overlay {
                 lower: snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect(),
@@ -86,7 +98,7 @@ impl Engine {
             },
             mounts: Vec::new(),
             args,
-            env: environment(&config.env, request),
+            env,
             secret_env: Vec::new(),
             cwd: request.workdir.clone().unwrap_or_else(|| match config.working_dir.as_str() {
                 "" => "/".to_owned(),
@@ -97,7 +109,8 @@ impl Engine {
             machine: Machine::default(),
             security: Security::Sandbox,
             emulator,
-            network: NetworkMode::Host,
+            network,
+            resolver: request.sandbox.resolver.clone(),
             tty: request.tty,
             stdin: request.stdin,
             read_only: false,

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, InlineFile, IoError, IoResultExt as _,
-    MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Rootfs, RunOp, RunSpec, Secret,
+    MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Resolver, Rootfs, RunOp, RunSpec, Secret,
     SecretMount, Selection, Snapshot, SshMount, Step, StepId, Unpack,
 };
 use kiln_runtime::{IdMode, RunError};
@@ -144,7 +144,12 @@ impl StepWorker<'_> {
             env.push(("SSH_AUTH_SOCK".to_owned(), socket.target.clone()));
         }
         let emulator = self.ways.emulator(&op.platform)?;
-        Ok(RunSpec { mounts, env, secret_env, emulator, ..process_spec(op, rootfs) })
+        let network = super::network::choose(self.entered, op.network, self.sandbox.network, &env);
+        if let Some(note) = network.note {
+            self.network_told.call_once(|| self.reporter.warn(note, None));
+        }
+        let (network, resolver) = (network.mode, self.sandbox.resolver.clone());
+        Ok(RunSpec { mounts, env, secret_env, emulator, network, resolver, ..process_spec(op, rootfs) })
     }
 
     /// Returns what was given for a secret mount; none if the step can do without.
@@ -317,6 +322,7 @@ pub(crate) fn process_spec(op: &RunOp, rootfs: Rootfs) -> RunSpec {
             Network::None => NetworkMode::None,
             Network::Default | Network::Host => NetworkMode::Host,
         },
+        resolver: Resolver::default(),
         tty: false,
         stdin: false,
         read_only: false,

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use kiln_core::{
-    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Secret, Selection, Snapshot,
-    Step, StepGraph, StepId, StepUsage, WorkdirOp,
+    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Sandbox, Secret, Selection,
+    Snapshot, Step, StepGraph, StepId, StepUsage, WorkdirOp,
 };
 use kiln_dockerfile::Rule;
 use kiln_runtime::Entered;
@@ -43,6 +43,9 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) ways: &'a Ways,
     /// Environment of every RUN that is no part of a key: proxies.
     pub(crate) run_env: &'a [(String, String)],
+    pub(crate) sandbox: &'a Sandbox,
+    /// Whether it was told that steps have another network than expected.
+    pub(crate) network_told: Once,
     /// Given with the request, by id.
     pub(crate) secrets: &'a BTreeMap<String, Secret>,
     /// Keeps them out of layers; knows none if they may be there.
