@@ -18,7 +18,11 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         // Prints the rungs as JSON.
-        ["probe", store] => println!("{}", serde_json::to_string(&probe(store.as_ref()).unwrap()).unwrap()),
+        ["probe", store] => println!(
+            "{}",
+            serde_json::to_string(&probe(store.as_ref(), &kiln_runtime::EmulatorSearch::default()).unwrap())
+                .unwrap()
+        ),
         // Prints the ids as JSON.
         ["ids"] => println!("{}", serde_json::to_string(entered().ids()).unwrap()),
         // Lists a merged view of the layers, and what each file holds.

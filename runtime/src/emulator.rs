@@ -12,17 +12,19 @@ use kiln_core::{Emulator, IoError, Platform};
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
-use crate::enter::Entered;
+use crate::enter::{Entered, Isolation};
 use crate::kernel;
 use table::{Row, row, rows};
 
 mod elf;
+mod rungs;
 mod settle;
 mod table;
 #[cfg(test)]
 mod tests;
 mod trial;
 
+pub(crate) use rungs::rungs;
 pub(crate) use settle::{introduce, settle};
 
 /// The first kernel in which a user namespace can have a binfmt_misc of its own:
@@ -70,7 +72,7 @@ pub fn architectures() -> Vec<&'static str> {
 ///
 /// # Errors
 /// They do not run.
-pub fn find(_entered: &Entered, architecture: &str, search: &EmulatorSearch) -> Result<Way, NoEmulator> {
+pub fn find(entered: &Entered, architecture: &str, search: &EmulatorSearch) -> Result<Way, NoEmulator> {
     let as_is = |reason: &str| Way { emulator: None, reason: reason.to_owned() };
     if architecture == Platform::host().architecture {
         return Ok(as_is("it is this machine's own"));
@@ -89,7 +91,7 @@ pub fn find(_entered: &Entered, architecture: &str, search: &EmulatorSearch) -> 
         Way { emulator: Some(Emulator { architecture, program }), reason }
     };
     if let Some(program) = search.given.get(architecture) {
-        return match registrable().and_then(|()| check(program)) {
+        return match registrable(entered).and_then(|()| check(program)) {
             Ok(()) => Ok(by(program.clone(), format!("{} is given", program.display()))),
             Err(reason) => Err(none(vec![reason])),
         };
@@ -99,7 +101,7 @@ pub fn find(_entered: &Entered, architecture: &str, search: &EmulatorSearch) -> 
         return Ok(as_is("the processor runs it"));
     }
     let mut reasons = Vec::new();
-    match registrable() {
+    match registrable(entered) {
         Ok(()) => {
             for program in candidates(&row, search) {
                 match check(&program) {
@@ -131,7 +133,10 @@ fn runs_as_is(row: &Row) -> bool {
     trial::run(row).is_ok_and(|code| code == 0)
 }
 
-fn registrable() -> Result<(), String> {
+fn registrable(entered: &Entered) -> Result<(), String> {
+    if entered.isolation() == Isolation::Chroot {
+        return Err("without user namespaces steps cannot have emulators of their own".to_owned());
+    }
     let found = kernel::version();
     if found >= SINCE {
         return Ok(());

@@ -11,6 +11,7 @@ use nix::sched::CloneFlags;
 use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::emulator::{self, EmulatorSearch};
 use crate::enter::{EnterOptions, Entered, enter, in_child};
 use crate::error::EnterError;
 use crate::ids::{IdMode, IdRange};
@@ -23,7 +24,7 @@ pub(crate) const PROBE: &str = "kiln-probe";
 /// One part of the ladder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rung {
-    /// Which: "user ids", "file system", "proc", "network".
+    /// Which: "user ids", "file system", "proc", "network"; "linux/arm64" and its like for programs of other architectures.
     pub what: String,
     /// What kiln uses here; none if it cannot work.
     pub chosen: Option<String>,
@@ -33,25 +34,28 @@ pub struct Rung {
     pub raise: Option<String>,
 }
 
-/// Tries out what this machine allows, in a process of its own that keeps its file systems below `store`.
+/// Tries out what this machine allows, in a process of its own that keeps its file systems below `store`. Emulators are
+/// looked for as `emulators` says.
 ///
 /// # Errors
 /// That process could not be run.
-pub fn probe(store: &Path) -> Result<Vec<Rung>, IoError> {
+pub fn probe(store: &Path, emulators: &EmulatorSearch) -> Result<Vec<Rung>, IoError> {
     let program = "/proc/self/exe";
-    let output = Command::new(program).arg0(PROBE).arg(store).output().at("run", program)?;
+    let search = serde_json::to_string(emulators).map_err(io::Error::from).at("write to", program)?;
+    let output = Command::new(program).arg0(PROBE).arg(store).arg(search).output().at("run", program)?;
     serde_json::from_slice(&output.stdout).map_err(io::Error::from).at("read the answer of", program)
 }
 
 /// Serves as that process; does not return.
 pub(crate) fn serve() -> ! {
     let store = std::env::args_os().nth(1).unwrap_or_default();
-    let answer = serde_json::to_vec(&try_out(Path::new(&store)));
+    let search = std::env::args().nth(2).and_then(|text| serde_json::from_str(&text).ok());
+    let answer = serde_json::to_vec(&try_out(Path::new(&store), &search.unwrap_or_default()));
     let written = answer.is_ok_and(|answer| io::Write::write_all(&mut io::stdout(), &answer).is_ok());
     std::process::exit(i32::from(!written))
 }
 
-fn try_out(store: &Path) -> Vec<Rung> {
+fn try_out(store: &Path, emulators: &EmulatorSearch) -> Vec<Rung> {
     let entered = match enter(&EnterOptions::default()) {
         Ok(entered) => entered,
         Err(error) => {
@@ -62,7 +66,9 @@ fn try_out(store: &Path) -> Vec<Rung> {
             return vec![rung("user ids", None, error.to_string(), raise)];
         }
     };
-    vec![user_ids(&entered), file_system(store), proc(), network(&entered)]
+    let mut rungs = vec![user_ids(&entered), file_system(store), proc(), network(&entered)];
+    rungs.extend(emulator::rungs(&entered, emulators));
+    rungs
 }
 
 fn user_ids(entered: &Entered) -> Rung {

@@ -200,7 +200,9 @@ pub enum Error {
         name: String,
     },
     /// An output that holds one image, asked for several.
-    #[error("{output} holds one platform, {platforms} were asked for")]
+    #[error(
+        "{output} holds one image and no index: build for one platform, or write type=oci ({platforms} were asked for)"
+    )]
     OnePlatformOnly {
         /// The output.
         output: String,

@@ -6,7 +6,7 @@ use std::path::Path;
 use kiln_core::{IoResultExt as _, Platform};
 use kiln_dockerfile::{Diagnostic, Dockerfile, Severity};
 use kiln_frontend::LowerOptions;
-use kiln_runtime::Rung;
+use kiln_runtime::{EmulatorSearch, Rung};
 
 use crate::Error;
 
@@ -60,11 +60,12 @@ pub fn plan_text(request: &PlanRequest) -> Result<String, Error> {
     Ok(kiln_frontend::print::plan(&plan))
 }
 
-/// Returns each rung of the ladder of what this machine allows: what is used, why, and what would raise it.
+/// Returns each rung of the ladder of what this machine allows: what is used, why, and what would raise it. Emulators are
+/// tried out.
 ///
 /// # Errors
 /// The probe's process could not be run.
-pub fn doctor(store: &Path) -> Result<Vec<Rung>, Error> {
+pub fn doctor(store: &Path, emulators: &EmulatorSearch) -> Result<Vec<Rung>, Error> {
     std::fs::create_dir_all(store).at("create", store)?;
-    Ok(kiln_runtime::probe(store)?)
+    Ok(kiln_runtime::probe(store, emulators)?)
 }

@@ -35,7 +35,7 @@ pub use fsck::Problem;
 pub use image::TaggedImage;
 pub use layer::active::ActiveLayer;
 pub use layer::kept::KeptHold;
-pub use layer::pack::{Compression, LayerOptions, PackedLayer};
+pub use layer::pack::{Compression, LayerOptions, PackedLayer, WholeTree};
 pub use layout::Ids;
 pub use pin::Pin;
 pub use record::{RecordInfo, RecordKind};

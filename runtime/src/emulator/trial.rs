@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::{Mode, OFlags, open, openat};
@@ -22,7 +23,7 @@ const NAME: &str = "program";
 /// # Errors
 /// It cannot be executed here ("Exec format error", or what an interpreter lacks), or was killed.
 pub(super) fn run(row: &Row) -> io::Result<i32> {
-    let root = root_with(&elf::program(row))?;
+    let root = Root::with(&elf::program(row))?;
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let (args, env) = (StringArray::new([NAME])?, StringArray::new([""; 0])?);
     // A thread of this process that starts a program at this moment holds the file open for writing, for a moment.
@@ -30,7 +31,7 @@ pub(super) fn run(row: &Row) -> io::Result<i32> {
     for _ in 0..TRIES {
         let mut failure = None;
         let child = &mut || {
-            failure = become_program(&root, &null, &args, &env).err();
+            failure = become_program(&root.dir, &null, &args, &env).err();
             127
         };
         let (pid, _) = sys::vfork(0, child)?;
@@ -45,14 +46,37 @@ pub(super) fn run(row: &Row) -> io::Result<i32> {
     Err(Errno::TXTBSY.into())
 }
 
-/// A file system in memory with only this program in it.
-fn root_with(program: &[u8]) -> io::Result<OwnedFd> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | mounts::NODEV;
-    let root = mounts::tmpfs(&[("mode", "0755")], attributes)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = openat(&root, NAME, flags, Mode::from_raw_mode(0o755))?;
-    File::from(file).write_all(program)?;
-    Ok(root)
+/// A directory with only this program in it: in memory, or where nothing can be mounted a temporary one.
+struct Root {
+    dir: OwnedFd,
+    temporary: Option<PathBuf>,
+}
+
+impl Root {
+    fn with(program: &[u8]) -> io::Result<Self> {
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | mounts::NODEV;
+        let root = match mounts::tmpfs(&[("mode", "0755")], attributes) {
+            Ok(dir) => Self { dir, temporary: None },
+            Err(_) => {
+                let path = nix::unistd::mkdtemp("/tmp/kiln-XXXXXX")?;
+                let dir = open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+                Self { dir, temporary: Some(path) }
+            }
+        };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&root.dir, NAME, flags, Mode::from_raw_mode(0o755))?;
+        File::from(file).write_all(program)?;
+        Ok(root)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(path) = &self.temporary {
+            // What cannot be removed is 130 bytes.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// Runs between vfork and exec: system calls only.

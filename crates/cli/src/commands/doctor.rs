@@ -10,7 +10,7 @@ use crate::ui;
 /// Prints each rung of the ladder: what is used, why, and the one command that would raise it.
 pub(crate) fn doctor(global: Global, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let root = config::store_root(global.root)?;
-    let rungs = kiln::doctor(&root)?;
+    let rungs = kiln::doctor(&root, &config::emulators())?;
     if args.json {
         ui::print(serde_json::to_string_pretty(&rungs).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);

@@ -56,16 +56,19 @@ fn with(user: User, dockerfile: &str) -> Option<Place> {
     Some(place)
 }
 
-/// A build with an environment in which no emulator is found, but with what starts kiln and maps its ids.
-fn without_emulators(place: &Place, args: &[&str]) -> Ran {
+/// A PATH with what starts kiln and maps its ids, and no emulator.
+fn tools(place: &Place) -> String {
     place.directory("tools");
     for tool in ["newuidmap", "newgidmap", "setpriv"] {
         if !place.path("tools").join(tool).exists() {
             place.link(&format!("tools/{tool}"), &format!("/usr/bin/{tool}"));
         }
     }
-    let mut command = place.build_command("store", args);
-    Ran::of(command.env("PATH", place.path("tools")))
+    place.text("tools")
+}
+
+fn without_emulators(place: &Place, args: &[&str]) -> Ran {
+    Ran::of(place.build_command("store", args).env("PATH", tools(place)))
 }
 
 #[test]
@@ -105,18 +108,16 @@ fn two_platforms_give_an_index_that_others_read() {
     for_each_user(|user| {
         let Some(place) = with(user, "RUN uname -m > /machine\n") else { return };
         let both = "--platform=linux/amd64,linux/arm64";
+        let outputs =
+            ["-o", "type=oci,dest=both.tar", "-o", "type=local,dest=files", "-o", "type=tar,dest=files.tar"];
+        place.build(&[&[both, "-t", "both", "--load"], &outputs[..]].concat()).ok();
         place
-            .build(&[
-                both,
-                "-o",
-                "type=oci,dest=both.tar",
-                "-o",
-                "type=local,dest=files",
-                "-t",
-                "both",
-                "--load",
-            ])
-            .ok();
+            .build(&[both, "-o", "type=docker,dest=docker.tar"])
+            .code(2)
+            .says(&["type=docker holds one image"]);
+        let tar =
+            Command::new("tar").args(["-xOf", &place.text("files.tar"), "linux_arm64/machine"]).output();
+        assert_eq!(String::from_utf8_lossy(&tar.expect("tar").stdout), "aarch64\n");
         for (architecture, machine) in [("amd64", "x86_64\n"), ("arm64", "aarch64\n")] {
             assert_eq!(place.read(&format!("files/linux_{architecture}/machine")), machine);
             let inspect = format!("--override-arch={architecture}");
@@ -265,4 +266,37 @@ fn owners_and_set_user_id_bits_are_those_of_a_step_of_this_machine() {
     let mut digests = digests.into_inner().unwrap();
     digests.dedup();
     assert!(digests.len() <= 1, "as root there is a user namespace more, and nothing else: {digests:?}");
+}
+
+#[test]
+fn doctor_tells_which_emulator_each_architecture_has() {
+    for_each_user(|user| {
+        let Some(qemu) = tool("qemu-aarch64-static") else { return };
+        let place = Place::new(user);
+        let rungs = |path: Option<String>| {
+            let mut command = place.command(&["doctor", "--json"]);
+            if let Some(path) = path {
+                command.env("PATH", path);
+            }
+            let ran = Ran::of(&mut command).ok();
+            serde_json::from_str::<Vec<serde_json::Value>>(&ran.out()).expect("JSON")
+        };
+        let of = |rungs: &[serde_json::Value], what: &str| {
+            rungs
+                .iter()
+                .find(|rung| rung["what"] == what)
+                .unwrap_or_else(|| panic!("{what}: {rungs:?}"))
+                .clone()
+        };
+        let with = rungs(None);
+        assert_eq!(of(&with, "linux/arm64")["chosen"], qemu.get_program().to_str().expect("it is ASCII"));
+        // Each was tried with a program of its architecture.
+        for architecture in ["386", "arm", "riscv64", "ppc64le", "s390x"] {
+            let rung = of(&with, &format!("linux/{architecture}"));
+            assert!(rung["chosen"].is_string() && rung["raise"].is_null(), "{rung}");
+        }
+        let without = of(&rungs(Some(tools(&place))), "linux/arm64");
+        assert!(without["chosen"].is_null(), "{without}");
+        assert_eq!(without["raise"], "sudo apt-get install qemu-user-static");
+    });
 }

@@ -28,7 +28,7 @@ use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
 use super::worker::StepWorker;
-use crate::{BuildOutcome, BuildRequest, BuiltImage, Error};
+use crate::{BuildOutcome, BuildRequest, BuiltImage, Error, Output};
 
 /// One build whose plan stands.
 pub(super) struct Build<'a> {
@@ -106,6 +106,11 @@ impl Engine {
         if checked.fails() {
             let rules = checked.rules().into_iter().map(str::to_owned).collect();
             return Err(Error::Checks { rules });
+        }
+        let holds_one = |output: &Output| matches!(output, Output::Docker { .. });
+        if (plan.index || plan.images.len() > 1) && request.outputs.iter().any(holds_one) {
+            let output = "type=docker".to_owned();
+            return Err(Error::OnePlatformOnly { output, platforms: plan.images.len() });
         }
         let epoch = epoch(&plan)?;
         let ways = Ways::find(&self.entered, &plan.graph, &request.emulators);

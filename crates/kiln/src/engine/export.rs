@@ -9,8 +9,8 @@ use kiln_frontend::BuildPlan;
 use kiln_oci::{BlobSource, Document, Documents, Image, Root};
 use kiln_runtime::IdMode;
 use kiln_solver::Solved;
-use kiln_store::Store;
 use kiln_store::copy::export_tree;
+use kiln_store::{Store, WholeTree};
 
 use super::Engine;
 use super::build::Build;
@@ -63,16 +63,9 @@ impl Build<'_> {
                 }
                 Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
                 Output::Tar { dest } => {
-                    let snapshot = only_snapshot(plan, solved)?;
+                    let trees = engine.trees(plan, solved)?;
                     to_file(dest.as_deref(), |out| {
-                        let view = engine.view_of(&snapshot)?;
-                        Ok(engine.store.write_tar(
-                            &view,
-                            engine.store.link_owners(&snapshot)?,
-                            self.epoch,
-                            out,
-                            self.cancel,
-                        )?)
+                        Ok(engine.store.write_tar(trees, self.epoch, out, self.cancel)?)
                     })?;
                 }
             }
@@ -106,22 +99,26 @@ impl Engine {
         Ok(())
     }
 
-    /// `type=local`: the files; of several platforms each in a directory of its own, as buildx has it.
+    /// `type=local`: the files.
     fn files(&self, plan: &BuildPlan, solved: &Solved, dest: &Path, cancel: &Cancel) -> Result<(), Error> {
-        for planned in &plan.images {
-            let snapshot = planned.rootfs.and_then(|id| solved.results.get(&id)).map(|f| f.snapshot.clone());
-            let dest = if plan.images.len() == 1 {
-                dest.to_owned()
-            } else {
-                dest.join(planned.platform.to_string().replace('/', "_"))
-            };
+        for (below, snapshot) in parts(plan, solved) {
+            let dest = dest.join(below);
             std::fs::create_dir_all(&dest).at("create", &dest)?;
-            let view = self.view_of(&snapshot.unwrap_or_default())?;
+            let view = self.view_of(&snapshot)?;
             // Only real root can give files away; a user's ids inside would be strangers' outside.
             let keep_owners = *self.entered.ids() == IdMode::Root;
             export_tree(view, Path::new(""), &dest, keep_owners, cancel)?;
         }
         Ok(())
+    }
+
+    /// `type=tar`: the same for a tar.
+    fn trees(&self, plan: &BuildPlan, solved: &Solved) -> Result<Vec<WholeTree>, Error> {
+        let tree = |(below, snapshot): (String, Snapshot)| {
+            let (view, links) = (self.view_of(&snapshot)?, self.store.link_owners(&snapshot)?);
+            Ok(WholeTree { view, links, below })
+        };
+        parts(plan, solved).map(tree).collect()
     }
 
     /// Returns the merged view of a snapshot.
@@ -151,14 +148,18 @@ fn title(output: &Output) -> String {
     format!("exporting to {what}")
 }
 
-fn only_snapshot(plan: &BuildPlan, solved: &Solved) -> Result<Snapshot, Error> {
-    match &plan.images[..] {
-        [only] => Ok(only
-            .rootfs
-            .and_then(|id| solved.results.get(&id))
-            .map_or_else(Snapshot::default, |finished| finished.snapshot.clone())),
-        several => Err(Error::OnePlatformOnly { output: "type=tar".to_owned(), platforms: several.len() }),
-    }
+/// Returns each image's files and the directory that they go into: of several platforms each has one of its own, as
+/// buildx has it.
+fn parts<'a>(plan: &'a BuildPlan, solved: &'a Solved) -> impl Iterator<Item = (String, Snapshot)> + use<'a> {
+    plan.images.iter().map(|planned| {
+        let finished = planned.rootfs.and_then(|id| solved.results.get(&id));
+        let snapshot = finished.map_or_else(Snapshot::default, |finished| finished.snapshot.clone());
+        let below = match plan.images.len() {
+            1 => String::new(),
+            _ => planned.platform.to_string().replace('/', "_"),
+        };
+        (below, snapshot)
+    })
 }
 
 /// Writes a file that appears whole or not at all; or standard output.

@@ -20,6 +20,8 @@ use crate::owner::{self, LinkOwners, Owner};
 pub(crate) struct Plan<'a> {
     /// The tree.
     pub(crate) tree: &'a Path,
+    /// A directory of the tar that it goes into; empty for the tar's own root.
+    pub(crate) below: &'a str,
     /// Whether the layer says something about the root directory.
     pub(crate) root: bool,
     pub(crate) links: LinkOwners,
@@ -28,19 +30,24 @@ pub(crate) struct Plan<'a> {
     pub(crate) cancel: &'a Cancel,
 }
 
-/// Writes the tar, without its end. Returns the sockets, which a tar cannot hold.
+/// Writes the tar, [`END`] included. Returns the sockets, which a tar cannot hold.
 pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<PathBuf>, StoreError> {
     let root = openat(CWD, plan.tree, DIRECTORY, Mode::empty()).at("open", plan.tree)?;
-    let mut writer = Writer { plan, out, path: Vec::new(), inodes: HashMap::new(), sockets: Vec::new() };
+    let mut writer =
+        Writer { plan, out, path: plan.below.into(), inodes: HashMap::new(), sockets: Vec::new() };
     if plan.root {
         let stat = fstat(&root).at("stat", plan.tree)?;
-        writer.directory(&root, &stat, b"./")?;
+        let shown = if plan.below.is_empty() { "." } else { plan.below };
+        writer.directory(&root, &stat, format!("{shown}/").as_bytes())?;
     }
     writer.children(&root)?;
     let sockets = std::mem::take(&mut writer.sockets);
-    out.put(&[0; 2 * header::BLOCK])?;
+    out.put(&[0; END])?;
     Ok(sockets)
 }
+
+/// Bytes at the end of a tar, all zero.
+pub(crate) const END: usize = 2 * header::BLOCK;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -237,8 +244,10 @@ impl Writer<'_, '_, '_, '_> {
         openat(dir, name, flags, Mode::empty()).map_err(|error| self.io("open", error))
     }
 
+    /// Where we are in the tree.
     fn shown(&self) -> PathBuf {
-        PathBuf::from(OsStr::from_bytes(&self.path))
+        let skip = if self.plan.below.is_empty() { 0 } else { self.plan.below.len() + 1 };
+        PathBuf::from(OsStr::from_bytes(self.path.get(skip..).unwrap_or_default()))
     }
 
     fn io(&self, op: &str, error: Errno) -> StoreError {

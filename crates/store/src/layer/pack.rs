@@ -1,7 +1,7 @@
 //! A layer as a blob: packed once for each way to pack it.
 
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::io::{Read as _, Write};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use kiln_core::{Cancel, Digest, IoResultExt as _, Layer, LayerId};
@@ -48,6 +48,17 @@ const DEFAULT_LEVEL: u32 = 2;
 
 /// Changes whenever the bytes that come out may change: with the tar's form, the block size, or the compressor's version.
 const PACKER: &str = "1 zlib-rs-0.6.8";
+
+/// A merged view of layers, for a tar.
+#[derive(Debug)]
+pub struct WholeTree {
+    /// Its directory.
+    pub view: OwnedFd,
+    /// The [`link_owners`](Store::link_owners) of what is shown.
+    pub links: LinkOwners,
+    /// A directory of the tar that it goes into, without slashes; empty for the tar's own root.
+    pub below: String,
+}
 
 /// A packed layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,25 +123,27 @@ impl Store {
         made
     }
 
-    /// Writes a whole tree (a merged view) as a plain tar, in the form that layers have; `links` are the
-    /// [`link_owners`](Self::link_owners) of what is shown.
+    /// Writes whole trees as one plain tar, in the form that layers have.
     ///
     /// # Errors
-    /// The tree cannot be read, or the tar not be written.
+    /// A tree cannot be read, or the tar not be written.
     pub fn write_tar(
         &self,
-        view: impl AsFd,
-        links: LinkOwners,
+        trees: Vec<WholeTree>,
         epoch: Option<u64>,
         out: &mut dyn Write,
         cancel: &Cancel,
     ) -> Result<(), StoreError> {
-        let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_fd().as_raw_fd()));
-        let plan = archive::Plan { tree: &tree, root: true, links, epoch, cancel };
-        let Packed { blob, .. } = self.pack(&plan, None, 1)?.0;
-        let mut tar = blob.into_reader()?;
-        std::io::copy(&mut tar, out).at("write", "the tar")?;
-        Ok(())
+        for WholeTree { view, links, below } in trees {
+            let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_raw_fd()));
+            let plan = archive::Plan { tree: &tree, below: &below, root: true, links, epoch, cancel };
+            let Packed { blob, .. } = self.pack(&plan, None, 1)?.0;
+            let tar = blob.into_reader()?;
+            // One after the other they are one tar, with one end.
+            let length = tar.metadata().at("stat", "the tar")?.len().saturating_sub(archive::END as u64);
+            std::io::copy(&mut tar.take(length), out).at("write", "the tar")?;
+        }
+        Ok(out.write_all(&[0; archive::END]).at("write", "the tar")?)
     }
 
     /// What is recorded, if its blob is there.
@@ -152,6 +165,7 @@ impl Store {
         let dir = self.0.layout.layer(layer);
         let plan = archive::Plan {
             tree: &dir.join(TREE),
+            below: "",
             root: self.layer_info(layer)?.root,
             links: LinkOwners::read(&dir)?,
             epoch: options.epoch,
