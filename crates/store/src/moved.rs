@@ -36,7 +36,10 @@ pub(crate) fn put_back(dir: &Path) -> Result<(), IoError> {
     let path = dir.join(MOVED_JOURNAL);
     let journal = match File::open(&path) {
         Ok(journal) => journal,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Or `dir` is a half-made file.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
         Err(error) => return Err(error).at("open", path),
     };
     wait_for(&journal).at("wait for the step that wrote", &path)?;

@@ -75,6 +75,14 @@ fn everything_is_moved_back_wherever_it_was_stopped() {
 }
 
 #[test]
+fn what_is_no_steps_has_nothing_to_move_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("blob"), "half").expect("a file");
+    fs::create_dir(dir.path().join("layer")).expect("a directory");
+    super::put_all_back(dir.path()).expect("there is nothing to do");
+}
+
+#[test]
 fn moving_back_goes_on_where_it_was_killed() {
     let scene = Scene::new(2);
     fs::rename(scene.at("step/tree/a/c"), scene.at("cache/data")).expect("the first half");
