@@ -29,6 +29,15 @@ fn main() -> ExitCode {
         ["view", layers @ ..] => list_view(layers),
         // Runs a spec; its output is ours; the last line on standard error is the result.
         ["run", spec] => return report(&run(&entered(), &read(spec), &mut copy, &Cancel::new())),
+        // The same, and then the owners of links that it leaves.
+        ["links", spec] => {
+            let result = run(&entered(), &read(spec), &mut copy, &Cancel::new());
+            println!(
+                "{:?}",
+                result.as_ref().map_or_else(|_| Default::default(), |report| report.link_owners.clone())
+            );
+            return report(&result);
+        }
         ["interactive", spec] => return report(&run_interactive(&entered(), &read(spec), &Cancel::new())),
         // Cancels when the first output comes.
         ["cancel", spec] => {

@@ -1,13 +1,15 @@
 //! A step's init process as seen from kiln: started, watched, killed.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_core::{Cancel, CancelGuard, IoError, IoResultExt, NetworkMode, RunSpec};
+use kiln_core::{Cancel, CancelGuard, IoError, IoResultExt, NetworkMode, Rootfs, RunSpec, Security};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -16,6 +18,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
 use crate::network::PrivateNetwork;
+use crate::notify::{Handed, LinkOwners, Supervisor};
 use crate::wire::{self, Said, Start};
 
 /// How long an init without namespaces may take to end what it started, on a way out that nobody planned.
@@ -27,7 +30,13 @@ pub(crate) struct Child {
     control: Arc<UnixStream>,
     isolation: Isolation,
     received: Vec<u8>,
+    /// Those that came with messages which are not read yet, in their order.
+    descriptors: VecDeque<Vec<OwnedFd>>,
     terminal: Option<OwnedFd>,
+    last_word: Option<Said>,
+    /// What its supervisor is to be told, until there is one.
+    answers: Option<(LinkOwners, PathBuf)>,
+    supervisor: Option<Supervisor>,
 }
 
 impl Child {
@@ -54,19 +63,28 @@ impl Child {
             }
         };
         let pidfd = forked.at("make namespaces for", "a step")?;
-        let (pidfd, control) = (Arc::new(pidfd), Arc::new(control));
-        let this = Self { pidfd, control, isolation, received: Vec::new(), terminal: None };
+        let answered = entered.answers() && spec.security == Security::Sandbox;
+        let this = Self {
+            pidfd: Arc::new(pidfd),
+            control: Arc::new(control),
+            isolation,
+            received: Vec::new(),
+            descriptors: VecDeque::new(),
+            terminal: None,
+            last_word: None,
+            answers: answered.then(|| (spec.link_owners.clone(), top_of(&spec.rootfs))),
+            supervisor: None,
+        };
         drop((stdio, theirs));
-        match wire::write(
-            &mut &*this.control,
-            &Start {
-                spec: spec.clone(),
-                ids: entered.ids().clone(),
-                isolation,
-                host: network.and_then(PrivateNetwork::host),
-                window,
-            },
-        ) {
+        let start = Start {
+            spec: RunSpec { link_owners: LinkOwners::new(), ..spec.clone() },
+            ids: entered.ids().clone(),
+            isolation,
+            answered,
+            host: network.and_then(PrivateNetwork::host),
+            window,
+        };
+        match wire::write(&mut &*this.control, &start) {
             // It is gone already; what it said, if anything, is read as ever.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             other => other.at("send", "the step to its init")?,
@@ -98,7 +116,7 @@ impl Child {
     /// Takes in what it says now. Returns whether there may be more later.
     pub(crate) fn receive(&mut self) -> Result<bool, IoError> {
         let mut buffer = [0; 4096];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::MOST_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut into = [IoSliceMut::new(&mut buffer)];
         let received =
@@ -109,12 +127,41 @@ impl Child {
             other => other.at("read from", "the step's init")?.bytes,
         };
         for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(mut fds) = message {
-                self.terminal = fds.next();
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.descriptors.push_back(fds.collect());
             }
         }
         self.received.extend_from_slice(&buffer[..bytes]);
+        self.take_messages()?;
         Ok(bytes > 0)
+    }
+
+    fn take_messages(&mut self) -> Result<(), IoError> {
+        loop {
+            let mut unread = self.received.as_slice();
+            let Ok(said) = wire::read::<Said>(&mut unread) else { return Ok(()) };
+            let read = self.received.len() - unread.len();
+            self.received.drain(..read);
+            let mut fds = match said {
+                Said::Terminal | Said::Calls => self.descriptors.pop_front().unwrap_or_default().into_iter(),
+                Said::Ended { .. } | Said::Failed(_) => Vec::new().into_iter(),
+            };
+            match (said, fds.next(), fds.next()) {
+                (Said::Terminal, terminal, _) => self.terminal = terminal,
+                (Said::Calls, Some(listener), Some(root)) => {
+                    let (below, top) = self.answers.take().unwrap_or_default();
+                    self.supervisor = Some(Supervisor::start(Handed { listener, root }, below, top)?);
+                }
+                // Too many files are open here: the step's calls fail, and it ends.
+                (Said::Calls, ..) => {}
+                (last, ..) => self.last_word = Some(last),
+            }
+        }
+    }
+
+    /// Owners of links in the step's layer, after its end.
+    pub(crate) fn link_owners(&mut self) -> Result<LinkOwners, IoError> {
+        self.supervisor.take().map_or_else(|| Ok(LinkOwners::new()), Supervisor::finish)
     }
 
     /// The other side of the step's terminal, once.
@@ -125,13 +172,7 @@ impl Child {
     /// Gives its last word, after [`pidfd`](Self::pidfd) has told its end.
     pub(crate) fn finish(&mut self) -> Result<Said, RunError> {
         while self.receive()? && !self.is_complete() {}
-        let mut messages = self.received.as_slice();
-        while let Ok(said) = wire::read(&mut messages) {
-            if !matches!(said, Said::Terminal) {
-                return Ok(said);
-            }
-        }
-        Err(RunError::InitDied)
+        self.last_word.take().ok_or(RunError::InitDied)
     }
 
     /// Whether nothing more can come: it is dead, so that what is not here now will not be.
@@ -153,5 +194,15 @@ impl Drop for Child {
         if pidfd_send_signal(&*self.pidfd, Signal::KILL).is_ok() {
             let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None);
         }
+        // Its calls can come no more; the root that its thread holds goes with it.
+        let _ = self.link_owners();
+    }
+}
+
+/// Where a root file system takes what a step changes.
+fn top_of(rootfs: &Rootfs) -> PathBuf {
+    match rootfs {
+        Rootfs::Overlay { upper, .. } => upper.clone(),
+        Rootfs::Tree { path } => path.clone(),
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
 use crate::network::{NetworkError, PrivateNetwork};
 use crate::nursery::Nursery;
-use crate::{mounts, sys};
+use crate::{mounts, notify, sys};
 
 /// What is put around a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Entered {
     raise: Option<String>,
     /// In a chroot, why it is no better.
     bare: Option<Missing>,
+    /// Whether the system calls that a single id makes impossible are answered in its place.
+    answers: bool,
     /// Started for the first step.
     nursery: OnceLock<Nursery>,
     /// Started for the first step of a foreign architecture, one for each emulator and network: whether it is the private
@@ -80,6 +82,11 @@ impl Entered {
     /// Returns, where steps run in a chroot, why there is nothing better, and the command that would change it.
     pub fn why_bare(&self) -> Option<(&str, Option<&str>)> {
         self.bare.as_ref().map(|bare| (bare.reason.as_str(), bare.raise.as_deref()))
+    }
+
+    /// Returns whether steps have all ids though there is a single one: kiln answers their system calls.
+    pub fn answers(&self) -> bool {
+        self.answers && self.isolation() == Isolation::Namespaces
     }
 
     /// Gives the process that forks init processes.
@@ -121,11 +128,20 @@ impl Entered {
     }
 
     fn new(ids: IdMode, reason: impl Into<String>, raise: Option<String>) -> Self {
+        let mut reason = reason.into();
+        let mut answers = false;
+        if ids == IdMode::Single {
+            match notify::available() {
+                Ok(()) => answers = true,
+                Err(obstacle) => reason = format!("{reason}; {obstacle}"),
+            }
+        }
         Self {
             ids,
-            reason: reason.into(),
+            reason,
             raise,
             bare: None,
+            answers,
             nursery: OnceLock::new(),
             emulating: Mutex::default(),
             network: OnceLock::new(),

@@ -1,7 +1,7 @@
 //! The first process of a step's namespaces: makes the world, starts the step, reaps, reports.
 
 use std::collections::BTreeSet;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -19,15 +19,16 @@ use crate::chroot::{self, Descendants, Streams};
 use crate::enter::Isolation;
 use crate::error::{RunError, Stage, StageExt};
 use crate::ids::IdMode;
+use crate::seccomp::Filters;
 use crate::step::Step;
 use crate::stubs::Stubs;
 use crate::wire::{self, Said, Start};
 use crate::{sys, world};
 
-/// Serves as init; does not return. `filter` is for a sandboxed step's system calls.
-pub(crate) fn serve(control: OwnedFd, filter: &[libc::sock_filter]) -> ! {
+/// Serves as init; does not return. `filters` are for a sandboxed step's system calls.
+pub(crate) fn serve(control: OwnedFd, filters: &Filters) -> ! {
     let mut control = UnixStream::from(control);
-    let said = match run(&mut control, filter) {
+    let said = match run(&mut control, filters) {
         Ok((status, stubs)) => Said::Ended { status, usage: sys::usage_of_children(), stubs },
         Err(error) => Said::Failed(error),
     };
@@ -36,14 +37,17 @@ pub(crate) fn serve(control: OwnedFd, filter: &[libc::sock_filter]) -> ! {
     sys::exit_now(0)
 }
 
-fn run(control: &mut UnixStream, filter: &[libc::sock_filter]) -> Result<(ExitStatus, Stubs), RunError> {
+fn run(control: &mut UnixStream, filters: &Filters) -> Result<(ExitStatus, Stubs), RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { spec, ids, isolation, host, window } = wire::read(control).stage(Stage::ReadSpec, "kiln")?;
+    let Start { spec, ids, isolation, answered, host, window } =
+        wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let mut place = Place::enter(&spec, &ids, isolation, host)?;
-    let mut step = Step::prepare(&spec, &ids, may_filter(isolation).then_some(filter))?;
+    let mut place = Place::enter(&spec, &ids, isolation, answered, host)?;
+    let filter = may_filter(isolation).then(|| filters.choose(answered));
+    let answered_at = answered.then_some(control.as_fd());
+    let mut step = Step::prepare(&spec, &ids, filter, answered_at)?;
     if spec.tty {
         let terminal = place.terminal().and_then(|terminal| hand_over(terminal, control, &step, window));
         step.use_terminal(terminal.stage(Stage::Terminal, "/dev/ptmx")?);
@@ -77,6 +81,7 @@ impl Place {
         spec: &RunSpec,
         ids: &IdMode,
         isolation: Isolation,
+        answered: bool,
         host: Option<IpAddr>,
     ) -> Result<Self, RunError> {
         if isolation == Isolation::Chroot {
@@ -93,7 +98,7 @@ impl Place {
             Err(Errno::PERM) => {}
             named => named.stage(Stage::Network, &spec.hostname)?,
         }
-        Ok(Self { stubs: world::enter(spec, ids, host)?, bare: None, terminal: None })
+        Ok(Self { stubs: world::enter(spec, ids, answered, host)?, bare: None, terminal: None })
     }
 
     fn terminal(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -183,21 +188,13 @@ fn hand_over(
     step: &Step<'_>,
     window: Option<(u16, u16)>,
 ) -> io::Result<OwnedFd> {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-
     if let Some((ws_row, ws_col)) = window {
         let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&terminal, size)?;
     }
     let (uid, _) = step.owner();
     rustix::fs::fchown(&terminal, Some(uid), None)?;
-    let mut message = Vec::new();
-    wire::write(&mut message, &Said::Terminal)?;
-    let fds = [master.as_fd()];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(control, &[IoSlice::new(&message)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    wire::hand_over(control.as_fd(), &Said::Terminal, &[master.as_fd()])?;
     Ok(terminal)
 }
 

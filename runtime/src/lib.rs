@@ -13,6 +13,7 @@ mod init;
 mod kernel;
 mod mounts;
 mod network;
+mod notify;
 mod nursery;
 mod probe;
 mod run;
@@ -31,6 +32,7 @@ pub use error::{EmulatorStage, EnterError, InitFailure, Obstacle, RunError, Stag
 pub use ids::{IdMode, IdRange};
 pub use mounts::view;
 pub use network::NetworkError;
+pub use notify::LinkOwners;
 pub use probe::{Rung, probe};
 pub use run::{RunReport, run, run_interactive};
 

@@ -159,7 +159,7 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
         Some(registered) => registered,
         None => sys::exit_now(1),
     });
-    let filter = seccomp::filter();
+    let filters = seccomp::Filters::new();
     let mut bare: Option<(Descendants, BTreeSet<i32>)> = None;
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.
     while let Ok(Some((wanted, fds))) = receive(socket.as_fd()) {
@@ -193,7 +193,7 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
                             namespace.as_ref(),
                             [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
                         );
-                        init::serve(control, &filter);
+                        init::serve(control, &filters);
                     }
                     Ok(Forked::Parent(pid, pidfd)) => {
                         if let Some((_, inits)) = &mut bare {

@@ -79,6 +79,9 @@ fn user_ids(entered: &Entered) -> Rung {
         IdMode::Subordinate { uids, gids } => {
             format!("subordinate: {} user ids, {} group ids", count(uids), count(gids))
         }
+        IdMode::Single if entered.answers() => {
+            "a single id: other users and owners are answered for by kiln, and recorded".to_owned()
+        }
         IdMode::Single => "a single id: RUN as root only, files of other owners cannot be made".to_owned(),
     };
     rung("user ids", Some(chosen), entered.reason().to_owned(), entered.raise().map(str::to_owned))

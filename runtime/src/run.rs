@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::child::Child;
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
+use crate::notify::LinkOwners;
 use crate::terminal::{self, Relay};
 use crate::wire::Said;
 
@@ -20,12 +21,15 @@ use crate::wire::Said;
 const CHUNK: usize = 64 * 1024;
 
 /// How a process went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunReport {
     /// How it ended.
     pub status: ExitStatus,
     /// What it used, with all its children.
     pub usage: StepUsage,
+    /// Owners of the symbolic links, fifos and sockets in the layer that the step leaves, where they are not what the file
+    /// system says: by path in the layer.
+    pub link_owners: LinkOwners,
 }
 
 /// Runs one process in fresh namespaces. Stays on the calling thread until it and all its descendants are gone.
@@ -169,16 +173,17 @@ fn follow(
     drop(guard);
     match said {
         Ok(Said::Ended { status, usage, stubs }) => {
+            let link_owners = child.link_owners()?;
             match &spec.rootfs {
                 Rootfs::Overlay { lower, upper, .. } => stubs.remove(upper, lower)?,
                 Rootfs::Tree { path } => stubs.remove_from_tree(path)?,
             }
             // A cancelled step may have ended well all the same; then it did.
-            Ok(RunReport { status, usage })
+            Ok(RunReport { status, usage, link_owners })
         }
         _ if cancel.is_cancelled() => Err(RunError::Cancelled),
         Ok(Said::Failed(error)) => Err(error),
-        Ok(Said::Terminal) => Err(RunError::InitDied),
+        Ok(Said::Terminal | Said::Calls) => Err(RunError::InitDied),
         Err(error) => Err(error),
     }
 }

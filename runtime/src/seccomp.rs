@@ -3,15 +3,18 @@
 //! The program is a search tree over the numbers: ten comparisons or so decide a call, and the kernel asks it once
 //! for each number when it is installed, to learn which calls need no asking (Linux 5.11).
 
+use std::collections::BTreeMap;
+
 use libc::{
     BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
-    SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, sock_filter,
+    SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_USER_NOTIF, sock_filter,
 };
 
 #[cfg(test)]
 mod tests;
 
 const TABLE: &str = include_str!("../data/seccomp");
+const NOTIFIED: &str = include_str!("../data/notified");
 
 /// Numbers from here on are of another kind: arm's private calls, and x32's, which no kernel needs.
 const PRIVATE: u32 = 0x1_0000;
@@ -47,6 +50,8 @@ enum Action {
     Errno(u16),
     /// Allowed if one of the conditions holds for this argument.
     If(u32, Vec<Condition>),
+    /// Answered by kiln; with a condition for this argument, only then, and otherwise allowed.
+    Notify(Option<(u32, Condition)>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +60,68 @@ enum Condition {
     Below(u32),
     /// None of these bits.
     Without(u32),
+    /// One of these bits.
+    With(u32),
 }
 
 const REFUSED: Action = Action::Errno(1);
 const UNKNOWN: Action = Action::Errno(38);
 
-/// Returns this machine's program.
-pub(crate) fn filter() -> Vec<sock_filter> {
-    program(&HOST)
+/// This machine's programs.
+pub(crate) struct Filters {
+    plain: Vec<sock_filter>,
+    /// In which kiln answers what data/notified names.
+    notified: Vec<sock_filter>,
 }
 
-fn program(abis: &[Abi]) -> Vec<sock_filter> {
+impl Filters {
+    pub(crate) fn new() -> Self {
+        Self { plain: program(&HOST, false), notified: program(&HOST, true) }
+    }
+
+    pub(crate) fn choose(&self, notified: bool) -> &[sock_filter] {
+        if notified { &self.notified } else { &self.plain }
+    }
+}
+
+/// A system call that kiln answers, as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Notified {
+    /// `AUDIT_ARCH_*`.
+    pub(crate) audit: u32,
+    pub(crate) number: u32,
+    pub(crate) name: &'static str,
+}
+
+/// Returns all calls of this machine that kiln may be asked about.
+pub(crate) fn notified() -> Vec<Notified> {
+    let names: BTreeMap<_, _> = notified_names().collect();
+    let mut calls = Vec::new();
+    for abi in HOST {
+        let columns = TABLE.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        calls.extend(columns.filter_map(|words| {
+            let (name, _) = names.get_key_value(words.first()?)?;
+            let number = parse_number(words.get(abi.column)?)?;
+            Some(Notified { audit: abi.audit, number, name })
+        }));
+    }
+    calls
+}
+
+/// The names in data/notified, with their conditions.
+fn notified_names() -> impl Iterator<Item = (&'static str, Option<(u32, Condition)>)> {
+    NOTIFIED.lines().filter(|line| !line.starts_with('#')).map(|line| match line.split_once(' ') {
+        Some((name, condition)) => (name, parse_condition(condition)),
+        None => (line, None),
+    })
+}
+
+fn program(abis: &[Abi], notified: bool) -> Vec<sock_filter> {
+    let notified = if notified { notified_names().collect() } else { BTreeMap::new() };
     let mut program = vec![load(ARCHITECTURE)];
     for abi in abis {
         let mut body = vec![load(NUMBER)];
-        body.extend(tree(&ranges(*abi)));
+        body.extend(tree(&ranges(*abi, &notified)));
         program.extend([jump(BPF_JEQ, abi.audit, 1, 0), skip(body.len())]);
         program.extend(body);
     }
@@ -77,15 +129,23 @@ fn program(abis: &[Abi]) -> Vec<sock_filter> {
     program
 }
 
+type Names = BTreeMap<&'static str, Option<(u32, Condition)>>;
+
 /// The rows of the table that have a number there, by number.
-fn rows(abi: Abi) -> Vec<(u32, Action)> {
+fn rows(abi: Abi, notified: &Names) -> Vec<(u32, Action)> {
     let mut rows: Vec<_> = TABLE
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
             let number = words.get(abi.column).and_then(|word| parse_number(word))?;
-            Some((number, parse_action(&words[5..])))
+            Some((
+                number,
+                match notified.get(words[0]) {
+                    Some(condition) => Action::Notify(*condition),
+                    None => parse_action(&words[5..]),
+                },
+            ))
         })
         .collect();
     rows.sort_unstable_by_key(|(number, _)| *number);
@@ -112,8 +172,11 @@ fn parse_action(words: &[&str]) -> Action {
 fn parse_condition(word: &str) -> Option<(u32, Condition)> {
     let (argument, rest) = word.split_at_checked(1)?;
     let argument = argument.parse().ok()?;
-    let condition = if let Some(mask) = rest.strip_prefix('&').and_then(|rest| rest.strip_suffix("=0")) {
-        Condition::Without(parse_number(mask)?)
+    let condition = if let Some(mask) = rest.strip_prefix('&') {
+        match mask.strip_suffix("=0") {
+            Some(mask) => Condition::Without(parse_number(mask)?),
+            None => Condition::With(parse_number(mask)?),
+        }
     } else if let Some(value) = rest.strip_prefix('=') {
         Condition::Equals(parse_number(value)?)
     } else {
@@ -130,8 +193,8 @@ fn parse_number(word: &str) -> Option<u32> {
 }
 
 /// All numbers, as ranges that are named by their first one, with what becomes of each.
-fn ranges(abi: Abi) -> Vec<(u32, Action)> {
-    let rows = rows(abi);
+fn ranges(abi: Abi, notified: &Names) -> Vec<(u32, Action)> {
+    let rows = rows(abi, notified);
     let newest = rows.iter().map(|(number, _)| *number).filter(|number| *number < PRIVATE).max().unwrap_or(0);
     let unlisted = |number: u32| if number <= newest { REFUSED } else { UNKNOWN };
     let mut ranges: Vec<(u32, Action)> = Vec::new();
@@ -190,15 +253,29 @@ fn leaf(action: &Action) -> Vec<sock_filter> {
             for (number, condition) in conditions.iter().enumerate() {
                 // Over the conditions that are left, and the refusal.
                 let allow = u8::try_from(conditions.len() - number).unwrap_or(0);
-                program.push(match condition {
-                    Condition::Equals(value) => jump(BPF_JEQ, *value, allow, 0),
-                    Condition::Below(value) => jump(BPF_JGE, *value, 0, allow),
-                    Condition::Without(mask) => jump(BPF_JSET, *mask, 0, allow),
-                });
+                program.push(test(*condition, allow));
             }
             program.extend([refuse, answer(SECCOMP_RET_ALLOW)]);
             program
         }
+        Action::Notify(None) => vec![answer(SECCOMP_RET_USER_NOTIF)],
+        // The lower half is enough: the kernel looks at no more of a limit's number, nor of flags.
+        Action::Notify(Some((argument, condition))) => vec![
+            load(ARGUMENTS + 8 * argument),
+            test(*condition, 1),
+            answer(SECCOMP_RET_ALLOW),
+            answer(SECCOMP_RET_USER_NOTIF),
+        ],
+    }
+}
+
+/// Skips so many instructions if the condition holds, else none.
+fn test(condition: Condition, instructions: u8) -> sock_filter {
+    match condition {
+        Condition::Equals(value) => jump(BPF_JEQ, value, instructions, 0),
+        Condition::Below(value) => jump(BPF_JGE, value, 0, instructions),
+        Condition::Without(mask) => jump(BPF_JSET, mask, 0, instructions),
+        Condition::With(mask) => jump(BPF_JSET, mask, instructions, 0),
     }
 }
 

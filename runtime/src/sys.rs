@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use kiln_core::StepUsage;
 
+pub(crate) mod notify;
+
 /// Room for a [`vfork`] child's frames; only touched pages cost anything.
 const CHILD_STACK: usize = 128 * 1024;
 

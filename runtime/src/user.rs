@@ -75,7 +75,7 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<User, U
     Ok(User { uid, gid: entry.map_or(0, |entry| entry.gid), groups, home })
 }
 
-/// Refuses ids that the ladder's rung does not have.
+/// Refuses ids that the ladder's rung does not have, where nobody answers system calls in its place.
 pub(crate) fn check(user: &User, wanted: &str, ids: &IdMode) -> Result<(), UserError> {
     let (uid, gid) = (user.uid, user.gid);
     match ids {

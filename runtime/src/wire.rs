@@ -1,9 +1,12 @@
 //! What kiln and a step's init process say to each other: length, JSON.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 
 use kiln_core::{ExitStatus, RunSpec, StepUsage};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,15 +23,22 @@ pub(crate) struct Start {
     pub(crate) isolation: Isolation,
     /// The machine's address as the step reaches it, if it has a private network.
     pub(crate) host: Option<IpAddr>,
+    /// Whether kiln answers the system calls that a single id makes impossible.
+    pub(crate) answered: bool,
     /// Rows and columns of the step's terminal at its start, if it has one and they are known.
     pub(crate) window: Option<(u16, u16)>,
 }
+
+/// Most descriptors that come with a message.
+pub(crate) const MOST_DESCRIPTORS: usize = 2;
 
 /// From init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Said {
     /// The new terminal's other side comes with this as a descriptor.
     Terminal,
+    /// Where the step's system calls arrive, and its root directory, come with this as descriptors.
+    Calls,
     /// The step's process has ended; init is about to.
     Ended { status: ExitStatus, usage: StepUsage, stubs: Stubs },
     /// There will be no process.
@@ -42,6 +52,22 @@ pub(crate) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result
     let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
     bytes[..4].copy_from_slice(&length.to_le_bytes());
     to.write_all(&bytes)
+}
+
+/// Writes one message with descriptors.
+pub(crate) fn hand_over(
+    to: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    write(&mut bytes, message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    // A message this short arrives whole.
+    sendmsg(to, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// Reads one message.

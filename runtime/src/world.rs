@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec, Secret, Security};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat, unlinkat};
+use kiln_core::{MountSpec, MountSpecKind, Rootfs, RunSpec, STAT_XATTR, Secret, Security, StatRecord};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, mkdirat, openat, symlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 use rustix::process::{Gid, Uid};
@@ -47,14 +47,19 @@ pub(crate) fn entries(data: &str) -> impl Iterator<Item = &str> {
 
 /// Makes the world of `spec` and moves the process into it. What was made in the root file system to mount something on
 /// comes back.
-pub(crate) fn enter(spec: &RunSpec, ids: &IdMode, host: Option<IpAddr>) -> Result<Stubs, InitFailure> {
+pub(crate) fn enter(
+    spec: &RunSpec,
+    ids: &IdMode,
+    answered: bool,
+    host: Option<IpAddr>,
+) -> Result<Stubs, InitFailure> {
     let mut world = World::new(spec)?;
     world.system(spec, host)?;
-    if *ids == IdMode::Single {
+    if *ids == IdMode::Single && !answered {
         world.single_id()?;
     }
     for mount in &spec.mounts {
-        world.mount(mount, ids)?;
+        world.mount(mount, ids, answered)?;
     }
     if spec.security == Security::Sandbox {
         world.mask()?;
@@ -63,6 +68,14 @@ pub(crate) fn enter(spec: &RunSpec, ids: &IdMode, host: Option<IpAddr>) -> Resul
         world.places.restore_times().stage(Stage::MountPoint, "/")?;
     }
     world.pivot(spec.read_only)
+}
+
+/// Whose a file is to be.
+#[derive(Clone, Copy)]
+enum Owner {
+    Real(u32, u32),
+    /// By a record, where there is a single id.
+    Recorded(u32, u32),
 }
 
 struct World {
@@ -157,7 +170,7 @@ impl World {
     }
 
     /// One of the step's own mounts.
-    fn mount(&mut self, mount: &MountSpec, ids: &IdMode) -> Result<(), InitFailure> {
+    fn mount(&mut self, mount: &MountSpec, ids: &IdMode, answered: bool) -> Result<(), InitFailure> {
         let target = &mount.target;
         let mounted = match &mount.kind {
             MountSpecKind::Bind { source, read_only } => {
@@ -177,7 +190,11 @@ impl World {
             }
             MountSpecKind::File { content, mode } => self.file(content, *mode).stage(Stage::Mount, target)?,
             MountSpecKind::Secret { content, mode, uid, gid } => {
-                let owner = if *ids == IdMode::Single { (0, 0) } else { (*uid, *gid) };
+                let owner = match *ids {
+                    IdMode::Single if answered => Owner::Recorded(*uid, *gid),
+                    IdMode::Single => Owner::Real(0, 0),
+                    _ => Owner::Real(*uid, *gid),
+                };
                 self.secret(content, *mode, owner).stage(Stage::Mount, target)?
             }
         };
@@ -210,7 +227,7 @@ impl World {
     }
 
     /// A file in memory that is nowhere else, and that only its mount point has a name for.
-    fn secret(&self, content: &Secret, mode: u32, (uid, gid): (u32, u32)) -> io::Result<OwnedFd> {
+    fn secret(&self, content: &Secret, mode: u32, owner: Owner) -> io::Result<OwnedFd> {
         const NAME: &str = "secret";
         let attributes =
             NOSUID | NODEV | RDONLY | if mode & 0o111 == 0 { NOEXEC } else { MountAttrFlags::empty() };
@@ -218,7 +235,16 @@ impl World {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mut file = File::from(openat(&memory, NAME, flags, Mode::empty())?);
         file.write_all(content.bytes())?;
-        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        match owner {
+            Owner::Real(uid, gid) => {
+                rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            }
+            Owner::Recorded(uid, gid) => {
+                let record = StatRecord { uid, gid, mode: 0o100_000 | mode, device: (0, 0) }.to_string();
+                // Before Linux 6.6 files in memory have no such attributes; then it is root's.
+                let _ = rustix::fs::fsetxattr(&file, STAT_XATTR, record.as_bytes(), XattrFlags::empty());
+            }
+        }
         // Afterwards: a change of the owner takes set-user-ID bits away.
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         self.part(&memory, NAME, attributes)

@@ -24,6 +24,7 @@ mod run;
 mod sandbox;
 mod secret;
 mod snapshot;
+mod stat_record;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use canonical::{Canonical, ENCODING_VERSION, Encode, Purpose};
@@ -49,3 +50,4 @@ pub use run::{Emulator, ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootf
 pub use sandbox::{NetworkChoice, Resolver, Sandbox};
 pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};
+pub use stat_record::{NoStatRecord, STAT_XATTR, StatRecord};

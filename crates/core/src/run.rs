@@ -2,6 +2,7 @@
 //!
 //! Mounts are data until the last moment; nothing but a [`RunSpec`] decides what a step's process sees.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use crate::{Machine, Resolver, Secret, Security};
 pub struct RunSpec {
     /// The root file system.
     pub rootfs: Rootfs,
+    /// Owners of symbolic links, fifos and sockets in it that its file system cannot say, by path inside it. Only looked at
+    /// where there is a single id.
+    pub link_owners: BTreeMap<PathBuf, (u32, u32)>,
     /// Mounts over it, in order.
     pub mounts: Vec<MountSpec>,
     /// Argument vector; the first is looked up in the environment's PATH inside the root.

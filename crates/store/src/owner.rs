@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{IoError, IoResultExt as _};
+use kiln_core::{IoError, IoResultExt as _, StatRecord};
 use rustix::fs::{
     FileType, Stat, XattrFlags, fgetxattr, fgetxattr_query, flistxattr, fremovexattr, fsetxattr, lgetxattr,
 };
@@ -22,8 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::{Ids, OWNERS_FILE};
 
-/// The xattr that holds the record.
-pub const STAT_XATTR: &str = "user.kiln.stat";
+pub use kiln_core::STAT_XATTR;
 
 /// What a file stands for: as a layer's tar has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,30 +55,16 @@ impl Owner {
     }
 
     fn with_record(self, record: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(record).ok()?.split(':');
-        let uid = parts.next()?.parse().ok()?;
-        let gid = parts.next()?.parse().ok()?;
-        let mode = u32::from_str_radix(parts.next()?, 8).ok()?;
-        let device = match (parts.next(), parts.next(), parts.next()) {
-            (None, None, None) => (0, 0),
-            (Some(major), Some(minor), None) => (major.parse().ok()?, minor.parse().ok()?),
-            _ => return None,
-        };
-        Some(Self { uid, gid, mode: mode & TYPE | self.mode & !TYPE, device })
+        let record: StatRecord = std::str::from_utf8(record).ok()?.parse().ok()?;
+        let StatRecord { uid, gid, device, .. } = record;
+        Some(Self { uid, gid, mode: record.shown_mode(self.mode), device })
     }
 
     fn to_record(self) -> String {
-        let Self { uid, gid, mode, device: (major, minor) } = self;
-        match self.file_type() {
-            FileType::CharacterDevice | FileType::BlockDevice => {
-                format!("{uid}:{gid}:{mode:o}:{major}:{minor}")
-            }
-            _ => format!("{uid}:{gid}:{mode:o}"),
-        }
+        let Self { uid, gid, mode, device } = self;
+        StatRecord { uid, gid, mode, device }.to_string()
     }
 }
-
-const TYPE: u32 = 0o170_000;
 
 /// Returns what the open file stands for: its record, or else `stat`, which must be its own.
 ///

@@ -8,6 +8,7 @@ mod hazards;
 mod isolation;
 mod ladder;
 mod mounts;
+mod notify;
 mod secrets;
 mod steps;
 mod support;

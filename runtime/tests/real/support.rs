@@ -183,6 +183,7 @@ impl Place {
                 upper: self.path("upper"),
                 work: self.path("work"),
             },
+            link_owners: std::collections::BTreeMap::new(),
             mounts: Vec::new(),
             args: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![("PATH".to_owned(), "/bin".to_owned())],

@@ -41,7 +41,6 @@ fn an_id_is_the_cache_whatever_the_target() {
 #[test]
 fn mode_and_owner_are_those_asked_for() {
     for_each_user(|user| {
-        // Who has one id only has root own it, or the step could not write to it.
         let owner = if user.has_range() { "5:6" } else { "0:0" };
         let place = Place::with(
             user,

@@ -24,7 +24,10 @@ pub(crate) enum Rungs {
 
 impl Rungs {
     fn users(self) -> impl Iterator<Item = User> {
-        users().iter().copied().filter(move |user| self == Self::All || user.has_range())
+        users()
+            .iter()
+            .copied()
+            .filter(move |user| self == Self::All || matches!(user, User::Root | User::Sub))
     }
 }
 

@@ -84,7 +84,7 @@ fn owners_are_recorded_whatever_ids_there_are() {
 }
 
 #[test]
-fn chown_in_a_step_works_or_says_why_not() {
+fn chown_in_a_step_gives_files_and_links_away() {
     for_each_user(|user| {
         let script = "RUN touch /other && chown 11:12 /other && ln -s other /link && chown -h 13:14 /link\n\
                       RUN test $(stat -c %u:%g /other) = 11:12\n";
@@ -95,8 +95,6 @@ fn chown_in_a_step_works_or_says_why_not() {
             let layers = layers(&place, "image");
             assert_eq!(layers[1]["other"].owner, (11, 12), "{layers:?}");
             assert_eq!(layers[1]["link"].owner, (13, 14), "{layers:?}");
-        } else if user == User::Plain {
-            ran.code(1).says(&["chown: /other", "more than one user id", "kiln doctor"]);
         }
     });
 }

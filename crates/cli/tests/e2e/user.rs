@@ -88,9 +88,9 @@ impl User {
         }
     }
 
-    /// Returns whether steps may run as users other than root.
+    /// Returns whether there are ids other than root's: the kernel's, or (with a single id) those that kiln answers for.
     pub(crate) fn has_range(self) -> bool {
-        matches!(self, Self::Root | Self::Sub)
+        matches!(self, Self::Root | Self::Sub | Self::Plain)
     }
 
     /// Makes a command that this user runs. `setpriv` executes the program in its own process, so that the child's id is

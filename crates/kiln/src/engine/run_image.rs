@@ -96,6 +96,7 @@ impl Engine {
                 upper: layer.upper().to_owned(),
                 work: layer.work().to_owned(),
             },
+            link_owners: self.store.link_owners(&snapshot)?.0,
             mounts: Vec::new(),
             args,
             env,

@@ -1,6 +1,6 @@
 //! One RUN: its mounts become plain data, its process runs, what it changed becomes a layer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -15,6 +15,7 @@ use kiln_solver::Inputs;
 use kiln_store::ActiveLayer;
 use kiln_store::cache_mount::{CacheRequest, Held, HeldCache};
 use kiln_store::copy::{CopyInput, CopyRequest};
+use kiln_store::owner::LinkOwners;
 use kiln_store::tree::Selected;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -76,6 +77,7 @@ impl StepWorker<'_> {
         self.usages.lock().unwrap_or_else(PoisonError::into_inner).insert(id, report.usage);
         match report.status {
             ExitStatus::Code(0) => {
+                layer.record_links(&LinkOwners(report.link_owners))?;
                 layer.record_copied_links()?;
                 self.leaks.check(layer.upper(), cancel)?;
                 Ok(extend(&inputs.root, layer.commit()?))
@@ -149,7 +151,24 @@ impl StepWorker<'_> {
             self.network_told.call_once(|| self.reporter.warn(note, None));
         }
         let (network, resolver) = (network.mode, self.sandbox.resolver.clone());
-        Ok(RunSpec { mounts, env, secret_env, emulator, network, resolver, ..process_spec(op, rootfs) })
+        let link_owners = self.link_owners(op, inputs)?;
+        let own =
+            RunSpec { mounts, env, secret_env, emulator, network, resolver, ..process_spec(op, rootfs) };
+        Ok(RunSpec { link_owners, ..own })
+    }
+
+    /// Returns whose the links of the step's root are, where they cannot say it; and an agent's socket, which cannot either.
+    fn link_owners(&self, op: &RunOp, inputs: &Inputs) -> Result<BTreeMap<PathBuf, (u32, u32)>, Error> {
+        let mut owners = self.store.link_owners(&inputs.root)?.0;
+        if self.entered.answers() {
+            owners.extend(op.mounts.iter().filter_map(|mount| match &mount.kind {
+                MountKind::Ssh(ssh) => {
+                    Some((mount.target.trim_start_matches('/').into(), (ssh.uid, ssh.gid)))
+                }
+                _ => None,
+            }));
+        }
+        Ok(owners)
     }
 
     /// Returns what was given for a secret mount; none if the step can do without.
@@ -180,7 +199,7 @@ impl StepWorker<'_> {
 
     /// Says that a mount cannot have the owner it asks for.
     fn note_owner(&self, kind: &str, target: &str, owner: (u32, u32), step: &Step) {
-        if *self.entered.ids() == IdMode::Single && owner != (0, 0) {
+        if *self.entered.ids() == IdMode::Single && !self.entered.answers() && owner != (0, 0) {
             let (uid, gid) = owner;
             let message = format!(
                 "the {kind} mount {target} is root's in the step: with a single id nobody else can own it (asked for \
@@ -308,6 +327,7 @@ impl StepWorker<'_> {
 pub(crate) fn process_spec(op: &RunOp, rootfs: Rootfs) -> RunSpec {
     RunSpec {
         rootfs,
+        link_owners: BTreeMap::new(),
         mounts: Vec::new(),
         args: op.args.clone(),
         env: op.env.to_vec(),
