@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::credentials::Credentials;
 use super::layout::Status;
 use super::owners::{self, Shown};
-use super::place::{CALLERS_CWD, LOOK, Place, errno, status_line};
+use super::place::{CALLERS_CWD, LOOK, Place, errno, on_proc, status_line};
 use super::{Answerer, int, word};
 use crate::sys::notify::{self as sys, Answer, Notification};
 
@@ -188,6 +188,10 @@ impl Answerer {
                 // The kernel opens what is there, or has the right error.
                 Err(_) => return GO_ON,
                 Ok(made) => return self.hand_over(call, &made, making.owner, wanted),
+            }
+            // Those of /proc lead to what is there.
+            if on_proc(&making.parent)? {
+                return GO_ON;
             }
             // A link that leads to nothing has it made there.
             let Ok(target) = rustix::fs::readlinkat(&making.parent, &*making.name, Vec::new()) else {

@@ -276,7 +276,7 @@ fn prepend(names: &mut VecDeque<Vec<u8>>, path: &[u8]) {
     }
 }
 
-fn on_proc(dir: &OwnedFd) -> Result<bool, Errno> {
+pub(super) fn on_proc(dir: &OwnedFd) -> Result<bool, Errno> {
     Ok(i128::from(rustix::fs::fstatfs(dir)?.f_type) == PROC_MAGIC)
 }
 
