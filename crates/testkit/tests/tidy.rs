@@ -145,7 +145,7 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(found.iter().any(|file| file.path == UNSAFE), "{UNSAFE} is among the files");
+    assert!(found.iter().any(|file| file.path == UNSAFE[0]), "{UNSAFE:?} are among the files");
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
