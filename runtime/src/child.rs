@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_core::{Cancel, CancelGuard, IoError, IoResultExt, NetworkMode, Rootfs, RunSpec, Security};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use crate::cgroup::Group;
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
 use crate::network::PrivateNetwork;
@@ -37,6 +39,8 @@ pub(crate) struct Child {
     /// What its supervisor is to be told, until there is one.
     answers: Option<(LinkOwners, PathBuf)>,
     supervisor: Option<Supervisor>,
+    /// Goes after the processes in it.
+    group: Option<Group>,
 }
 
 impl Child {
@@ -47,6 +51,7 @@ impl Child {
         stdio: [OwnedFd; 3],
         window: Option<(u16, u16)>,
     ) -> Result<Self, RunError> {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
         let (control, theirs) = UnixStream::pair().at("make", "a socket")?;
         let [stdin, stdout, stderr] = &stdio;
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
@@ -64,7 +69,7 @@ impl Child {
         };
         let pidfd = forked.at("make namespaces for", "a step")?;
         let answered = entered.answers() && spec.security == Security::Sandbox;
-        let this = Self {
+        let mut this = Self {
             pidfd: Arc::new(pidfd),
             control: Arc::new(control),
             isolation,
@@ -74,7 +79,10 @@ impl Child {
             last_word: None,
             answers: answered.then(|| (spec.link_owners.clone(), top_of(&spec.rootfs))),
             supervisor: None,
+            group: None,
         };
+        // Before it knows what to do, so that all it starts is in there.
+        this.group = entered.group(&spec.resources, || this.pid().at("find", "the step's init"))?;
         drop((stdio, theirs));
         let start = Start {
             spec: RunSpec { link_owners: LinkOwners::new(), ..spec.clone() },
@@ -82,6 +90,9 @@ impl Child {
             isolation,
             answered,
             host: network.and_then(PrivateNetwork::host),
+            watched: this.group.is_none(),
+            by_affinity: !this.group.as_ref().is_some_and(Group::limits_cpu),
+            turn: TURN.fetch_add(1, Ordering::Relaxed),
             window,
         };
         match wire::write(&mut &*this.control, &start) {
@@ -90,6 +101,18 @@ impl Child {
             other => other.at("send", "the step to its init")?,
         }
         Ok(this)
+    }
+
+    /// The control group that keeps its limits, if there is one.
+    pub(crate) fn group(&self) -> Option<&Group> {
+        self.group.as_ref()
+    }
+
+    /// Its process id as kiln sees it.
+    fn pid(&self) -> io::Result<u32> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd()))?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        pid.ok_or_else(|| io::Error::from(Errno::SRCH))
     }
 
     /// Kills everything in its namespaces when `cancel` says so.

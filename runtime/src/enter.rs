@@ -7,13 +7,14 @@ use std::os::fd::BorrowedFd;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_core::{Emulator, IoError, IoResultExt};
+use kiln_core::{Emulator, IoError, IoResultExt, Resources};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::ForkResult;
 use rustix::process::{getegid, geteuid, getpid};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{Group, Groups};
 use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
 use crate::network::{NetworkError, PrivateNetwork};
@@ -56,6 +57,8 @@ pub struct Entered {
     emulating: Mutex<BTreeMap<(Emulator, bool), Arc<Nursery>>>,
     /// Made for the first step that wants it.
     network: OnceLock<Result<PrivateNetwork, NetworkError>>,
+    /// Looked for by the first step with limits.
+    groups: OnceLock<Result<Groups, String>>,
 }
 
 impl Entered {
@@ -127,6 +130,30 @@ impl Entered {
         self.network.get_or_init(PrivateNetwork::start).as_ref().map_err(Clone::clone)
     }
 
+    /// Returns why the limits of steps are kept by watching them, if they are.
+    pub fn limits_are_watched(&self) -> Option<&str> {
+        self.groups().as_ref().err().map(String::as_str)
+    }
+
+    /// Makes a control group with limits for a step's init, if there are limits to keep and groups can be made.
+    pub(crate) fn group(
+        &self,
+        resources: &Resources,
+        init: impl Fn() -> Result<u32, IoError>,
+    ) -> Result<Option<Group>, IoError> {
+        if !resources.wants_group() {
+            return Ok(None);
+        }
+        match self.groups() {
+            Ok(groups) => Ok(Some(groups.make(resources, init()?).at("make", "a control group")?)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn groups(&self) -> &Result<Groups, String> {
+        self.groups.get_or_init(Groups::find)
+    }
+
     fn new(ids: IdMode, reason: impl Into<String>, raise: Option<String>) -> Self {
         let mut reason = reason.into();
         let mut answers = false;
@@ -145,6 +172,7 @@ impl Entered {
             nursery: OnceLock::new(),
             emulating: Mutex::default(),
             network: OnceLock::new(),
+            groups: OnceLock::new(),
         }
     }
 }

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use kiln_core::{ExitStatus, NetworkMode, RunSpec};
+use kiln_core::{Exceeded, ExitStatus, Limit, NetworkMode, RunSpec};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
@@ -19,9 +19,11 @@ use crate::chroot::{self, Descendants, Streams};
 use crate::enter::Isolation;
 use crate::error::{RunError, Stage, StageExt};
 use crate::ids::IdMode;
+use crate::meter::Meter;
 use crate::seccomp::Filters;
 use crate::step::Step;
 use crate::stubs::Stubs;
+use crate::watch::{self, PROCESSES_IN_BETWEEN, Watch};
 use crate::wire::{self, Said, Start};
 use crate::{sys, world};
 
@@ -29,7 +31,7 @@ use crate::{sys, world};
 pub(crate) fn serve(control: OwnedFd, filters: &Filters) -> ! {
     let mut control = UnixStream::from(control);
     let said = match run(&mut control, filters) {
-        Ok((status, stubs)) => Said::Ended { status, usage: sys::usage_of_children(), stubs },
+        Ok(ended) => ended,
         Err(error) => Said::Failed(error),
     };
     // If kiln is gone, nobody wants to know. The kernel ends what is left of the step with us.
@@ -37,14 +39,22 @@ pub(crate) fn serve(control: OwnedFd, filters: &Filters) -> ! {
     sys::exit_now(0)
 }
 
-fn run(control: &mut UnixStream, filters: &Filters) -> Result<(ExitStatus, Stubs), RunError> {
+fn run(control: &mut UnixStream, filters: &Filters) -> Result<Said, RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { spec, ids, isolation, answered, host, window } =
+    let Start { mut spec, ids, isolation, answered, host, watched, by_affinity, turn, window } =
         wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
+    let mut meter = Meter::open();
+    let mut watch = Watch::new(&spec.resources, watched, isolation).stage(Stage::Limit, "/proc")?;
     let mut place = Place::enter(&spec, &ids, isolation, answered, host)?;
+    watch::stay_on(&spec.resources, by_affinity, turn).stage(Stage::Limit, "the processors")?;
+    if let Some(pids) = spec.resources.pids.filter(|_| watched) {
+        let most = Some(u64::from(pids) + PROCESSES_IN_BETWEEN);
+        // Before those that were asked for, which may be lower.
+        spec.machine.limits.insert(0, Limit { name: "nproc".to_owned(), soft: most, hard: most });
+    }
     let filter = may_filter(isolation).then(|| filters.choose(answered));
     let answered_at = answered.then_some(control.as_fd());
     let mut step = Step::prepare(&spec, &ids, filter, answered_at)?;
@@ -54,6 +64,8 @@ fn run(control: &mut UnixStream, filters: &Filters) -> Result<(ExitStatus, Stubs
     } else {
         own_pipes(&step);
     }
+    meter.start();
+    watch.start().stage(Stage::Limit, "/proc")?;
     // The step must not reach kiln's own memory and program through /proc/1.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).stage(Stage::Start, "init")?;
     let signals = SigSet::all();
@@ -62,9 +74,10 @@ fn run(control: &mut UnixStream, filters: &Filters) -> Result<(ExitStatus, Stubs
         .stage(Stage::Wait, "signals")?;
     let main = step.start()?;
     drop(step);
-    let status = wait(main, &signals, control, &mut place).stage(Stage::Wait, "the step")?;
+    let ended = wait(main, &signals, control, &mut place, &watch).stage(Stage::Wait, "the step");
     place.end().stage(Stage::Wait, "the step")?;
-    Ok((status, place.stubs))
+    let (status, exceeded) = ended?;
+    Ok(Said::Ended { status, exceeded, usage: meter.usage(), stubs: place.stubs })
 }
 
 /// Where the step runs, and what has to be done for it there.
@@ -123,20 +136,30 @@ fn may_filter(isolation: Isolation) -> bool {
             .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
-/// Reaps whatever ends until the step's process does; passes signals on to that.
-fn wait(main: Pid, signals: &SignalFd, control: &UnixStream, place: &mut Place) -> io::Result<ExitStatus> {
+/// Reaps whatever ends until the step's process does; passes signals on to that; ends the step when it exceeds a limit.
+fn wait(
+    main: Pid,
+    signals: &SignalFd,
+    control: &UnixStream,
+    place: &mut Place,
+    watch: &Watch,
+) -> io::Result<(ExitStatus, Option<Exceeded>)> {
     loop {
         let mut ready = vec![PollFd::new(signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
         if let Some((_, streams)) = &place.bare {
             ready.extend(streams.wanted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
-        poll(&mut ready, None)?;
+        let pause = watch.pause().map(|pause| Timespec::try_from(pause).map_err(io::Error::other));
+        poll(&mut ready, pause.transpose()?.as_ref())?;
         if !ready[1].revents().is_empty() {
             // kiln says nothing more: it is gone, and so must the step be.
             let _ = place.end();
             sys::exit_now(1)
         }
         drop(ready);
+        if let Some(exceeded) = watch.look()? {
+            return Ok((kill_all(main, place)?, Some(exceeded)));
+        }
         if let Some((_, streams)) = &mut place.bare {
             streams.pump();
         }
@@ -144,12 +167,35 @@ fn wait(main: Pid, signals: &SignalFd, control: &UnixStream, place: &mut Place) 
         match Signal::try_from(info.ssi_signo.cast_signed()) {
             Ok(Signal::SIGCHLD) => {
                 if let Some(status) = reap(main)? {
-                    return Ok(status);
+                    return Ok((status, None));
                 }
             }
             // A realtime signal is not known here; the step's process may be ending.
             Ok(signal) => _ = kill(main, signal),
             Err(_) => {}
+        }
+    }
+}
+
+/// Kills the step and waits until nothing of it is left, so that all it used is counted.
+fn kill_all(main: Pid, place: &mut Place) -> io::Result<ExitStatus> {
+    let killed = ExitStatus::Signal(Signal::SIGKILL as i32);
+    if place.bare.is_some() {
+        place.end()?;
+        return Ok(killed);
+    }
+    // All but the first process of a namespace, which is this one. It may have ended just now.
+    _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    loop {
+        match waitpid(None, None) {
+            // It was faster, and failed.
+            Ok(WaitStatus::Exited(pid, code)) if pid == main && code != 0 => {
+                while waitpid(None, None) != Err(nix::Error::ECHILD) {}
+                return Ok(ExitStatus::Code(code));
+            }
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(nix::Error::ECHILD) => return Ok(killed),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`init`] first thing in `main`, [`enter`] before any thread, then [`run`] from as many threads as wanted.
 //! docs/rootless.md tells what each rung of the ladder needs and what is a security boundary.
 
+mod cgroup;
 mod child;
 mod chroot;
 mod emulator;
@@ -11,6 +12,7 @@ mod error;
 mod ids;
 mod init;
 mod kernel;
+mod meter;
 mod mounts;
 mod network;
 mod notify;
@@ -23,6 +25,7 @@ mod stubs;
 mod sys;
 mod terminal;
 mod user;
+mod watch;
 mod wire;
 mod world;
 

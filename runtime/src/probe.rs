@@ -24,7 +24,7 @@ pub(crate) const PROBE: &str = "kiln-probe";
 /// One part of the ladder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rung {
-    /// Which: "user ids", "file system", "proc", "network"; "linux/arm64" and its like for programs of other architectures.
+    /// Which: "user ids", "file system", "proc", "network", "limits"; "linux/arm64" and its like for programs of other architectures.
     pub what: String,
     /// What kiln uses here; none if it cannot work.
     pub chosen: Option<String>,
@@ -66,7 +66,7 @@ fn try_out(store: &Path, emulators: &EmulatorSearch) -> Vec<Rung> {
             return vec![rung("user ids", None, error.to_string(), raise)];
         }
     };
-    let mut rungs = vec![user_ids(&entered), file_system(store), proc(), network(&entered)];
+    let mut rungs = vec![user_ids(&entered), file_system(store), proc(), network(&entered), limits(&entered)];
     rungs.extend(emulator::rungs(&entered, emulators));
     rungs
 }
@@ -161,6 +161,21 @@ fn network(entered: &Entered) -> Rung {
             host(format!("steps use this machine's network: {error}"), raise)
         }
     }
+}
+
+fn limits(entered: &Entered) -> Rung {
+    let Some(reason) = entered.limits_are_watched() else {
+        let reason =
+            "a control group of its own keeps each step to --memory, --cpus and --pids-limit".to_owned();
+        return rung("limits", Some("control groups".to_owned()), reason, None);
+    };
+    let systemd = Path::new("/run/systemd/system").is_dir() && *entered.ids() != IdMode::Root;
+    rung(
+        "limits",
+        Some("watchdog".to_owned()),
+        format!("steps that exceed --memory or --pids-limit are ended when it is seen: {reason}"),
+        systemd.then(|| "systemd-run --user --scope kiln ...".to_owned()),
+    )
 }
 
 fn rung(what: &str, chosen: Option<String>, reason: String, raise: Option<String>) -> Rung {

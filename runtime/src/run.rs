@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use kiln_core::{
-    Cancel, ExitStatus, IoError, IoResultExt, LogStream, NetworkMode, Rootfs, RunSpec, Security, StepUsage,
+    Cancel, Exceeded, ExitStatus, IoError, IoResultExt, LogStream, NetworkMode, Resources, Rootfs, RunSpec,
+    Security, StepUsage,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::cgroup::Group;
 use crate::child::Child;
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
@@ -30,6 +32,8 @@ pub struct RunReport {
     /// Owners of the symbolic links, fifos and sockets in the layer that the step leaves, where they are not what the file
     /// system says: by path in the layer.
     pub link_owners: LinkOwners,
+    /// The limit that it came up against, if it ended badly for that.
+    pub exceeded: Option<Exceeded>,
 }
 
 /// Runs one process in fresh namespaces. Stays on the calling thread until it and all its descendants are gone.
@@ -172,20 +176,39 @@ fn follow(
     let said = child.finish();
     drop(guard);
     match said {
-        Ok(Said::Ended { status, usage, stubs }) => {
+        Ok(Said::Ended { status, exceeded, mut usage, stubs }) => {
             let link_owners = child.link_owners()?;
             match &spec.rootfs {
                 Rootfs::Overlay { lower, upper, .. } => stubs.remove(upper, lower)?,
                 Rootfs::Tree { path } => stubs.remove_from_tree(path)?,
             }
             // A cancelled step may have ended well all the same; then it did.
-            Ok(RunReport { status, usage, link_owners })
+            let group = child.group();
+            if let Some(group) = group {
+                group.improve(&mut usage);
+            }
+            let exceeded = exceeded.or_else(|| exceeded_of(group?, &spec.resources));
+            let exceeded = exceeded.filter(|_| !status.success());
+            Ok(RunReport { status, usage, link_owners, exceeded })
         }
         _ if cancel.is_cancelled() => Err(RunError::Cancelled),
+        Err(RunError::InitDied) if child.group().is_some_and(Group::ran_out_of_memory) => {
+            let status = ExitStatus::Signal(libc::SIGKILL);
+            let limit = spec.resources.memory.unwrap_or_default();
+            let (usage, exceeded) = (StepUsage::default(), Some(Exceeded::Memory { limit }));
+            Ok(RunReport { status, usage, link_owners: child.link_owners()?, exceeded })
+        }
         Ok(Said::Failed(error)) => Err(error),
         Ok(Said::Terminal | Said::Calls) => Err(RunError::InitDied),
         Err(error) => Err(error),
     }
+}
+
+/// The limit of its control group that a step ran into.
+fn exceeded_of(group: &Group, resources: &Resources) -> Option<Exceeded> {
+    let memory = resources.memory.filter(|_| group.ran_out_of_memory());
+    let pids = || resources.pids.filter(|_| group.ran_out_of_processes());
+    memory.map(|limit| Exceeded::Memory { limit }).or_else(|| Some(Exceeded::Pids { limit: pids()? }))
 }
 
 /// A step that failed while its network was gone failed for that.

@@ -216,6 +216,7 @@ pub(crate) fn usage_of_children() -> StepUsage {
         user_us: micros(usage.ru_utime),
         system_us: micros(usage.ru_stime),
         peak_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+        ..StepUsage::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use kiln_core::{ExitStatus, RunSpec, StepUsage};
+use kiln_core::{Exceeded, ExitStatus, RunSpec, StepUsage};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,12 @@ pub(crate) struct Start {
     pub(crate) host: Option<IpAddr>,
     /// Whether kiln answers the system calls that a single id makes impossible.
     pub(crate) answered: bool,
+    /// Whether the step's resources are init's to watch, as no control group keeps them.
+    pub(crate) watched: bool,
+    /// Whether `--cpus` is kept by leaving it fewer processors.
+    pub(crate) by_affinity: bool,
+    /// A number that tells steps of one kiln apart.
+    pub(crate) turn: usize,
     /// Rows and columns of the step's terminal at its start, if it has one and they are known.
     pub(crate) window: Option<(u16, u16)>,
 }
@@ -40,7 +46,7 @@ pub(crate) enum Said {
     /// Where the step's system calls arrive, and its root directory, come with this as descriptors.
     Calls,
     /// The step's process has ended; init is about to.
-    Ended { status: ExitStatus, usage: StepUsage, stubs: Stubs },
+    Ended { status: ExitStatus, exceeded: Option<Exceeded>, usage: StepUsage, stubs: Stubs },
     /// There will be no process.
     Failed(RunError),
 }

@@ -112,7 +112,7 @@ pub(crate) struct BuildArgs {
     /// Platforms to build for, separated by commas [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     pub(crate) platform: Vec<String>,
-    /// Let steps use an ssh agent, for RUN --mount=type=ssh: ID[=SOCKET]; may be repeated
+    /// Let steps use an ssh agent or keys, for RUN --mount=type=ssh: ID[=SOCKET|KEY[,KEY]]; may be repeated
     /// [default socket: $SSH_AUTH_SOCK]
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
@@ -187,7 +187,9 @@ Examples:
   kiln build context.tar.zst
   kiln build https://127.0.0.1/project.git#v1.2:app   directory app of tag v1.2
   kiln build -f - . < Dockerfile                      files of this directory
-  kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .";
+  kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .
+  kiln build --network=host --ssh default=key .       steps reach this machine's 127.0.0.1; a key signs for them
+  kiln build --memory=2g --pids-limit=500 --step-timeout=10m .";
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct RegistryArgs {

@@ -15,9 +15,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("--attest --annotation", "not supported yet"),
     ("--squash", "layers are kept apart, so that they are shared; `-o type=tar` has the files in one piece"),
     (
-        "--memory -m --memory-swap --cpu-shares -c --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems \
-         --cgroup-parent",
-        "kiln sets no such limits; run it inside `systemd-run --user --scope -p MemoryMax=...`, or the like",
+        "--cpu-shares -c --cpuset-mems --cgroup-parent --memory-reservation --kernel-memory --blkio-weight",
+        "kiln has --memory, --cpus, --cpuset-cpus and --pids-limit; for more, run it inside `systemd-run --user --scope`",
     ),
     ("--isolation --security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
     ("--builder --context", "there is no daemon and so nothing to choose between"),
@@ -34,7 +33,7 @@ mod tests {
     #[test]
     fn known_flags_have_a_reason() {
         assert!(reason("--push").is_some_and(|text| text.contains("type=oci")));
-        assert!(reason("-m").is_some());
+        assert!(reason("-c").is_some());
         assert_eq!(reason("--pushh"), None);
         assert_eq!(reason(""), None);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Machine, Resolver, Secret, Security};
+use crate::{Machine, Resolver, Resources, Secret, Security};
 
 /// One process to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct RunSpec {
     pub emulator: Option<Emulator>,
     /// Which network it is in.
     pub network: NetworkMode,
+    /// What it may use at most.
+    pub resources: Resources,
     /// How it looks names up.
     pub resolver: Resolver,
     /// Whether it gets a new terminal as its controlling terminal, instead of pipes.
@@ -201,13 +203,26 @@ impl std::fmt::Display for ExitStatus {
     }
 }
 
-/// What a step used: the process and all it waited for, by getrusage(2).
+/// What a step used: its process and all that were waited for. What was still running when it ended is not in it, but
+/// where a control group counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StepUsage {
+    /// From the start of its process to its end, microseconds.
+    pub wall_us: u64,
     /// CPU time in user mode, microseconds.
     pub user_us: u64,
     /// CPU time in the kernel, microseconds.
     pub system_us: u64,
-    /// Peak resident memory of the largest process, KiB.
+    /// Peak resident memory of the largest process, KiB; of all together where a control group counted, with what the
+    /// kernel keeps of their files.
     pub peak_rss_kib: u64,
+    /// Bytes given by read(2) and its like, from files, pipes and all else.
+    pub read_bytes: u64,
+    /// Bytes taken by write(2) and its like.
+    pub written_bytes: u64,
+    /// Of these, what came from storage.
+    pub disk_read_bytes: u64,
+    /// And what went or will go to storage.
+    pub disk_written_bytes: u64,
 }

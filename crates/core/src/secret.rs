@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A secret's bytes.
 ///
-/// `Debug` shows none of them, so that no message and no crash does. They are serialized only on the way to another
+/// They are wiped when it is dropped. `Debug` shows none of them, so that no message and no crash does. They are serialized only on the way to another
 /// process of kiln's: as hexadecimal digits, so that any bytes may be in them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
@@ -29,6 +29,14 @@ impl Secret {
     /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // What nobody reads again need not be written, else.
+        std::hint::black_box(&self.0);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use kiln_core::{Digest, ExitStatus, GitUrlError, ImageRef, IoError, PatternError, ReferenceError, StepId};
+use kiln_core::{
+    Digest, Exceeded, ExitStatus, GitUrlError, ImageRef, IoError, PatternError, ReferenceError, StepId,
+};
 use kiln_dockerfile::Diagnostic;
 use kiln_git::GitError;
 use kiln_oci::OciError;
@@ -13,6 +15,8 @@ use kiln_store::cache_mount::CacheError;
 use kiln_store::copy::CopyError;
 use kiln_store::tree::TreeError;
 use serde::{Deserialize, Serialize};
+
+use crate::ssh::SshKeyError;
 
 /// Why there is no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -82,7 +86,7 @@ pub enum Error {
         text: String,
     },
     /// A step's process failed.
-    #[error("{title}: {status}")]
+    #[error("{title}: {status}{}", killed(*exceeded))]
     StepFailed {
         /// The Dockerfile's name.
         file: String,
@@ -94,6 +98,8 @@ pub enum Error {
         lines: Option<(usize, usize)>,
         /// How the process ended.
         status: ExitStatus,
+        /// The limit that it came up against.
+        exceeded: Option<Exceeded>,
         /// The last lines it wrote.
         tail: Vec<String>,
         /// Under which name what it left is kept, if it is.
@@ -118,16 +124,26 @@ pub enum Error {
         kept: Option<String>,
     },
     /// A process ended badly; within a build it becomes [`Error::StepFailed`].
-    #[error("the process ended with {status}")]
+    #[error("the process ended with {status}{}", killed(*exceeded))]
     Exited {
         /// How.
         status: ExitStatus,
+        /// The limit that it came up against.
+        exceeded: Option<Exceeded>,
         /// The last lines it wrote.
         tail: Vec<String>,
     },
     /// A step of an earlier build cannot be looked at.
     #[error(transparent)]
     Look(#[from] LookError),
+    /// A private key that was given with `--ssh`.
+    #[error("ssh key for {id:?}: {error}")]
+    SshKey {
+        /// The id it was given for.
+        id: String,
+        /// Why it cannot be used.
+        error: SshKeyError,
+    },
     /// A name is no image reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -363,6 +379,10 @@ pub enum ErrorKind {
     Interrupted,
 }
 
+fn killed(exceeded: Option<Exceeded>) -> String {
+    exceeded.map(|exceeded| format!(": {exceeded}")).unwrap_or_default()
+}
+
 impl Error {
     /// Returns what sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
@@ -400,6 +420,7 @@ impl Error {
             | Self::NoSuchCache { .. }
             | Self::NoSecret { .. }
             | Self::NoAgent { .. }
+            | Self::SshKey { .. }
             | Self::SecretIsNoText { .. }
             | Self::OnePlatformOnly { .. }
             | Self::Look(_)

@@ -10,6 +10,7 @@ mod outcome;
 mod plan;
 mod remote;
 mod request;
+mod ssh;
 
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
@@ -20,9 +21,9 @@ pub use engine::{
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
-    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, ExitStatus, ImageRef, Limit, LogStream,
-    Machine, Network, NetworkChoice, Platform, Resolver, Sandbox, Secret, SecretTooLarge, StepOutcome,
-    StepUsage,
+    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus, ImageRef, Limit,
+    LogStream, Machine, Network, NetworkChoice, Platform, Resolver, Resources, Sandbox, Secret,
+    SecretTooLarge, StepOutcome, StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
@@ -35,3 +36,4 @@ pub use remote::{Builder, init};
 pub use request::{
     BuildRequest, ContextSource, DockerfileSource, NamedSource, OnError, Output, RegistryOptions,
 };
+pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

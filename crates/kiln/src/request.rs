@@ -7,6 +7,8 @@ use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Sandbox, Secr
 use kiln_runtime::EmulatorSearch;
 use serde::{Deserialize, Serialize};
 
+use crate::ssh::SshAgent;
+
 pub use context::{ContextSource, DockerfileSource, NamedSource};
 
 mod context;
@@ -42,9 +44,9 @@ pub struct BuildRequest {
     /// `--add-host`, `--shm-size`, `--ulimit`.
     #[serde(default)]
     pub machine: Machine,
-    /// `--ssh`: the sockets of ssh agents, by id.
+    /// `--ssh`: ssh agents, by id.
     #[serde(default)]
-    pub ssh: BTreeMap<String, PathBuf>,
+    pub ssh: BTreeMap<String, SshAgent>,
     /// `--label NAME=VALUE`.
     pub labels: BTreeMap<String, String>,
     /// `--target`; the last stage if none.

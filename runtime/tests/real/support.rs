@@ -195,6 +195,7 @@ impl Place {
             security: Security::Sandbox,
             emulator: None,
             network: NetworkMode::Host,
+            resources: Default::default(),
             resolver: Default::default(),
             tty: false,
             stdin: false,

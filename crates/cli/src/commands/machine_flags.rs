@@ -65,7 +65,7 @@ fn host(text: &str) -> Result<(String, String), String> {
 }
 
 /// `64m`, `1gb`, `4096`: binary multiples; none for 0, which is the default.
-fn size(text: &str) -> Result<Option<u64>, String> {
+pub(super) fn size(text: &str) -> Result<Option<u64>, String> {
     let wrong = || "write a size, such as 256m or 1g".to_owned();
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());

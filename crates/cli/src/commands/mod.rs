@@ -11,6 +11,7 @@ mod fix;
 mod images;
 mod machine_flags;
 mod output_flag;
+mod resource_flags;
 mod run;
 mod sandbox_flags;
 mod secret_flag;

@@ -2,6 +2,7 @@
 
 use kiln::{Network, NetworkChoice, Resolver, Sandbox};
 
+use super::resource_flags;
 use crate::args::{NetworkFlag, SandboxArgs};
 use crate::hints::Failure;
 
@@ -25,6 +26,7 @@ pub(crate) fn read(args: &SandboxArgs) -> Result<Sandbox, Failure> {
             search: words("--dns-search", &args.dns_search)?,
             options: words("--dns-option", &args.dns_option)?,
         },
+        resources: resource_flags::read(args)?,
     })
 }
 

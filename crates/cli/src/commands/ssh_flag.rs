@@ -1,10 +1,14 @@
-//! `--ssh default|ID[=SOCKET]`, as buildx reads it; but of keys, kiln reads none.
+//! `--ssh default|ID[=SOCKET|KEY[,KEY]]`, as buildx reads it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+
+use kiln::{Secret, SshAgent, check_ssh_key};
 
 use crate::config;
 use crate::hints::Failure;
@@ -12,50 +16,57 @@ use crate::hints::Failure;
 /// The id of an agent that was given without one.
 const DEFAULT: &str = "default";
 
-/// Finds the sockets that the flags name.
-pub(crate) fn read(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Failure> {
+/// Finds the sockets and reads the keys that the flags name.
+pub(crate) fn read(flags: &[String]) -> Result<BTreeMap<String, SshAgent>, Failure> {
     let mut agents = BTreeMap::new();
     for text in flags {
         let bad = |reason: String| Failure::usage(format!("--ssh {text}: {reason}"));
-        let (id, path) = parse(text).map_err(bad)?;
-        let path = match path {
-            Some(path) => path,
-            None => config::variable("SSH_AUTH_SOCK")
-                .filter(|path| !path.is_empty())
-                .map(|path| PathBuf::from(OsString::from_vec(path)))
-                .ok_or_else(|| {
-                    bad("SSH_AUTH_SOCK is not set: is an agent running? `eval $(ssh-agent)`".to_owned())
-                })?,
-        };
-        let path = std::path::absolute(&path).map_err(|error| bad(error.to_string()))?;
-        check(&path).map_err(bad)?;
-        if agents.insert(id.clone(), path).is_some() {
+        let (id, mut paths) = parse(text);
+        if paths.is_empty() {
+            let socket = config::variable("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
+            let socket = socket.ok_or_else(|| {
+                bad("SSH_AUTH_SOCK is not set: is an agent running? `eval $(ssh-agent)`".to_owned())
+            })?;
+            paths.push(PathBuf::from(OsString::from_vec(socket)));
+        }
+        if agents.insert(id.clone(), agent(&paths).map_err(bad)?).is_some() {
             return Err(bad(format!("the id {id} was given before")));
         }
     }
     Ok(agents)
 }
 
-fn parse(text: &str) -> Result<(String, Option<PathBuf>), String> {
+fn parse(text: &str) -> (String, Vec<PathBuf>) {
     let (id, paths) = text.split_once('=').unwrap_or((text, ""));
     let id = if id.is_empty() { DEFAULT } else { id };
-    if paths.contains(',') {
-        return Err("one socket only; add keys to its agent with `ssh-add KEY`".to_owned());
-    }
-    Ok((id.to_owned(), (!paths.is_empty()).then(|| PathBuf::from(paths))))
+    (id.to_owned(), paths.split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
 }
 
-fn check(path: &Path) -> Result<(), String> {
-    let metadata =
-        std::fs::metadata(path).map_err(|error| format!("cannot use {}: {error}", path.display()))?;
-    if metadata.file_type().is_socket() {
-        return Ok(());
+/// One socket, or keys.
+fn agent(paths: &[PathBuf]) -> Result<SshAgent, String> {
+    let mut keys = Vec::new();
+    for path in paths {
+        let cannot = |error: &dyn std::fmt::Display| format!("cannot use {}: {error}", path.display());
+        let metadata = std::fs::metadata(path).map_err(|error| cannot(&error))?;
+        if !metadata.file_type().is_socket() {
+            keys.push(key(path).map_err(|error| cannot(&error))?);
+        } else if paths.len() == 1 {
+            let path = std::path::absolute(path).map_err(|error| cannot(&error))?;
+            return Ok(SshAgent::Socket(path));
+        } else {
+            return Err(format!("{} is a socket: give one socket, or keys", path.display()));
+        }
     }
-    Err(format!(
-        "{path} is no socket of an agent; kiln reads no private keys: `ssh-add {path}` gives it to your agent, and \
-         --ssh without a path gives that to steps",
-        path = path.display()
-    ))
+    Ok(SshAgent::Keys(keys))
+}
+
+fn key(path: &Path) -> Result<Secret, Box<dyn std::error::Error>> {
+    // As long as it may be and a byte: then it is refused, whatever size it claims to have (a pipe claims none).
+    let mut bytes = Vec::with_capacity(Secret::MAX + 1);
+    File::open(path)?.take(Secret::MAX as u64 + 1).read_to_end(&mut bytes)?;
+    let key = Secret::new(bytes)?;
+    check_ssh_key(&key)?;
+    Ok(key)
 }
 
 #[cfg(test)]
@@ -63,27 +74,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_and_sockets() {
-        let rows = [
-            ("default", "default", None),
-            ("", "default", None),
-            ("github", "github", None),
-            ("github=", "github", None),
-            ("github=/run/agent", "github", Some("/run/agent")),
-            ("=/run/agent", "default", Some("/run/agent")),
-            ("a=b=c", "a", Some("b=c")),
+    fn ids_and_paths() {
+        let rows: [(&str, &str, &[&str]); 8] = [
+            ("default", "default", &[]),
+            ("", "default", &[]),
+            ("github", "github", &[]),
+            ("github=", "github", &[]),
+            ("github=/run/agent", "github", &["/run/agent"]),
+            ("=/run/agent", "default", &["/run/agent"]),
+            ("a=b=c", "a", &["b=c"]),
+            ("a=k1,k2", "a", &["k1", "k2"]),
         ];
-        for (text, id, path) in rows {
-            assert_eq!(parse(text), Ok((id.to_owned(), path.map(PathBuf::from))), "{text}");
+        for (text, id, paths) in rows {
+            assert_eq!(parse(text), (id.to_owned(), paths.iter().map(PathBuf::from).collect()), "{text}");
         }
-        assert!(parse("a=k1,k2").unwrap_err().contains("ssh-add"));
     }
 
     #[test]
-    fn a_key_is_refused_with_what_to_do() {
-        let file = std::env::current_exe().unwrap();
-        let error = check(&file).unwrap_err();
-        assert!(error.contains("no private keys") && error.contains("ssh-add"), "{error}");
-        assert!(check(Path::new("/nonexistent")).unwrap_err().contains("cannot use"));
+    fn what_is_neither_socket_nor_key_says_so() {
+        let error = agent(&[std::env::current_exe().unwrap()]).unwrap_err();
+        assert!(error.contains("cannot use") && error.contains("larger than 500 KiB"), "{error}");
+        assert!(agent(&["/nonexistent".into()]).unwrap_err().contains("cannot use"));
+        assert!(agent(&["/dev/null".into()]).unwrap_err().contains("no private key"));
     }
 }

@@ -14,14 +14,14 @@ pub(crate) fn show_failure(failure: &Failure) {
         Failure::Usage(message) => note(format_args!("error: {message}")),
         Failure::Engine(error) => match &**error {
             Error::Dockerfile { file, text, diagnostics } => super::show_diagnostics(file, text, diagnostics),
-            Error::StepFailed { file, text, title, lines, status, tail, .. } => {
+            Error::StepFailed { file, text, lines, title, tail, .. } => {
                 note(format_args!("------\n > {title}:"));
                 for line in tail.iter().skip(tail.len().saturating_sub(TAIL)) {
                     note(line);
                 }
                 note("------");
                 excerpt(file, text, *lines);
-                note(format_args!("error: {title}: {status}"));
+                note(format_args!("error: {error}"));
             }
             Error::Step { file, text, title, lines, error, .. } => {
                 excerpt(file, text, *lines);

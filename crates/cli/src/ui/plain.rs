@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kiln::{CacheMountState, Event, StepOutcome};
+use kiln::{CacheMountState, Event, StepOutcome, StepUsage};
 
 use super::live::{Display, Window};
 use super::text::bytes;
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const EVERY: Duration = Duration::from_secs(2);
 /// A wait for a cache mount that is worth a line.
 const LONG_WAIT_US: u64 = 100_000;
+/// What a step used is told if its process ran that long, microseconds.
+const WORTH_TELLING: u64 = 1_000_000;
 
 /// Prints each event as a line or two.
 #[derive(Default)]
@@ -69,13 +71,15 @@ impl Display for Plain {
                     self.with(step, now, |s| s.lines.push(line));
                 }
             }
-            Event::StepFinished { step, outcome, duration_us, .. } => self.with(step, now, |s| {
+            Event::StepFinished { step, outcome, duration_us, usage } => self.with(step, now, |s| {
                 if !s.partial.is_empty() {
                     s.log("\n", now);
                 }
                 s.lines.push(match outcome {
                     StepOutcome::Done => {
-                        format!("DONE {:.1}s", Duration::from_micros(duration_us).as_secs_f64())
+                        let used = usage.filter(|usage| usage.wall_us >= WORTH_TELLING).map(used);
+                        let seconds = Duration::from_micros(duration_us).as_secs_f64();
+                        format!("DONE {seconds:.1}s{}", used.unwrap_or_default())
                     }
                     StepOutcome::Failed { message } => format!("ERROR: {message}"),
                     StepOutcome::Cancelled => "CANCELED".to_owned(),
@@ -184,6 +188,13 @@ impl Step {
         let end = if done { " done" } else { "" };
         Some(format!("{item} {}{total}{end}", bytes(current)))
     }
+}
+
+/// ` (cpu 3.2s, memory 120 MB, read 1 MB, wrote 80 MB)`.
+fn used(usage: StepUsage) -> String {
+    let cpu = Duration::from_micros(usage.user_us + usage.system_us).as_secs_f64();
+    let [memory, read, wrote] = [usage.peak_rss_kib * 1024, usage.read_bytes, usage.written_bytes].map(bytes);
+    format!(" (cpu {cpu:.1}s, memory {memory}, read {read}, wrote {wrote})")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod git;
 mod hygiene;
 mod images;
 mod instructions;
+mod limits;
 mod mounts;
 mod nested;
 mod network;

@@ -39,11 +39,22 @@ fn agent(place: &Place) -> Arc<Mutex<Vec<u8>>> {
 
 /// Puts perl and its libraries into the context.
 fn perl(place: &Place) {
-    let ldd = Command::new("ldd").arg("/usr/bin/perl").output().expect("ldd");
+    copies(place, "perl", "/usr/bin/perl");
+}
+
+/// The same with programs, below `programs`.
+fn programs(place: &Place, paths: &[&str]) {
+    for path in paths {
+        copies(place, "programs", path);
+    }
+}
+
+fn copies(place: &Place, below: &str, program: &str) {
+    let ldd = Command::new("ldd").arg(program).output().expect("ldd");
     let text = String::from_utf8(ldd.stdout).expect("paths");
     let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
-    for path in libraries.chain(["/usr/bin/perl"]) {
-        let name = format!("context/perl{path}");
+    for path in libraries.chain([program]) {
+        let name = format!("context/{below}{path}");
         place.directory(name.rsplit_once('/').expect("a directory").0);
         fs::copy(path, place.path(&name)).expect("a copy");
         fs::set_permissions(place.path(&name), fs::Permissions::from_mode(0o755)).expect("it is ours");
@@ -105,9 +116,54 @@ fn what_is_no_agent_is_told_of() {
         place.build(&[]).code(2).says(&["ssh agent \"default\" is required", "--ssh default"]);
         place.build(&["--ssh", "default"]).code(2).says(&["SSH_AUTH_SOCK is not set"]);
         place.file("id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
-        place.build(&["--ssh", "default=id_ed25519"]).code(2).says(&["no private keys", "ssh-add"]);
+        place.build(&["--ssh", "default=id_ed25519"]).code(2).says(&["the private key is damaged"]);
         // A socket that nobody listens at any more.
         drop(UnixListener::bind(place.path("gone")).expect("a socket"));
         place.build(&["--ssh", "default=gone"]).code(3).says(&["connect to the ssh agent"]);
+    });
+}
+
+#[test]
+fn keys_sign_for_a_step_and_are_nowhere_to_be_found() {
+    for_each_user(|user| {
+        let Some(_) = kiln_testkit::tools::tool("ssh-keygen") else { return };
+        let place = Place::new(user);
+        for (name, kind) in [("one", "ed25519"), ("two", "rsa"), ("other", "ecdsa")] {
+            let path = place.text(name);
+            let mut keygen = user.command("ssh-keygen");
+            let made = keygen.args(["-q", "-N", "", "-C", "somebody", "-t", kind, "-f", &path]).status();
+            assert!(made.expect("it starts").success());
+        }
+        // ssh-add and ssh-keygen in the step are this machine's, from a directory with all that they need.
+        programs(&place, &["/usr/bin/ssh-add", "/usr/bin/ssh-keygen"]);
+        place.file("context/one.pub", &place.read("one.pub"));
+        place.file("context/two.pub", &place.read("two.pub"));
+        place.base(
+            "COPY programs /\nCOPY *.pub /\nRUN mkdir -p /etc /tmp && echo root:x:0:0::/:/bin/sh >/etc/passwd\n\
+             RUN --mount=type=ssh ssh-add -L | busybox cut -d' ' -f1,2 >/listed && busybox cut -d' ' -f1,2 /one.pub /two.pub | busybox cmp - /listed\n\
+             RUN --mount=type=ssh for key in one two; do ssh-keygen -q -Y sign -n file -f /$key.pub /listed && \
+             ssh-keygen -Y check-novalidate -n file -s /listed.sig </listed && rm /listed.sig; done\n\
+             RUN --mount=type=ssh,id=o ssh-add -L | grep -c ecdsa-sha2-nistp256\n\
+             RUN --mount=type=ssh ! ssh-add -D\n",
+        );
+        let ran =
+            place.build(&["--ssh", "default=one,two", "--ssh", "o=other", "--output=type=tar,dest=out.tar"]);
+        ran.ok().prints(&["1"]).lacks(&["PRIVATE KEY", "somebody"]);
+        place.is_quiet();
+        // A line out of the middle of the key.
+        for name in ["one", "two", "other"] {
+            let key = place.read(name);
+            let line = key.lines().nth(3).expect("it has some").to_owned();
+            let mut grep = Command::new("grep");
+            grep.args(["-rlF", &line]).arg(place.path("store")).arg(place.path("out.tar"));
+            let found = grep.output().expect("grep");
+            assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{name} is in there");
+        }
+        let locked = place.text("locked");
+        let mut keygen = user.command("ssh-keygen");
+        keygen.args(["-q", "-N", "secret", "-t", "ed25519", "-f", &locked]);
+        assert!(keygen.status().expect("it starts").success());
+        place.build(&["--ssh", "default=locked"]).code(2).says(&["protected by a passphrase", "ssh-add"]);
+        place.build(&["--ssh", "default=one.pub"]).code(2).says(&["it is no private key"]);
     });
 }

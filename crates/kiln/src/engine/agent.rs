@@ -1,4 +1,5 @@
-//! A socket of a step's own to the caller's ssh agent: it can list keys and sign, and do nothing else to the agent.
+//! A socket of a step's own to an ssh agent, the caller's or keys that kiln holds: it can list keys and sign, and do
+//! nothing else to the agent.
 //!
 //! The messages are those of <https://datatracker.ietf.org/doc/draft-ietf-sshm-ssh-agent/>: a length, a type, a body; each request has
 //! one answer. A proxy and not the agent's own socket, so that mode and owner can be a step's, and so that a step
@@ -17,8 +18,9 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::Shutdown;
 use rustix::process::{Gid, Uid};
 
-const REQUEST_IDENTITIES: u8 = 11;
-const SIGN_REQUEST: u8 = 13;
+use crate::Error;
+use crate::ssh::{Keyring, REQUEST_IDENTITIES, SIGN_REQUEST, SshAgent, strings};
+
 /// The answer to all other requests: failure, in a message of one byte.
 const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
 
@@ -30,8 +32,30 @@ const MOST_CONNECTIONS: usize = 64;
 /// The name of the socket in its directory.
 const NAME: &str = "agent";
 
-/// Both sides of each connection, for whoever ends it.
-type Connections = Mutex<HashMap<usize, [UnixStream; 2]>>;
+/// The sockets of each connection, for whoever ends it.
+type Connections = Mutex<HashMap<usize, Vec<UnixStream>>>;
+
+/// Who answers.
+#[derive(Clone)]
+pub(crate) enum Backend {
+    /// The agent that listens there.
+    Agent(PathBuf),
+    /// These keys.
+    Keys(Arc<Keyring>),
+}
+
+impl Backend {
+    /// Takes what was given with `--ssh`.
+    pub(crate) fn new(id: &str, agent: &SshAgent) -> Result<Self, Error> {
+        Ok(match agent {
+            SshAgent::Socket(path) => Self::Agent(path.clone()),
+            SshAgent::Keys(files) => {
+                let keys = Keyring::new(files).map_err(|error| Error::SshKey { id: id.to_owned(), error })?;
+                Self::Keys(Arc::new(keys))
+            }
+        })
+    }
+}
 
 /// A listening socket. When it is dropped, its connections end.
 pub(crate) struct AgentProxy {
@@ -42,10 +66,12 @@ pub(crate) struct AgentProxy {
 }
 
 impl AgentProxy {
-    /// Listens in `dir`, which nobody else may enter, for the agent that listens at `agent`.
-    pub(crate) fn start(dir: &Path, agent: &Path, mode: u32, owner: (u32, u32)) -> Result<Self, IoError> {
+    /// Listens in `dir`, which nobody else may enter, for an agent.
+    pub(crate) fn start(dir: &Path, agent: &Backend, mode: u32, owner: (u32, u32)) -> Result<Self, IoError> {
         // An agent that is gone is better told of now than by ssh in the step.
-        connect(agent).at("connect to the ssh agent at", agent)?;
+        if let Backend::Agent(path) = agent {
+            connect(path).at("connect to the ssh agent at", path)?;
+        }
         let path = dir.join(NAME);
         let listener =
             with_short_name(dir, NAME, |short| UnixListener::bind(short)).at("listen at", &path)?;
@@ -55,7 +81,7 @@ impl AgentProxy {
         let listener = Arc::new(listener);
         let open = Arc::new(Connections::default());
         let accepting = {
-            let (listener, open, agent) = (Arc::clone(&listener), Arc::clone(&open), agent.to_owned());
+            let (listener, open, agent) = (Arc::clone(&listener), Arc::clone(&open), agent.clone());
             std::thread::Builder::new()
                 .name("ssh agent".to_owned())
                 .spawn(move || accept(&listener, &open, &agent))
@@ -87,7 +113,7 @@ fn end_all(open: &Connections) {
     }
 }
 
-fn accept(listener: &UnixListener, open: &Connections, agent: &Path) {
+fn accept(listener: &UnixListener, open: &Connections, agent: &Backend) {
     std::thread::scope(|scope| {
         for number in 0.. {
             let client = match listener.accept() {
@@ -97,17 +123,26 @@ fn accept(listener: &UnixListener, open: &Connections, agent: &Path) {
                 // The step has ended.
                 Err(_) => break,
             };
-            let Ok(server) = connect(agent) else { continue };
-            let (Ok(ours), Ok(theirs)) = (client.try_clone(), server.try_clone()) else { continue };
+            let server = match agent {
+                Backend::Agent(path) => connect(path).map(Some),
+                Backend::Keys(_) => Ok(None),
+            };
+            let Ok(server) = server else { continue };
+            let copies = [Some(&client), server.as_ref()].into_iter().flatten().map(UnixStream::try_clone);
+            let Ok(copies) = copies.collect::<io::Result<Vec<UnixStream>>>() else { continue };
             let mut known = open.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= MOST_CONNECTIONS {
                 continue;
             }
-            known.insert(number, [ours, theirs]);
+            known.insert(number, copies);
             drop(known);
             scope.spawn(move || {
                 // How a connection ended is told to its two sides by its end.
-                let _ = forward(&client, &server);
+                let _ = match (&server, agent) {
+                    (Some(server), _) => forward(&client, server),
+                    (None, Backend::Keys(keys)) => answer(&client, keys),
+                    (None, Backend::Agent(_)) => Ok(()),
+                };
                 open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             });
         }
@@ -125,6 +160,16 @@ fn forward(mut client: &UnixStream, mut server: &UnixStream) -> io::Result<()> {
                 client.write_all(&answer)?;
             }
             _ => client.write_all(&FAILURE)?,
+        }
+    }
+    Ok(())
+}
+
+fn answer(mut client: &UnixStream, keys: &Keyring) -> io::Result<()> {
+    while let Some(request) = read_message(client)? {
+        match keys.answer(&request[4..]) {
+            Some(answer) => client.write_all(&strings(&[&answer]))?,
+            None => client.write_all(&FAILURE)?,
         }
     }
     Ok(())

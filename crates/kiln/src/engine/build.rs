@@ -12,6 +12,7 @@ use kiln_solver::{SolveError, Solved};
 use kiln_store::LayerOptions;
 
 use super::Engine;
+use super::agent::Backend;
 use super::bases::{Base, Bases};
 use super::chain::chain;
 use super::contexts::Contexts;
@@ -149,6 +150,10 @@ impl Build<'_> {
                 reporter.number(id, title.as_ref().unwrap_or(&step.info.title), step.info.lines);
             }
         }
+        let mut agents = std::collections::BTreeMap::new();
+        for (id, agent) in &self.request.ssh {
+            agents.insert(id.clone(), Backend::new(id, agent)?);
+        }
         let worker = StepWorker {
             entered: &engine.entered,
             store,
@@ -162,12 +167,13 @@ impl Build<'_> {
             run_env: &plan.run_env,
             sandbox: &self.request.sandbox,
             network_told: std::sync::Once::new(),
+            limits_told: std::sync::Once::new(),
             secrets: &self.request.secrets,
             leaks: match self.request.allow_secret_leak {
                 true => LeakScanner::default(),
                 false => LeakScanner::new(&self.request.secrets),
             },
-            agents: &self.request.ssh,
+            agents,
             redactor: Redactor::new(&self.request.secrets),
             views: Default::default(),
             usages: Default::default(),
@@ -281,8 +287,8 @@ impl Build<'_> {
         let kept = kept.get(&id).map(ToString::to_string);
         match error {
             Error::Interrupted => Error::Interrupted,
-            Error::Exited { status, tail } => {
-                Error::StepFailed { file, text, title, lines, status, tail, kept }
+            Error::Exited { status, exceeded, tail } => {
+                Error::StepFailed { file, text, title, lines, status, exceeded, tail, kept }
             }
             error => Error::Step { file, text, title, lines, error: Box::new(error), kept },
         }

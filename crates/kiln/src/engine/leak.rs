@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::{Cancel, IoResultExt as _, Secret};
 use memchr::memmem::Finder;
-use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, seek};
+use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, lgetxattr, llistxattr, seek};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -37,10 +37,13 @@ impl LeakScanner {
         Self { finders: secrets.iter().filter_map(finder).collect() }
     }
 
-    /// Fails if a file below `dir`, its name or its link's target holds a secret.
+    /// Fails if a file below `dir`, its name, its link's target or an extended attribute of it holds a secret.
     pub(crate) fn check(&self, dir: &Path, cancel: &Cancel) -> Result<(), Error> {
         if self.finders.is_empty() {
             return Ok(());
+        }
+        if let Some(id) = self.find_in_attributes(dir).at("read attributes of", dir)? {
+            return Err(Error::SecretLeak { id: id.to_owned(), path: "/".into() });
         }
         let mut todo = vec![PathBuf::new()];
         while let Some(inside) = todo.pop() {
@@ -62,6 +65,10 @@ impl LeakScanner {
                     }
                     found => found,
                 };
+                let found = match found {
+                    None => self.find_in_attributes(&entry.path()).at("read attributes of", entry.path())?,
+                    found => found,
+                };
                 if let Some(id) = found {
                     let path = Path::new("/").join(self.shown(&inside));
                     return Err(Error::SecretLeak { id: id.to_owned(), path });
@@ -76,6 +83,44 @@ impl LeakScanner {
 
     fn find(&self, bytes: &[u8]) -> Option<&str> {
         self.finders.iter().find(|(_, finder)| finder.find(bytes).is_some()).map(|(id, _)| id.as_str())
+    }
+
+    /// Names and values, of the link itself if it is one: xattr(7).
+    fn find_in_attributes(&self, path: &Path) -> std::io::Result<Option<&str>> {
+        let mut names = Vec::new();
+        loop {
+            let size = match llistxattr(path, &mut [0_u8; 0]) {
+                // The file system has none.
+                Err(Errno::NOTSUP) | Ok(0) => return Ok(None),
+                other => other?,
+            };
+            names.resize(size, 0_u8);
+            match llistxattr(path, &mut names) {
+                // It grew meanwhile.
+                Err(Errno::RANGE) => {}
+                other => {
+                    names.truncate(other?);
+                    break;
+                }
+            }
+        }
+        if let Some(id) = self.find(&names) {
+            return Ok(Some(id));
+        }
+        // The kernel's own bound, XATTR_SIZE_MAX.
+        let mut value = vec![0_u8; 1 << 16];
+        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            match lgetxattr(path, name, &mut value) {
+                // It went, or is not for us to read: then it is not for the layer to have either.
+                Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
+                other => {
+                    if let Some(id) = self.find(&value[..other?]) {
+                        return Ok(Some(id));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a file piece by piece, and of a sparse one what is there. The pieces overlap by as much as a secret's
@@ -165,6 +210,24 @@ mod tests {
         std::fs::remove_file(dir.path().join("a/link")).unwrap();
         std::fs::create_dir(dir.path().join("a").join(VALUE)).unwrap();
         assert_eq!(found(dir.path()).as_deref(), Some("/a/***"));
+    }
+
+    #[test]
+    fn attributes_are_looked_at() {
+        use rustix::fs::{XattrFlags, setxattr};
+        // Not /tmp, which may be a tmpfs of an older kernel, without them.
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        let set = |path: &str, name: &str, value: &str| {
+            setxattr(dir.path().join(path), name, value.as_bytes(), XattrFlags::empty()).unwrap();
+        };
+        set("f", "user.other", "nothing of interest");
+        assert_eq!(found(dir.path()), None);
+        set("f", "user.token", &format!("v={VALUE}"));
+        assert_eq!(found(dir.path()).as_deref(), Some("/f"));
+        std::fs::remove_file(dir.path().join("f")).unwrap();
+        set("", &format!("user.{VALUE}"), "");
+        assert_eq!(found(dir.path()).as_deref(), Some("/"));
     }
 
     #[test]

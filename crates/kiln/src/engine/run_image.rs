@@ -111,6 +111,7 @@ impl Engine {
             security: Security::Sandbox,
             emulator,
             network,
+            resources: request.sandbox.resources.clone(),
             resolver: request.sandbox.resolver.clone(),
             tty: request.tty,
             stdin: request.stdin,

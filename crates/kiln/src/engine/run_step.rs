@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, InlineFile, IoError, IoResultExt as _,
-    MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Resolver, Rootfs, RunOp, RunSpec, Secret,
-    SecretMount, Selection, Snapshot, SshMount, Step, StepId, Unpack,
+    MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Resolver, Resources, Rootfs, RunOp,
+    RunSpec, Secret, SecretMount, Selection, Snapshot, SshMount, Step, StepId, Unpack,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
@@ -83,8 +83,11 @@ impl StepWorker<'_> {
                 Ok(extend(&inputs.root, layer.commit()?))
             }
             status => {
-                self.keep_failed((id, step, op), inputs, layer, &status.to_string(), cancel);
-                Err(Error::Exited { status, tail: output.into_tail() })
+                let exceeded = report.exceeded;
+                let failed =
+                    exceeded.map_or_else(|| status.to_string(), |exceeded| format!("{status}: {exceeded}"));
+                self.keep_failed((id, step, op), inputs, layer, &failed, cancel);
+                Err(Error::Exited { status, exceeded, tail: output.into_tail() })
             }
         }
     }
@@ -150,11 +153,19 @@ impl StepWorker<'_> {
         if let Some(note) = network.note {
             self.network_told.call_once(|| self.reporter.warn(note, None));
         }
+        if self.sandbox.resources.wants_group()
+            && let Some(reason) = self.entered.limits_are_watched()
+        {
+            let note = format!(
+                "limits are kept by watching processes, as there are no control groups: {reason} (`kiln doctor` says what helps)"
+            );
+            self.limits_told.call_once(|| self.reporter.warn(note, None));
+        }
         let (network, resolver) = (network.mode, self.sandbox.resolver.clone());
         let link_owners = self.link_owners(op, inputs)?;
-        let own =
-            RunSpec { mounts, env, secret_env, emulator, network, resolver, ..process_spec(op, rootfs) };
-        Ok(RunSpec { link_owners, ..own })
+        let resources = self.sandbox.resources.clone();
+        let own = RunSpec { mounts, env, secret_env, emulator, ..process_spec(op, rootfs) };
+        Ok(RunSpec { network, resolver, resources, link_owners, ..own })
     }
 
     /// Returns whose the links of the step's root are, where they cannot say it; and an agent's socket, which cannot either.
@@ -342,6 +353,7 @@ pub(crate) fn process_spec(op: &RunOp, rootfs: Rootfs) -> RunSpec {
             Network::None => NetworkMode::None,
             Network::Default | Network::Host => NetworkMode::Host,
         },
+        resources: Resources::default(),
         resolver: Resolver::default(),
         tty: false,
         stdin: false,

@@ -17,6 +17,7 @@ use kiln_store::cache_mount::CacheMounts;
 use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
 use kiln_store::tree::{DigestRule, SourceTree};
 
+use super::agent::Backend;
 use super::bases::Bases;
 use super::contexts::Contexts;
 use super::debug::Failures;
@@ -46,12 +47,14 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) sandbox: &'a Sandbox,
     /// Whether it was told that steps have another network than expected.
     pub(crate) network_told: Once,
+    /// Whether it was told that no control groups keep the limits.
+    pub(crate) limits_told: Once,
     /// Given with the request, by id.
     pub(crate) secrets: &'a BTreeMap<String, Secret>,
     /// Keeps them out of layers; knows none if they may be there.
     pub(crate) leaks: LeakScanner,
-    /// Sockets of ssh agents, by id.
-    pub(crate) agents: &'a BTreeMap<String, PathBuf>,
+    /// Ssh agents, by id.
+    pub(crate) agents: BTreeMap<String, Backend>,
     /// Keeps secrets out of logs.
     pub(crate) redactor: Redactor,
     /// Merged views of snapshots that files are taken from: one walk serves the key and the copy.

@@ -41,7 +41,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 fn proxy(agent: &FakeAgent) -> (tempfile::TempDir, AgentProxy) {
     let dir = tempfile::tempdir().unwrap();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let proxy = AgentProxy::start(dir.path(), &agent.path(), 0o600, (uid, gid)).unwrap();
+    let proxy = AgentProxy::start(dir.path(), &Backend::Agent(agent.path()), 0o600, (uid, gid)).unwrap();
     (dir, proxy)
 }
 
@@ -98,7 +98,7 @@ fn paths_may_be_longer_than_an_address() {
     let deep = dir.path().join("d".repeat(200));
     std::fs::create_dir(&deep).unwrap();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let proxy = AgentProxy::start(&deep, &agent.path(), 0o640, (uid, gid)).unwrap();
+    let proxy = AgentProxy::start(&deep, &Backend::Agent(agent.path()), 0o640, (uid, gid)).unwrap();
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(proxy.path()).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o640);
@@ -109,6 +109,7 @@ fn paths_may_be_longer_than_an_address() {
 #[test]
 fn an_agent_that_is_gone_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
-    let error = AgentProxy::start(dir.path(), &dir.path().join("none"), 0o600, (0, 0)).err().unwrap();
+    let error =
+        AgentProxy::start(dir.path(), &Backend::Agent(dir.path().join("none")), 0o600, (0, 0)).err().unwrap();
     assert!(error.to_string().contains("connect to the ssh agent"), "{error}");
 }

@@ -1,7 +1,6 @@
 //! Starts a process where a step's was.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use kiln_core::{Cancel, ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, Secret, Snapshot};
 use kiln_runtime::{EmulatorSearch, RunError};
@@ -11,6 +10,7 @@ use super::world::{StepMount, World, own_program};
 use super::{HeldStep, Side};
 use crate::Error;
 use crate::engine::Engine;
+use crate::ssh::SshAgent;
 
 /// The shells of an image that are tried, in this order.
 const SHELLS: [&str; 3] = ["bash", "sh", "/bin/sh"];
@@ -26,8 +26,8 @@ pub struct EnterRequest {
     pub shell: StepShell,
     /// Secrets for the step's secret mounts, by id: those of the build are not kept.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of ssh agents, by id, likewise.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// Ssh agents, by id, likewise.
+    pub ssh: BTreeMap<String, SshAgent>,
     /// Added to the step's environment.
     pub env: BTreeMap<String, String>,
     /// Instead of the step's user.

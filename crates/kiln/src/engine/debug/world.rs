@@ -15,7 +15,7 @@ use super::process::BindSource;
 use super::{EnterRequest, Entering, Process};
 use crate::Error;
 use crate::engine::Engine;
-use crate::engine::agent::AgentProxy;
+use crate::engine::agent::{AgentProxy, Backend};
 use crate::engine::run_step::{process_spec, script};
 
 /// One of its mounts.
@@ -102,7 +102,8 @@ impl World {
                             rustix::fs::chmod(&dir, Mode::from_raw_mode(0o700)).at("close", &dir)?;
                             let single = *engine.entered.ids() == IdMode::Single;
                             let owner = if single { (0, 0) } else { (ssh.uid, ssh.gid) };
-                            let proxy = AgentProxy::start(&dir, agent, ssh.mode, owner)?;
+                            let proxy =
+                                AgentProxy::start(&dir, &Backend::new(&ssh.id, agent)?, ssh.mode, owner)?;
                             let source = proxy.path().to_owned();
                             world._agents.push(proxy);
                             if !world.spec.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
