@@ -19,7 +19,7 @@ use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
 use crate::network::{NetworkError, PrivateNetwork};
 use crate::nursery::Nursery;
-use crate::{mounts, notify, sys};
+use crate::{files, mounts, notify, sys};
 
 /// What is put around a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +189,7 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
     if threads != 1 {
         return Err(EnterError::Threads { threads });
     }
+    files::raise();
     if options.isolation == Some(Isolation::Chroot) {
         return bare(Missing { reason: "a chroot was asked for".to_owned(), raise: None });
     }

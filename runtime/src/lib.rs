@@ -9,6 +9,7 @@ mod chroot;
 mod emulator;
 mod enter;
 mod error;
+mod files;
 mod ids;
 mod init;
 mod kernel;

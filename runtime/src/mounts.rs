@@ -109,7 +109,8 @@ pub(crate) fn overlay(
     upper: Option<(&Path, &Path)>,
     attributes: MountAttrFlags,
 ) -> io::Result<OwnedFd> {
-    let names = Names::of(lower, upper)?;
+    let (lower, _below) = few(lower)?;
+    let names = Names::of(&lower, upper)?;
     match overlay_by_layer(&names, attributes) {
         Err(OverlayError::NoLayerOption) => overlay_by_options(&names, attributes),
         Err(OverlayError::Failed(error)) => Err(error),
@@ -119,6 +120,8 @@ pub(crate) fn overlay(
 
 /// The same for a caller with threads in its mount namespace, and to read only.
 fn overlay_among_threads(lower: &[PathBuf], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let (lower, _below) = few(lower)?;
+    let lower = &lower;
     match overlay_by_layer(&Names::of(lower, None)?, attributes) {
         Err(OverlayError::NoLayerOption) => {}
         Err(OverlayError::Failed(error)) => return Err(error),
@@ -131,6 +134,39 @@ fn overlay_among_threads(lower: &[PathBuf], attributes: MountAttrFlags) -> io::R
     };
     std::thread::scope(|scope| scope.spawn(alone).join())
         .unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+}
+
+/// As many layers as overlay takes: OVL_MAX_STACK in
+/// <https://elixir.bootlin.com/linux/latest/source/fs/overlayfs/params.h>.
+const MAX_LAYERS: usize = 500;
+
+/// Makes one of the lowest layers if there are more than overlay takes: overlays may be stacked once. Only at the bottom,
+/// for a deletion has no effect beyond the overlay that it is in. So there may be twice as many; what is held is needed
+/// until the layers are mounted.
+fn few(lower: &[PathBuf]) -> io::Result<(Vec<PathBuf>, Option<OwnedFd>)> {
+    if lower.len() <= MAX_LAYERS {
+        return Ok((lower.to_vec(), None));
+    }
+    let too_many = |why: &str| {
+        let error = io::Error::from_raw_os_error(libc::E2BIG);
+        let said = format!("{} layers are too many {why}", lower.len());
+        io::Error::new(error.kind(), Said { error, said })
+    };
+    if !crate::world::merges_detached() {
+        return Err(too_many("for Linux before 6.15"));
+    }
+    let (lowest, rest) = lower.split_at(MAX_LAYERS);
+    if rest.len() >= MAX_LAYERS {
+        return Err(too_many("for overlay; put several commands into one RUN"));
+    }
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | NODEV;
+    let below = match overlay_by_layer(&Names::of(lowest, None)?, attributes) {
+        Ok(below) => below,
+        Err(OverlayError::Failed(error)) => return Err(error),
+        Err(OverlayError::NoLayerOption) => return Err(too_many("for this kernel")),
+    };
+    let name = PathBuf::from(format!("/proc/self/fd/{}", below.as_raw_fd()));
+    Ok((std::iter::once(name).chain(rest.iter().cloned()).collect(), Some(below)))
 }
 
 /// A mount of the directory or file `path` of the host and all that is mounted below: in a user namespace the kernel

@@ -30,7 +30,7 @@ use crate::chroot::Descendants;
 use crate::enter::Isolation;
 use crate::error::RunError;
 use crate::sys::{self, Forked, StringArray};
-use crate::{emulator, init, mounts, seccomp};
+use crate::{emulator, files, init, mounts, seccomp};
 
 /// The name under which this binary, executed again, is the nursery; also what `ps` shows of init.
 pub(crate) const INIT: &str = "kiln-init";
@@ -277,6 +277,7 @@ fn become_nursery(
     for number in 0..SOCKET {
         sys::place(null.as_fd(), number)?;
     }
+    files::restore();
     sys::close_on_exec_from(SOCKET.cast_unsigned() + 1)?;
     Err(sys::exec(PROGRAM.1, args, env))
 }

@@ -390,7 +390,7 @@ fn mount_root(layers: &[PathBuf], own: (&Path, &Path), lowest: &OwnedFd) -> io::
 
 /// Whether overlay takes layers that are attached nowhere: Linux 6.15. It cannot be tried, as a mount that fails leaves
 /// its mark in the work directory.
-fn merges_detached() -> bool {
+pub(crate) fn merges_detached() -> bool {
     kernel::version() >= (6, 15)
 }
 

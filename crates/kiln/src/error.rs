@@ -429,9 +429,10 @@ impl Error {
             | Self::Tree(_)
             | Self::Copy(_)
             | Self::Oci(_) => ErrorKind::Input,
-            Self::Download(DownloadError::Address { .. }) | Self::Store(StoreError::FileName { .. }) => {
-                ErrorKind::Input
-            }
+            Self::Download(DownloadError::Address { .. })
+            | Self::Store(
+                StoreError::FileName { .. } | StoreError::Sparse { .. } | StoreError::LongPath { .. },
+            ) => ErrorKind::Input,
             Self::Git(error) => match error.root() {
                 GitError::Unsupported { .. }
                 | GitError::Empty { .. }

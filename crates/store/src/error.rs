@@ -77,6 +77,32 @@ pub enum StoreError {
         /// Which.
         layer: LayerId,
     },
+    /// A file that is nearly all hole: a tar has no holes, and whoever unpacks it needs the space.
+    #[error(
+        "{path} is {size} bytes long, and {data} of them are there: a layer holds the rest as zeros, which everybody who \
+         unpacks the image would need the space for; make the file shorter, or remove it in the step that makes it \
+         (`useradd --no-log-init`, if it is /var/log/lastlog or faillog)",
+        path = path.display()
+    )]
+    Sparse {
+        /// In the image.
+        path: PathBuf,
+        /// As the file system says.
+        size: u64,
+        /// On disk.
+        data: u64,
+    },
+    /// A path that nobody can unpack.
+    #[error(
+        "a layer cannot hold a path of {length} bytes (4095 at most): {start}...",
+        start = path.display().to_string().chars().take(80).collect::<String>()
+    )]
+    LongPath {
+        /// In the layer.
+        path: PathBuf,
+        /// Its length, bytes.
+        length: usize,
+    },
     /// A layer's media type says something that kiln cannot read.
     #[error("layers of type {media_type:?} are not supported yet; gzip, zstd and plain tar are")]
     MediaType {

@@ -21,6 +21,7 @@ mod moved;
 pub mod owner;
 mod pin;
 mod record;
+mod remove;
 mod scratch;
 mod source;
 mod store;

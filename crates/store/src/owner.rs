@@ -7,6 +7,10 @@
 //! mode only the type is read. Symbolic links can have no such xattr: their owners stand in `owners.json` beside the
 //! layer's tree. It is the same idea as containers/storage's `user.containers.override_stat`
 //! (<https://github.com/containers/storage/blob/main/pkg/idtools/idtools.go>).
+//!
+//! Whoever owns a file can write such attributes, a step's user too, who must not become root by them in the image that
+//! comes of it. So what is kept beside a file counts only where the file belongs to the user that kiln itself is: root, or
+//! with a single id everybody.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -167,6 +171,10 @@ pub fn xattrs(file: impl AsFd) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     };
     for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         let shown = match name.strip_prefix(KEPT) {
+            // Those that give a right, a file's owner cannot set.
+            Some(kept) if !kept.starts_with(b"user.") && !is_trusted(rustix::fs::fstat(&file)?.st_uid) => {
+                continue;
+            }
             Some(kept) => kept,
             None if is_carried(name) && !is_private(name) => name,
             None => continue,
@@ -226,8 +234,16 @@ fn can_hold(kind: FileType) -> bool {
     matches!(kind, FileType::RegularFile | FileType::Directory)
 }
 
+/// Whether what is kept beside a file of this owner's was written by kiln, or by who may do all that it says.
+pub(crate) fn is_trusted(uid: u32) -> bool {
+    uid == rustix::process::geteuid().as_raw()
+}
+
 fn found(got: Result<usize, Errno>, buffer: &[u8], stat: &Stat) -> io::Result<Owner> {
     let own = Owner::of_stat(stat);
+    if !is_trusted(stat.st_uid) {
+        return Ok(own);
+    }
     match got {
         Ok(length) => Ok(own.with_record(&buffer[..length]).unwrap_or(own)),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(own),

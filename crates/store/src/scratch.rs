@@ -9,6 +9,7 @@ use kiln_core::{IoError, IoResultExt as _};
 
 use crate::lock::FileLock;
 use crate::moved::put_all_back;
+pub(crate) use crate::remove::remove_tree;
 
 /// The scratch directory of one open store, made when first needed.
 #[derive(Debug)]
@@ -93,30 +94,10 @@ pub(crate) fn sweep(area: &Path) -> Result<(), IoError> {
     Ok(())
 }
 
-/// Removes a tree whatever its modes are; what cannot be removed stays for the next sweep.
-pub(crate) fn remove_tree(path: &Path) {
-    if std::fs::remove_dir_all(path).is_ok() {
-        return;
-    }
-    // A directory without permissions (overlay's work/work has mode 0) stops a user who is not root.
-    open_up(path);
-    let _ = std::fs::remove_dir_all(path);
-}
-
 /// Sixteen hexadecimal digits that no one else draws.
 pub(crate) fn random_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     // RandomState takes its keys from the system's random source.
     format!("{:016x}", std::hash::RandomState::new().hash_one((std::process::id(), count)))
-}
-
-fn open_up(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
 }

@@ -115,11 +115,12 @@ pub(crate) fn witness(mark: &str) -> std::os::fd::OwnedFd {
 
 /// setpriv executes the runner, so that the child is kiln; below it there is the nursery, and below that, init.
 pub(crate) fn init_of(kiln: u32) -> rustix::process::Pid {
-    let child = |pid: u32| {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        children.trim().parse::<u32>().unwrap()
-    };
-    rustix::process::Pid::from_raw(child(child(kiln)).cast_signed()).unwrap()
+    child_of(child_of(kiln).as_raw_pid().cast_unsigned())
+}
+
+fn child_of(pid: u32) -> rustix::process::Pid {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap()
 }
 
 #[test]
@@ -198,5 +199,91 @@ fn nothing_of_the_callers_leaks() {
         let ran = crate::support::Ran::of(rung, output);
         // Three, and the one that ls reads with.
         assert_eq!((ran.stdout.as_str(), &ran.result), ("4\n0\n", &Ok(ExitStatus::Code(1))), "{ran:?}");
+    }
+}
+
+#[test]
+fn more_layers_than_overlay_takes() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let mut lower = vec![place.path("root")];
+        place.dir_at("layers");
+        for number in 0..700 {
+            let layer = place.dir_at(&format!("layers/{number}"));
+            place.dir_at(&format!("layers/{number}/d"));
+            place.file_at(&format!("layers/{number}/d/f{number}"), "");
+            place.file_at(&format!("layers/{number}/last"), &number.to_string());
+            lower.push(layer);
+        }
+        // A layer high up replaces what one far below has.
+        let _ = fs::remove_dir_all(place.path("layers/650/d"));
+        place.dir_at("layers/650/d");
+        place.file_at("layers/650/d/f3", "new");
+        let mut spec = place.spec(
+            "ls /d | wc -l; cat /last /d/f3; echo; rm /d/f5 /d/f600; echo x > /d/f7; ls /d | wc -l; cat /d/f7",
+        );
+        spec.rootfs =
+            Rootfs::Overlay { lower: lower.clone(), upper: place.path("upper"), work: place.path("work") };
+        assert_eq!(place.run(&spec).ok(), "699\n699new\n697\nx\n", "{rung:?}");
+        // What it removed stays removed for those who come after.
+        fs::rename(place.path("upper"), place.path("layers/701")).unwrap();
+        lower.push(place.path("layers/701"));
+        let layers: Vec<&str> = lower.iter().map(|path| path.to_str().unwrap()).collect();
+        let output = place.runner(&[&["view"], &layers[..]].concat()).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("last \"699\""), "{rung:?}: {output:?}");
+        // Twice as many are refused with a reason, not by a wrong tree.
+        place.dir_at("upper");
+        let more = lower.iter().chain(&lower[1..]).cloned().collect();
+        spec.rootfs = Rootfs::Overlay { lower: more, upper: place.path("upper"), work: place.path("work") };
+        let error = place.run(&spec).result.unwrap_err().to_string();
+        assert!(error.contains("too many"), "{error}");
+    }
+}
+
+#[test]
+fn a_killed_nursery_ends_its_steps() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let mark = format!("5{}", std::process::id());
+        let spec =
+            place.write("spec.json", &place.spec(&format!("trap '' TERM; echo started; sleep {mark}")));
+        let mut child =
+            place.runner(&["run", &spec]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        rustix::process::kill_process(child_of(child.id()), rustix::process::Signal::KILL).unwrap();
+        let ran = crate::support::Ran::of(rung, child.wait_with_output().unwrap());
+        assert_eq!(ran.result, Err(RunError::InitDied), "{rung:?}");
+        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new(), "{rung:?}");
+    }
+}
+
+#[test]
+fn what_a_step_does_to_its_output_and_its_family_is_its_own_affair() {
+    // Script, what it prints, and its code.
+    let cases = [
+        ("exec >&- 2>&-; echo lost; exit 3", "", 3),
+        ("(setsid sh -c '(sleep 1000 &) ; (setsid sleep 1000 &)' &); echo done", "done\n", 0),
+        ("i=0; while [ $i -lt 400 ]; do sleep 1000 & i=$((i+1)); done; echo spawned", "spawned\n", 0),
+        (
+            "f() { if [ $1 -gt 0 ]; then f $(($1-1)) & f $(($1-1)) & wait; fi; }; f 7; echo grown",
+            "grown\n",
+            0,
+        ),
+        ("(while :; do :; done) & (while :; do sleep 0 & wait; done) & echo busy; kill -9 $$", "busy\n", -9),
+        ("(sleep 0; kill -CONT $$) & echo up", "up\n", 0),
+        ("ulimit -v 100; ls; exit 4", "", 4),
+    ];
+    for &rung in rungs() {
+        for (script, prints, code) in cases {
+            let place = Place::new(rung);
+            let ran = place.run(&place.spec(script));
+            let status = if code < 0 { ExitStatus::Signal(-code) } else { ExitStatus::Code(code) };
+            assert_eq!(
+                (ran.stdout.as_str(), &ran.result),
+                (prints, &Ok(status)),
+                "{rung:?}: {script}: {ran:?}"
+            );
+        }
     }
 }

@@ -224,6 +224,22 @@ fn isolated_network_has_only_lo() {
 }
 
 #[test]
+fn limits_are_the_callers() {
+    for &rung in rungs() {
+        let place = Place::new(rung);
+        let spec = place.write("spec.json", &place.spec("ulimit -Sn; ulimit -Hn; ulimit -Su"));
+        let inner = format!(
+            "ulimit -Hn 3000; ulimit -Sn 900; ulimit -Su; exec {} run {spec}",
+            place.program().display()
+        );
+        let output = rung.command("bash").args(["-c", &inner]).output().unwrap();
+        let ran = crate::support::Ran::of(rung, output);
+        let (processes, rest) = ran.ok().split_once('\n').unwrap();
+        assert_eq!(rest, format!("900\n3000\n{processes}\n"), "{rung:?}");
+    }
+}
+
+#[test]
 fn the_machine_is_as_asked_for() {
     for &rung in rungs() {
         let place = Place::new(rung);

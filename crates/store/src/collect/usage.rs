@@ -130,7 +130,10 @@ impl Tally {
     }
 
     fn walk(&mut self, path: &Path, size: &mut Size) -> std::io::Result<()> {
-        let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        // What a step has nested deeper than a path can say is not counted.
+        let gone = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidFilename)
+        };
         let metadata = match std::fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if gone(&error) => return Ok(()),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use super::{is_opaque, is_whiteout};
 use crate::error::StoreError;
 use crate::gzip::Packer;
 use crate::owner::{self, LinkOwners, Owner};
+use crate::tree::selected::open_dir;
 
 /// What is written besides the tree itself.
 pub(crate) struct Plan<'a> {
@@ -40,7 +41,7 @@ pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<Pat
         let shown = if plan.below.is_empty() { "." } else { plan.below };
         writer.directory(&root, &stat, format!("{shown}/").as_bytes())?;
     }
-    writer.children(&root)?;
+    writer.all(&root)?;
     let sockets = std::mem::take(&mut writer.sockets);
     out.put(&[0; END])?;
     Ok(sockets)
@@ -52,6 +53,24 @@ pub(crate) const END: usize = 2 * header::BLOCK;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Longest path in bytes: what is longer nobody can unpack by its name (PATH_MAX), and [`unpack`](crate::unpack) refuses.
+const MAX_PATH: usize = 4095;
+
+/// So many of the directories on the way are kept open.
+const OPEN_LEVELS: usize = 64;
+
+/// Bytes of holes in a file from which on a tar of it is refused.
+const MAX_HOLES: u64 = 64 << 30;
+
+/// A directory that is being written.
+struct Level {
+    /// None for the root, and for those that have to be opened again.
+    dir: Option<OwnedFd>,
+    /// Length of its path.
+    path: usize,
+    names: std::vec::IntoIter<(CString, FileType)>,
+}
 
 struct Writer<'a, 'p, 'scope, 'env> {
     plan: &'a Plan<'a>,
@@ -65,28 +84,59 @@ struct Writer<'a, 'p, 'scope, 'env> {
 }
 
 impl Writer<'_, '_, '_, '_> {
-    fn children(&mut self, dir: &OwnedFd) -> Result<(), StoreError> {
+    /// Writes all that is below the root. By hand and not by recursion: how deep it goes is for the step to say.
+    fn all(&mut self, root: &OwnedFd) -> Result<(), StoreError> {
+        let mut levels = vec![self.level(None, root)?];
+        while let Some(level) = levels.last_mut() {
+            self.path.truncate(level.path);
+            let Some((name, kind)) = level.names.next() else {
+                levels.pop();
+                continue;
+            };
+            if level.path > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(name.to_bytes());
+            if self.path.len() > MAX_PATH {
+                return Err(StoreError::LongPath { path: self.shown(), length: self.path.len() });
+            }
+            let above = OsStr::from_bytes(&self.path[..level.path]);
+            if level.dir.is_none() && level.path > 0 {
+                level.dir =
+                    Some(open_dir(root.as_fd(), Path::new(above)).map_err(|error| self.io("open", error))?);
+            }
+            let child = self.child(level.dir.as_ref().unwrap_or(root), &name, kind)?;
+            if let Some(child) = child {
+                let next = self.level(Some(child), root)?;
+                if let Some(far) = levels.len().checked_sub(OPEN_LEVELS) {
+                    levels[far].dir = None;
+                }
+                levels.push(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists a directory; none is the root.
+    fn level(&self, dir: Option<OwnedFd>, root: &OwnedFd) -> Result<Level, StoreError> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(dir).map_err(|error| self.io("read", error))? {
+        for entry in Dir::read_from(dir.as_ref().unwrap_or(root)).map_err(|error| self.io("read", error))? {
             let entry = entry.map_err(|error| self.io("read", error))?;
             if entry.file_name() != c"." && entry.file_name() != c".." {
                 names.push((entry.file_name().to_owned(), entry.file_type()));
             }
         }
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let above = self.path.len();
-        for (name, kind) in names {
-            if above > 0 {
-                self.path.push(b'/');
-            }
-            self.path.extend_from_slice(name.to_bytes());
-            self.child(dir, &name, kind)?;
-            self.path.truncate(above);
-        }
-        Ok(())
+        Ok(Level { dir, path: self.path.len(), names: names.into_iter() })
     }
 
-    fn child(&mut self, dir: &OwnedFd, name: &CString, kind: FileType) -> Result<(), StoreError> {
+    /// Writes an entry; a directory is given back, for what is in it.
+    fn child(
+        &mut self,
+        dir: &OwnedFd,
+        name: &CString,
+        kind: FileType,
+    ) -> Result<Option<OwnedFd>, StoreError> {
         self.go_on()?;
         let mut kind = kind;
         let mut stat = None;
@@ -102,16 +152,17 @@ impl Writer<'_, '_, '_, '_> {
                 let stat = fstat(&child).map_err(|error| self.io("stat", error))?;
                 let shown = [&self.path[..], b"/"].concat();
                 self.directory(&child, &stat, &shown)?;
-                self.children(&child)
+                return Ok(Some(child));
             }
             (FileType::RegularFile, _) => {
                 let file = self.open(dir, name, FILE)?;
                 let stat = fstat(&file).map_err(|error| self.io("stat", error))?;
-                self.file(&file, &stat)
+                self.file(&file, &stat)?;
             }
-            (_, Some(stat)) => self.special(dir, name, &stat),
+            (_, Some(stat)) => self.special(dir, name, &stat)?,
             (_, None) => unreachable!("looked up above"),
         }
+        Ok(None)
     }
 
     fn directory(&mut self, dir: &OwnedFd, stat: &Stat, shown: &[u8]) -> Result<(), StoreError> {
@@ -140,6 +191,10 @@ impl Writer<'_, '_, '_, '_> {
             FileType::BlockDevice => (b'4', 0),
             _ => (b'0', stat.st_size.cast_unsigned()),
         };
+        let data = stat.st_blocks.cast_unsigned() * 512;
+        if size.saturating_sub(data) > MAX_HOLES {
+            return Err(StoreError::Sparse { path: Path::new("/").join(self.shown()), size, data });
+        }
         let path = std::mem::take(&mut self.path);
         let mut item = self.item(&owner, stat.st_mtime, flag);
         (item.name, item.size, item.xattrs) = (&path, size, xattrs);

@@ -218,17 +218,62 @@ fn hash_file(
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(|error| ("open", error.into()))?;
     let mut file = std::fs::File::from(fd);
-    let mut hasher = DigestHasher::new();
-    loop {
-        match file.read(buffer) {
-            Ok(0) => break,
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
-            Err(error) => return Err(("read", error)),
-        }
-    }
+    let size = FileStat::of(&file).map_err(|error| ("stat", error.into()))?.size;
+    let digest = if size >= LARGE { hash_large(&file, size) } else { hash_whole(&mut file, buffer) };
+    let digest = digest.map_err(|error| ("read", error))?;
     let xattrs = xattr::read(&file, which).map_err(|error| ("read", error.into()))?;
     // Asked after reading: a write during it moves the times on.
     let stat = FileStat::of(&file).map_err(|error| ("stat", error.into()))?;
-    Ok((hasher.finish(), Identity::from(&stat), xattrs))
+    Ok((digest, Identity::from(&stat), xattrs))
+}
+
+fn hash_whole(file: &mut std::fs::File, buffer: &mut [u8]) -> std::io::Result<Digest> {
+    let mut hasher = DigestHasher::new();
+    loop {
+        match file.read(buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(length) => hasher.update(&buffer[..length]),
+            Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Files of this many bytes and more are hashed without their zeros.
+const LARGE: u64 = 1 << 30;
+
+/// Hashes where data is and what it is, in blocks, and the size: a sparse file of 1 TB takes no longer than what it
+/// holds. A block of zeros counts as a hole, so that it does not matter which of the two a file system keeps.
+fn hash_large(file: &std::fs::File, size: u64) -> std::io::Result<Digest> {
+    use std::os::unix::fs::FileExt as _;
+    let mut block = vec![0; 1 << 20];
+    let mut hasher = DigestHasher::new();
+    hasher.update(b"large");
+    hasher.update(&size.to_le_bytes());
+    let mut at = 0;
+    while at < size {
+        at = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => data - data % (block.len() as u64),
+            Err(Errno::NXIO) => break,
+            // A file system that does not know holes.
+            Err(_) => at,
+        };
+        let wanted = usize::try_from(size - at).unwrap_or(usize::MAX).min(block.len());
+        let mut filled = 0;
+        while filled < wanted {
+            match file.read_at(&mut block[filled..wanted], at + filled as u64) {
+                // It became shorter meanwhile: its times say so.
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if block[..wanted].iter().any(|&byte| byte != 0) {
+            hasher.update(&at.to_le_bytes());
+            hasher.update(&block[..wanted]);
+        }
+        at += wanted as u64;
+    }
+    Ok(hasher.finish())
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use crate::owner::STAT_XATTR;
+use crate::owner::{STAT_XATTR, is_trusted};
 
 /// Names and values, sorted by name.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -46,6 +46,12 @@ pub(crate) fn read(fd: impl AsFd, which: Which) -> rustix::io::Result<Xattrs> {
     };
     let mut found = Vec::new();
     for name in list.split(|&b| b == 0).filter(|name| which.wants(name)) {
+        if which == Which::Recorded
+            && name == STAT_XATTR.as_bytes()
+            && !is_trusted(rustix::fs::fstat(&fd)?.st_uid)
+        {
+            continue;
+        }
         match whole(|buffer| rustix::fs::fgetxattr(&fd, name, buffer)) {
             Ok(value) => found.push((name.to_vec(), value)),
             // Taken away since it was listed.

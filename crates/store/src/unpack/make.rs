@@ -139,10 +139,10 @@ impl Maker {
         device: (u32, u32),
     ) -> Result<(), ArchiveError> {
         let (uid, gid) = (entry.uid, entry.gid);
-        match self.ids {
-            Ids::Full => fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .map_err(|error| io("set owner of", path, error))?,
-            Ids::Single => {}
+        // A file with a record stays kiln's own, or the record would not count.
+        if self.ids == Ids::Full && kind == FileType::RegularFile {
+            fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|error| io("set owner of", path, error))?;
         }
         if kind != FileType::RegularFile || (self.ids == Ids::Single && (uid, gid) != self.me) {
             let stat = fstat(file).map_err(|error| io("stat", path, error))?;
