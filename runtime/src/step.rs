@@ -132,8 +132,11 @@ impl<'a> Step<'a> {
         // kernel starts whatever the limit is, but for 1: do_coredump() in
         // https://elixir.bootlin.com/linux/latest/source/fs/coredump.c. Whoever wants dumps asks for them by --ulimit.
         if !self.limits.iter().any(|limit| limit.name == "core") {
-            let none = Rlimit { current: Some(1), maximum: Some(1) };
-            rustix::process::setrlimit(Resource::Core, none).stage(Stage::Credentials, "core dumps")?;
+            let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+            // The caller may have forbidden even that.
+            rustix::process::setrlimit(Resource::Core, limit(1))
+                .or_else(|_| rustix::process::setrlimit(Resource::Core, limit(0)))
+                .stage(Stage::Credentials, "core dumps")?;
         }
         for Limit { name, soft, hard } in &self.limits {
             if self.answered_at.is_some() && name == "locks" {
