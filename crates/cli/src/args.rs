@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use debug::{DebugCommand, GraphArgs, PlanArgs, ShellArgs};
+pub(crate) use debug::{DebugCommand, DiffFormat, GraphArgs, PlanArgs, ShellArgs};
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 
 use crate::commands::Call;

@@ -88,6 +88,9 @@ impl Failure {
             Error::Look(LookError::NothingKept) => Some(
                 "`kiln build` keeps what a failed step left, until it is pruned or three others have failed".to_owned(),
             ),
+            Error::Look(LookError::NotKept { .. }) => Some(
+                "only what RUN leaves is kept; `kiln debug ls` lists the steps before it, which can be entered too".to_owned(),
+            ),
             Error::Look(_) => Some("`kiln debug ls` lists what is there".to_owned()),
             Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
             other => match other.kind() {

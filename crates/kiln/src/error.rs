@@ -340,6 +340,12 @@ pub enum LookError {
     /// No step has failed, or what it left went since.
     #[error("no failed step is kept")]
     NothingKept,
+    /// The last build failed in a step of which nothing is kept: one without a process, such as COPY.
+    #[error("the last build failed in {title}, and nothing is kept of it")]
+    NotKept {
+        /// The step's.
+        title: String,
+    },
     /// There is no such step.
     #[error("there is no step {step:?}")]
     NoSuchStep {

@@ -29,7 +29,7 @@ pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
 pub use kiln_registry::DownloadError;
 pub use kiln_runtime::{EmulatorSearch, NoEmulator, Rung, architectures};
-pub use kiln_store::{Problem, Usage};
+pub use kiln_store::{Change, FileState, Problem, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};

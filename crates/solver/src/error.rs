@@ -34,3 +34,13 @@ pub enum SolveError<E> {
     #[error("cancelled")]
     Cancelled,
 }
+
+impl<E> SolveError<E> {
+    /// Returns the step that it is about.
+    pub const fn step(&self) -> Option<StepId> {
+        match self {
+            Self::Step { id, .. } | Self::Index { id, .. } | Self::Thread { id, .. } => Some(*id),
+            Self::Cancelled => None,
+        }
+    }
+}

@@ -35,6 +35,7 @@ pub use error::{ArchiveError, EntryProblem, StoreError};
 pub use fsck::Problem;
 pub use image::TaggedImage;
 pub use layer::active::ActiveLayer;
+pub use layer::changes::{Change, FileState};
 pub use layer::kept::KeptHold;
 pub use layer::pack::{Compression, LayerOptions, PackedLayer, WholeTree};
 pub use layout::Ids;

@@ -33,7 +33,7 @@ pub enum RecordKind {
     LayerBlob,
     /// By an image reference: what it meant when it was last resolved.
     Reference,
-    /// By a build's name: what it did.
+    /// What the last build did.
     Build,
     /// By a configuration's digest (docker's image id): the manifest or index it belongs to.
     Image,
@@ -87,7 +87,7 @@ impl RecordKind {
 
     /// Whether it names layers, which depend on the ids.
     pub(crate) const fn is_owned(self) -> bool {
-        matches!(self, Self::Step | Self::Base | Self::LastCopy | Self::LayerBlob)
+        matches!(self, Self::Step | Self::Base | Self::LastCopy | Self::LayerBlob | Self::Build)
     }
 
     pub(crate) fn path(self, layout: &Layout) -> PathBuf {

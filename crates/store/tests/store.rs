@@ -27,12 +27,12 @@ fn records_are_kept_by_kind_key_and_ids() {
     let (_dir, full) = store(Ids::Full);
     let single = Store::open(full.root(), Ids::Single).unwrap();
     full.put_record(RecordKind::Step, "a", &1).unwrap();
-    full.put_record(RecordKind::Build, "a", &2).unwrap();
+    full.put_record(RecordKind::Reference, "a", &2).unwrap();
     assert_eq!(full.get_record::<i32>(RecordKind::Step, "a").unwrap(), Some(1));
     assert_eq!(full.get_record::<i32>(RecordKind::Step, "b").unwrap(), None);
     assert_eq!(full.get_record::<i32>(RecordKind::Base, "a").unwrap(), None);
     assert_eq!(single.get_record::<i32>(RecordKind::Step, "a").unwrap(), None, "step results do not mix");
-    assert_eq!(single.get_record::<i32>(RecordKind::Build, "a").unwrap(), Some(2));
+    assert_eq!(single.get_record::<i32>(RecordKind::Reference, "a").unwrap(), Some(2));
     full.put_record(RecordKind::Step, "a", &3).unwrap();
     let keys: Vec<_> =
         full.list_records(RecordKind::Step).unwrap().into_iter().map(|info| info.key).collect();

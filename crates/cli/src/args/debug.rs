@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
@@ -33,11 +33,20 @@ const SHELL_EXAMPLES: &str = "\
 Examples:
   kiln debug shell                                    what the step that failed last left
   kiln debug shell last -- ls -la /src                a command instead of a shell
+  kiln debug shell --before Dockerfile:12             what the step of line 12 started from
   kiln debug shell --secret id=token,src=token.txt    with a secret that the step had";
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    #[default]
+    Text,
+    Json,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
-    /// Which: `last` is the one that failed last; `kiln debug ls` has names
+    /// Which: `last` is the one that failed last. Otherwise a name that `kiln debug ls` has, or of the last build a number in
+    /// its title (2, 2/5, build 2) or a line (Dockerfile:12, :12)
     #[arg(value_name = "STEP", default_value = "last")]
     pub(crate) step: String,
     /// The files that the step started from, not those that it left
@@ -120,12 +129,21 @@ pub(crate) enum DebugCommand {
     },
     /// Check the store
     Fsck,
-    /// List the failed steps of which is kept what they left
+    /// List steps that can be looked at: failed ones, and those of the last build
     #[command(alias = "list")]
     Ls {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// List what a step changed: A added, C changed, D deleted
+    Diff {
+        /// Which, as for `kiln debug shell`
+        #[arg(value_name = "STEP", default_value = "last")]
+        step: String,
+        /// A line a file, or one JSON array
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: DiffFormat,
     },
     /// Open a shell where a step was: its files, mounts, environment, user and directory
     #[command(alias = "exec", after_help = SHELL_EXAMPLES)]

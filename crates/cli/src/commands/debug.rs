@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use kiln::{CheckRequest, PlanRequest};
 use kiln_core::IgnoreList;
 
-use super::{shell, start};
+use super::{diff, shell, start};
 use crate::args::{DebugCommand, Global, GraphArgs, PlanArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -56,6 +56,7 @@ pub(crate) fn debug(global: Global, command: DebugCommand) -> Result<ExitCode, F
             Ok(ExitCode::SUCCESS)
         }
         DebugCommand::Ls { json } => shell::list(global, json),
+        DebugCommand::Diff { step, format } => diff::diff(global, &step, format),
         DebugCommand::Shell(args) => shell::shell(global, &args),
         DebugCommand::Fsck => {
             let problems = start(global)?.fsck()?;

@@ -6,6 +6,7 @@ mod call;
 mod context;
 mod context_source;
 mod debug;
+mod diff;
 mod doctor;
 mod fix;
 mod images;

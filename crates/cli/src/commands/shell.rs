@@ -46,14 +46,14 @@ pub(crate) fn after_failure(engine: &Engine, build: &BuildRequest, kept: &str) -
 
 /// Lists what can be entered.
 pub(crate) fn list(global: Global, json: bool) -> Result<ExitCode, Failure> {
-    let steps = start(global)?.failed_steps()?;
+    let steps = start(global)?.steps()?;
     if json {
         ui::print(serde_json::to_string_pretty(&steps).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["NAME", "WHEN", "STATUS", "WHERE", "STEP"]);
     for step in &steps {
-        let status = step.failed.clone().unwrap_or_default();
+        let status = step.failed.clone().unwrap_or_else(|| "done".to_owned());
         table.row([
             step.name.clone(),
             ui::age(config::now(), step.time),

@@ -1,6 +1,6 @@
 //! Failed steps: what they left is kept, entered, pruned.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -23,9 +23,14 @@ fn with_input(place: &Place, args: &[&str], input: &str) -> Ran {
 }
 
 /// What `kiln debug ls --json` lists.
-fn kept(place: &Place) -> Vec<Value> {
+fn steps(place: &Place) -> Vec<Value> {
     let text = place.kiln(&["debug", "ls", "--json"]).ok().out();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Those that failed.
+fn kept(place: &Place) -> Vec<Value> {
+    steps(place).into_iter().filter(|step| !step["failed"].is_null()).collect()
 }
 
 #[test]
@@ -194,6 +199,173 @@ fn five_that_fail_at_once_are_kept_in_order() {
         for name in names {
             place.kiln(&["debug", "shell", &name, "--", "test", "-s", "/file"]).ok();
         }
+        place.fsck();
+        place.is_quiet();
+    });
+}
+
+#[test]
+fn each_step_of_the_last_build_can_be_entered_and_compared() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.dockerfile(
+            "FROM scratch AS first\nCOPY bin /bin\n\
+             RUN mkdir -p /d/sub /etc && echo old > /d/old && echo longer > /d/kept && chmod 600 /d/kept && ln -s old /d/link\n\
+             FROM first AS second\nENV name=value\n\
+             RUN rm -r /d/sub /d/link && mv /d/old /d/new && echo more >> /d/kept && chmod 644 /d/kept && mkdir /d/link\n\
+             RUN --mount=type=bind,from=first,target=/first ls /first/d > /list\n",
+        );
+        place.build(&[]).ok();
+        let show = |step: &str, command: &[&str]| {
+            place.kiln(&[&["debug", "shell", "-q", step, "--"][..], command].concat()).ok().out()
+        };
+        // As a failed one, but nothing is left out: it ended.
+        assert_eq!(show(":6", &["ls", "/d"]), "kept\nlink\nnew\n");
+        assert_eq!(show("second 2", &["cat", "/first/d/kept", "/list"]), "longer\nkept\nlink\nold\nsub\n");
+        let ran = place.kiln(&[
+            "debug",
+            "shell",
+            "-q",
+            "--before",
+            "Dockerfile:6",
+            "--",
+            "sh",
+            "-c",
+            "ls /d; echo $name",
+        ]);
+        assert_eq!(ran.ok().out(), "kept\nlink\nold\nsub\nvalue\n");
+        // All the same when all of it comes from the cache; and a COPY has files, if no process.
+        let ran = place.build(&[]).ok();
+        assert_eq!(ran.count("CACHED"), 4, "{ran}");
+        assert_eq!(show("first 1", &["test", "-x", "/bin/busybox"]), "");
+        let steps = steps(&place);
+        let lines: Vec<u64> = steps.iter().filter_map(|step| step["lines"][0].as_u64()).collect();
+        assert_eq!(lines, [2, 3, 6, 7]);
+        let id = steps[2]["name"].as_str().expect("a name");
+        assert_eq!(show(id, &["cat", "/d/new"]), "old\n");
+        place.kiln(&["debug", "shell", ":5"]).code(2).says(&["there is no step \":5\"", "kiln debug ls"]);
+        place.kiln(&["debug", "shell"]).code(2).says(&["no failed step is kept"]);
+        assert_eq!(
+            place.kiln(&["debug", "diff", ":6"]).ok().out(),
+            "C /d\nC /d/kept  7 B -> 12 B, 0600 -> 0644\nC /d/link  link -> directory, 0755\nA /d/new  file, 4 B, 0644, 0:0\n\
+             D /d/old\nD /d/sub\n"
+        );
+        let changes: Value =
+            serde_json::from_str(&place.kiln(&["debug", "diff", ":6", "--format=json"]).ok().out())
+                .expect("JSON");
+        assert_eq!(
+            (&changes[1]["before"]["size"], &changes[1]["after"]["mode"]),
+            (&7.into(), &0o644.into()),
+            "{changes}"
+        );
+        assert!(changes[4]["path"] == "/d/old" && changes[4]["after"].is_null(), "{changes}");
+        place.fsck();
+        place.kiln(&["prune", "--all"]).ok();
+        assert_eq!(kept(&place), [] as [Value; 0]);
+        place.fsck();
+        place.is_quiet();
+    });
+}
+
+#[test]
+fn a_diff_shows_what_a_failed_step_had_changed_until_then() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN mkdir -p /etc /a && echo x > /a/file\n\
+             RUN rm -r /a && mkdir /a && echo y > /a/other && mkfifo /pipe && ln -s nowhere /dangling; exit 3\n",
+        );
+        place.build(&[]).code(1);
+        let expected = "C /a\nD /a/file\nA /a/other  file, 2 B, 0644, 0:0\nA /dangling  link, 0:0\nA /pipe  fifo, 0644, 0:0\n";
+        assert_eq!(place.kiln(&["debug", "diff"]).ok().out(), expected);
+        assert_eq!(
+            place.kiln(&["debug", "diff", "3"]).ok().out(),
+            expected,
+            "by its number in the last build"
+        );
+        assert_eq!(place.kiln(&["debug", "diff", ":4"]).ok().out(), expected, "by its line");
+    });
+}
+
+#[test]
+fn a_copy_that_fails_leaves_nothing_to_enter() {
+    for_each_user(|user| {
+        let place = Place::with(user, "RUN echo a > /a; exit 1\n");
+        place.build(&[]).code(1);
+        place.dockerfile(
+            "FROM scratch AS first\nCOPY bin /bin\nRUN echo b > /b\nFROM first\nCOPY --from=first /nosuch /c\n",
+        );
+        place.build(&[]).code(2).lacks(&["kiln debug shell"]);
+        let ran = place.kiln(&["debug", "shell"]).code(2);
+        ran.says(&[
+            "the last build failed in [stage-1 1/1] COPY --from=first /nosuch /c",
+            "only what RUN leaves is kept",
+        ]);
+        assert_eq!(place.kiln(&["debug", "shell", "-q", ":3", "--", "cat", "/b"]).ok().out(), "b\n");
+    });
+}
+
+#[test]
+fn a_terminal_is_a_terminal_and_shells_open_by_themselves() {
+    for_each_user(|user| {
+        let place = Place::with(user, "RUN --mount=type=cache,target=/cache echo half > /half; exit 5\n");
+        // As a person does: looks for the prompt, types, and leaves.
+        let typed = |command: &str, input: &str| {
+            let mut script = place.as_user("script", "store", &["-qec", command, "/dev/null"]);
+            script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = script.spawn().expect("script starts");
+            let mut out = child.stdout.take().expect("it is piped");
+            let (mut shown, mut bytes) = (Vec::new(), [0; 4096]);
+            while !shown.windows(2).any(|two| two == b"# ") {
+                match out.read(&mut bytes) {
+                    Ok(length) if length > 0 => shown.extend_from_slice(&bytes[..length]),
+                    _ => break,
+                }
+            }
+            child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+            out.read_to_end(&mut shown).expect("a pipe can be read");
+            (child.wait().expect("it is ours").code(), String::from_utf8_lossy(&shown).into_owned())
+        };
+        let kiln = place.text("kiln");
+        let (code, shown) = typed(
+            &format!("{kiln} build --on-error=shell context"),
+            "cat /half; test -t 0 && echo a-$((1+1))-terminal\nexit\n",
+        );
+        assert_eq!(code, Some(1), "the build's: {shown}");
+        assert!(shown.contains("a-2-terminal") && shown.contains("as it failed: exit code 5"), "{shown}");
+        let (code, shown) = typed(&format!("{kiln} debug shell"), "test -t 1 && cat /half\nexit 9\n");
+        assert_eq!(code, Some(9), "{shown}");
+        assert!(shown.contains("cache \"/cache\" at /cache"), "{shown}");
+        let (code, shown) = typed(&format!("{kiln} debug shell --builtin"), "id\nexit 4\n");
+        assert_eq!(code, Some(4), "{shown}");
+        assert!(shown.contains("kiln's own shell; `help`") && shown.contains("uid=0 gid=0"), "{shown}");
+        place.is_quiet();
+    });
+}
+
+#[test]
+fn killed_while_a_step_fails_the_store_is_whole() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        for lines in 0..8 {
+            place.base(&format!(
+                "RUN seq 1 3000 | while read n; do echo {lines} > /f$n; done; echo end; exit 1\n"
+            ));
+            let mut build = place.start(&[]);
+            // From here on it is kept; how far that is when it is killed is chance.
+            assert!(build.until(" end\n"), "{}", build.seen);
+            build.lines(lines % 3);
+            build.signal(rustix::process::Signal::KILL);
+            build.wait();
+            place.fsck();
+            // What is listed is whole.
+            for step in kept(&place) {
+                let name = step["name"].as_str().expect("a name");
+                place.kiln(&["debug", "shell", "-q", name, "--", "test", "-s", "/f3000"]).ok();
+            }
+        }
+        place.build(&[]).code(1);
+        assert_eq!(place.half_made(), [] as [String; 0]);
         place.fsck();
         place.is_quiet();
     });

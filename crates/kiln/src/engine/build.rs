@@ -16,7 +16,7 @@ use super::agent::Backend;
 use super::bases::{Base, Bases};
 use super::chain::chain;
 use super::contexts::Contexts;
-use super::debug::Failures;
+use super::debug::{Failures, Journal};
 use super::definition::Definition;
 use super::fetch::Fetch;
 use super::foreign::{self, Ways};
@@ -182,6 +182,7 @@ impl Build<'_> {
                 file: self.definition.file.clone(),
                 now: now(),
                 kept: Mutex::default(),
+                settled: Mutex::default(),
             },
         };
         let blocked = foreign::blocked(&worker, &wanted, &index, cancel)
@@ -225,7 +226,23 @@ impl Build<'_> {
             (solved, packed)
         });
         self.contexts.save()?;
-        let kept = worker.failures.kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Failures { file, now, kept, settled, .. } = worker.failures;
+        let (kept, settled) = (kept.into_inner(), settled.into_inner());
+        let (kept, settled) =
+            (kept.unwrap_or_else(PoisonError::into_inner), settled.unwrap_or_else(PoisonError::into_inner));
+        let failed = solved.as_ref().err().and_then(SolveError::step);
+        let journal = Journal::of(
+            (&file, now),
+            &plan.graph,
+            settled,
+            &depth,
+            &self.contexts,
+            &self.request.sandbox,
+            failed,
+        );
+        if let Err(error) = journal.keep(store) {
+            reporter.warn(format!("the steps of this build cannot be looked at afterwards: {error}"), None);
+        }
         Ok((solved.map_err(|error| self.blame(error, &kept))?, packed?))
     }
 

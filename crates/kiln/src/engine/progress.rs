@@ -42,6 +42,8 @@ impl Progress for StepProgress<'_> {
     }
 
     fn settled(&self, id: StepId, finished: &Finished) {
+        let mut known = self.worker.failures.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id, finished.snapshot.clone());
         if let Some(packer) = self.packer {
             packer.settled(id, &finished.snapshot);
         }

@@ -83,6 +83,7 @@ impl StepWorker<'_> {
                 Ok(extend(&inputs.root, layer.commit()?))
             }
             status => {
+                layer.record_links(&LinkOwners(report.link_owners))?;
                 let exceeded = report.exceeded;
                 let failed =
                     exceeded.map_or_else(|| status.to_string(), |exceeded| format!("{status}: {exceeded}"));

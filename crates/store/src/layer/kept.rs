@@ -4,7 +4,8 @@
 //! file in its directory says what it is. So it appears by one rename, with all that is known of it, and goes by one.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -44,7 +45,10 @@ impl ActiveLayer {
         let text = serde_json::to_vec(about)
             .map_err(|error| StoreError::Encode { key: id.to_string(), reason: error.to_string() })?;
         let path = self.dir.join(KEPT_FILE);
-        std::fs::write(&path, text).at("write", path)?;
+        let mut file = File::create_new(&path).at("create", &path)?;
+        file.write_all(&text).at("write", &path)?;
+        // File systems date by a clock that ticks some hundred times a second: two would look alike.
+        file.set_modified(SystemTime::now()).at("set times of", path)?;
         self.publish(&id)?;
         Ok(id)
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod active;
 mod archive;
+pub(crate) mod changes;
 mod header;
 pub(crate) mod kept;
 mod links;

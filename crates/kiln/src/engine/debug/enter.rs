@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Cancel, ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, Secret, Snapshot};
+use kiln_core::{Cancel, ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, Sandbox, Secret, Snapshot};
 use kiln_runtime::{EmulatorSearch, RunError};
 use serde::{Deserialize, Serialize};
 
 use super::world::{StepMount, World, own_program};
-use super::{HeldStep, Side};
+use super::{HeldStep, Process, Side};
 use crate::Error;
-use crate::engine::Engine;
+use crate::engine::{Engine, network};
 use crate::ssh::SshAgent;
 
 /// The shells of an image that are tried, in this order.
@@ -86,7 +86,8 @@ impl Engine {
         tell: &mut dyn FnMut(Entering),
         cancel: &Cancel,
     ) -> Result<ExitStatus, Error> {
-        let mut world = World::make(self, &step.summary.title, &step.process, request, tell, cancel)?;
+        let process = step.candidate.process.clone().unwrap_or_else(Process::none);
+        let mut world = World::make(self, &step.summary().title, &process, request, tell, cancel)?;
         let spec = &mut world.spec;
         for (name, value) in &request.env {
             spec.env.retain(|(known, _)| known != name);
@@ -99,11 +100,14 @@ impl Engine {
         spec.cwd = request.workdir.clone().unwrap_or_else(|| std::mem::take(&mut spec.cwd));
         (spec.tty, spec.stdin) = (request.tty, true);
         // Without one, the image's programs do not start, but ours does.
-        let way =
-            kiln_runtime::find(&self.entered, &step.process.op.platform.architecture, &request.emulators);
+        let way = kiln_runtime::find(&self.entered, &process.op.platform.architecture, &request.emulators);
         spec.emulator = way.ok().and_then(|way| way.emulator);
+        // Without the build's limits: a shell waits for who types.
+        let Sandbox { network, resolver, .. } = &process.sandbox;
+        spec.network = network::choose(&self.entered, process.op.network, *network, &spec.env).mode;
+        spec.resolver = resolver.clone();
         tell(Entering::Ready { mounts: world.mounts.clone() });
-        let files = step.files(request.side);
+        let files = &step.files(request.side);
         let result = match (request.shell, &request.command[..]) {
             (StepShell::BuiltIn, command) => self.start_built_in(&world.spec, files, command, cancel),
             (StepShell::Image, []) => self.start_shell(&world.spec, files, tell, cancel),
@@ -157,6 +161,7 @@ impl Engine {
     /// Runs a process over files, in an upper directory that goes afterwards.
     fn start_in(&self, mut spec: RunSpec, files: &Snapshot, cancel: &Cancel) -> Result<ExitStatus, Error> {
         let layer = self.store.begin_layer(files)?;
+        spec.link_owners.extend(self.store.link_owners(files)?.0);
         spec.rootfs = Rootfs::Overlay {
             lower: files.layers.iter().map(|layer| self.store.layer_dir(layer)).collect(),
             upper: layer.upper().to_owned(),

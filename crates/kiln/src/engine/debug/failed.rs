@@ -8,8 +8,8 @@ use kiln_solver::Inputs;
 use kiln_store::{ActiveLayer, Store};
 use serde::{Deserialize, Serialize};
 
-use super::StepSummary;
 use super::process::Process;
+use super::{Candidate, StepSummary};
 use crate::engine::worker::StepWorker;
 use crate::{Error, OnError};
 
@@ -36,14 +36,20 @@ pub(crate) struct FailedState {
 }
 
 impl FailedState {
-    pub(crate) fn summary(self, layer: &LayerId) -> StepSummary {
-        StepSummary {
-            name: layer.to_string(),
-            title: self.title,
-            file: self.file,
-            lines: self.lines,
-            failed: Some(self.reason),
-            time: self.failed,
+    pub(crate) fn candidate(self, layer: LayerId) -> Candidate {
+        Candidate {
+            summary: StepSummary {
+                name: layer.to_string(),
+                title: self.title,
+                file: self.file,
+                lines: self.lines,
+                failed: Some(self.reason),
+                time: self.failed,
+            },
+            step: self.step,
+            below: self.below,
+            own: vec![layer],
+            process: Some(self.process),
         }
     }
 }
@@ -57,6 +63,8 @@ pub(crate) struct Failures {
     pub(crate) now: u64,
     /// Names of what was kept.
     pub(crate) kept: Mutex<HashMap<StepId, LayerId>>,
+    /// What other steps left.
+    pub(crate) settled: Mutex<HashMap<StepId, Snapshot>>,
 }
 
 impl StepWorker<'_> {

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use kiln_core::{Bind, MountKind, Op, RunOp, Selection, Snapshot};
+use kiln_core::{Bind, MountKind, Network, Op, Platform, RunOp, Sandbox, Security, Selection, Snapshot};
 use kiln_solver::Inputs;
 use serde::{Deserialize, Serialize};
 
-use super::super::worker::StepWorker;
 use crate::Error;
+use crate::engine::contexts::Context;
+use crate::engine::worker::StepWorker;
 
 /// What a RUN step executes, and where its bind mounts are. What secrets hold is not in it, and neither are URLs, which
 /// may hold what nobody must see.
@@ -16,6 +17,9 @@ pub(crate) struct Process {
     pub(crate) op: RunOp,
     /// One for each bind mount, in their order.
     pub(crate) binds: Vec<BindSource>,
+    /// How the build ran its steps.
+    #[serde(default)]
+    pub(crate) sandbox: Sandbox,
 }
 
 /// Where the files of a bind mount are.
@@ -26,8 +30,45 @@ pub(crate) enum BindSource {
     Snapshot(Snapshot),
     /// At a path: of a build context, or of a source that was fetched. What is there now is what is mounted.
     Place(PathBuf),
-    /// In a build context, of which .dockerignore hides a part: there is no directory of what is left.
-    Hidden,
+    /// Nowhere, and why: in a URL, which is not kept; or in a build context of which .dockerignore hides a part, so that there
+    /// is no directory of what is left.
+    Missing(String),
+}
+
+impl Process {
+    /// What is started where a step had no process, such as COPY: as root in `/`.
+    pub(crate) fn none() -> Self {
+        let env = [("PATH".to_owned(), crate::engine::run_image::PATH.to_owned())];
+        let op = RunOp {
+            root: None,
+            args: Vec::new(),
+            env: env.into_iter().collect(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            network: Network::Default,
+            security: Security::Sandbox,
+            mounts: Vec::new(),
+            files: Vec::new(),
+            platform: Platform::host(),
+            hostname: None,
+            machine: Box::default(),
+        };
+        Self { op, binds: Vec::new(), sandbox: Sandbox::default() }
+    }
+}
+
+impl BindSource {
+    /// Finds what a bind mount selects of a build context.
+    pub(crate) fn of_context(context: &Context, selection: &Selection) -> Self {
+        let selected = match context.tree.select(selection) {
+            Ok(selected) => selected,
+            Err(error) => return Self::Missing(error.to_string()),
+        };
+        match selected.single() {
+            Some((path, _)) if selected.excluded() == 0 => Self::Place(context.path.join(path)),
+            _ => Self::Missing("a part of it is hidden by .dockerignore".to_owned()),
+        }
+    }
 }
 
 impl StepWorker<'_> {
@@ -39,21 +80,14 @@ impl StepWorker<'_> {
                 binds.push(self.bind_source(bind, inputs)?);
             }
         }
-        Ok(Process { op: op.clone(), binds })
+        Ok(Process { op: op.clone(), binds, sandbox: self.sandbox.clone() })
     }
 
     fn bind_source(&self, bind: &Bind, inputs: &Inputs) -> Result<BindSource, Error> {
         let selection = Selection::literal(bind.path.trim_start_matches('/'));
         let (op, snapshot) = self.source(bind.from, inputs)?;
         Ok(match (op, snapshot) {
-            (Op::Context(op), _) => {
-                let context = self.contexts.get(&op.name)?;
-                let selected = context.tree.select(&selection)?;
-                match selected.single() {
-                    Some((path, _)) if selected.excluded() == 0 => BindSource::Place(context.path.join(path)),
-                    _ => BindSource::Hidden,
-                }
-            }
+            (Op::Context(op), _) => BindSource::of_context(self.contexts.get(&op.name)?, &selection),
             (op, _) if op.is_remote() => {
                 let remote = self.remotes.get(op, &kiln_core::Cancel::new())?;
                 BindSource::Place(remote.path.join(bind.path.trim_start_matches('/')))

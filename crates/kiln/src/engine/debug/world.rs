@@ -50,7 +50,7 @@ impl World {
         tell: &mut dyn FnMut(Entering),
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        let Process { op, binds } = process;
+        let Process { op, binds, .. } = process;
         let caches = caches(engine, title, op, tell, cancel)?;
         // Each attempt to start something gets one of its own.
         let rootfs = Rootfs::Tree { path: PathBuf::new() };
@@ -75,8 +75,10 @@ impl World {
                     (format!("cache {:?}", cache.id), Ok(kind))
                 }
                 MountKind::Bind(bind) => {
-                    let source = binds.next().unwrap_or(&BindSource::Hidden);
-                    let kind = world.bind(engine, source, &bind.path, bind.writable)?;
+                    let kind = match binds.next() {
+                        Some(source) => world.bind(engine, source, &bind.path, bind.writable)?,
+                        None => Err("it is not known where it was from".to_owned()),
+                    };
                     ("bind".to_owned(), kind)
                 }
                 MountKind::Tmpfs(tmpfs) => {
@@ -139,7 +141,7 @@ impl World {
         writable: bool,
     ) -> Result<Result<MountSpecKind, String>, Error> {
         Ok(match source {
-            BindSource::Hidden => Err("a part of it is hidden by .dockerignore".to_owned()),
+            BindSource::Missing(why) => Err(why.clone()),
             BindSource::Place(source) if !source.exists() => Err(format!("{} is gone", source.display())),
             BindSource::Place(source) if writable => {
                 Ok(MountSpecKind::Scratch { source: source.clone(), scratch: self.fresh(engine)? })
