@@ -35,7 +35,7 @@ fuzz:
 conformance: build
 	@testdata/setup bench conformance users
 	@[ "$(CASES)" = world ] || testdata/conformance/run --kiln $(CURDIR)/target/kiln $(CASES)
-	@[ -n "$(filter-out world,$(CASES))" ] || testdata/conformance/world --kiln $(CURDIR)/target/kiln --user root --user sub
+	@[ -n "$(filter-out world,$(CASES))" ] || testdata/conformance/world --kiln $(CURDIR)/target/kiln
 
 ## demo: 15 Python packages become an image, twice; the second time nothing is downloaded
 demo: build

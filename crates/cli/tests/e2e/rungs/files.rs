@@ -19,7 +19,7 @@ const GROUP: &str = "root:x:0:\nann:x:1001:\nextra:x:77:ann\n";
 /// Every type of entry, with owners that only a range of ids can hold.
 fn everything() -> Odd {
     Odd::new()
-        .dir("own/", As::of(0o755, (1000, 1001)))
+        .dir("own/", As::of(0o2755, (1000, 1001)))
         .file("own/plain", As::of(0o640, (1000, 50)), "plain")
         .hard("own/hard", "own/plain")
         .file("own/setuid", As::of(0o6755, (33, 34)), "setuid")
