@@ -13,31 +13,13 @@ mod files;
 mod odd;
 mod steps;
 
-/// Which users a case is built as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rungs {
-    /// Everybody.
-    All,
-    /// Those who have several ids: steps of the case act as other users.
-    SeveralIds,
-}
-
-impl Rungs {
-    fn users(self) -> impl Iterator<Item = User> {
-        users()
-            .iter()
-            .copied()
-            .filter(move |user| self == Self::All || matches!(user, User::Root | User::Sub))
-    }
-}
-
 /// Builds as each user, with nothing in the store, in a place that `prepare` has filled, and holds the layers against those of
 /// the first. Returns the first one's layers.
 #[track_caller]
-pub(crate) fn same_layers(rungs: Rungs, args: &[&str], prepare: impl Fn(&Place)) -> Vec<LayerTar> {
+pub(crate) fn same_layers(args: &[&str], prepare: impl Fn(&Place)) -> Vec<LayerTar> {
     let mut first: Option<(User, Vec<LayerTar>)> = None;
     let mut found = Vec::new();
-    for user in rungs.users() {
+    for &user in users() {
         let place = Place::new(user);
         prepare(&place);
         let layers = built(&place, args);

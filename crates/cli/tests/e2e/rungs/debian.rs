@@ -7,7 +7,7 @@ use std::process::Command;
 
 use kiln_testkit::tools::{run, tool};
 
-use super::{Rungs, field, same_layers};
+use super::{field, same_layers};
 use crate::place::Place;
 use crate::user::skip;
 
@@ -169,7 +169,7 @@ fn apt_useradd_su_and_pip_leave_the_same_files() {
     let made = tempfile::tempdir().expect("a directory");
     let base = made.path().join("base.tar");
     base_tar(&base);
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         fs::copy(&base, place.path("context/base.tar")).expect("a copy");
         packages(place);
         place.dockerfile(&format!(
@@ -179,7 +179,7 @@ fn apt_useradd_su_and_pip_leave_the_same_files() {
              RUN mkdir -p /tmp /root /home /var/lib/apt/lists/partial /var/cache/apt/archives/partial && chmod 1777 /tmp && touch /etc/shadow /etc/gshadow\n\
              RUN --mount=type=bind,source=debs,target=/debs apt-get install -y /debs/probe_1.0_all.deb /debs/probe-data_1.0_all.deb && {TIDY}\n\
              RUN groupadd -g 3000 team && useradd -m -u 2000 -g team -s /bin/bash ann && su ann -c 'umask 027; mkdir -p ~/work; echo x > ~/work/x; ln -s x ~/work/l' && mkdir -p /srv && cp -a /home/ann/work /srv/copy && {TIDY}\n\
-             RUN chown -R ann:team /usr/share/probe /srv && chmod g+s /srv && setpriv --reuid=2000 --regid=3000 --init-groups mkdir /srv/by-setpriv && {TIDY}\n\
+             RUN chown -R ann:team /usr/share/probe /srv && chmod g+s /srv && chroot --userspec=2000:3000 / mkdir /srv/by-chroot && {TIDY}\n\
              RUN --mount=type=bind,source=probe-1.0-py3-none-any.whl,target=/probe-1.0-py3-none-any.whl \\\n\
                  PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --no-index --no-compile --no-cache-dir --break-system-packages /probe-1.0-py3-none-any.whl && {TIDY}\n\
              USER ann\n\

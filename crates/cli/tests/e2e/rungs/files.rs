@@ -10,7 +10,7 @@ use kiln_testkit::registry::FakeRegistry;
 use tar::EntryType;
 
 use super::odd::{As, NET_RAW, Odd};
-use super::{Rungs, field, same_layers};
+use super::{field, same_layers};
 use crate::place::Place;
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\n";
@@ -67,7 +67,7 @@ fn base() -> FakeRegistry {
 fn on_base(dockerfile: &str) -> Vec<LayerTar> {
     let registry = base();
     let mirror = format!("docker.io=http://{}", registry.host());
-    same_layers(Rungs::All, &["--registry-mirror", &mirror], |place| {
+    same_layers(&["--registry-mirror", &mirror], |place| {
         place.dockerfile(&format!("FROM odd AS odd\nCOPY bin /bin\n{dockerfile}"));
     })
 }
@@ -89,7 +89,7 @@ fn context(place: &Place) {
 
 #[test]
 fn copied_files_have_the_owners_and_modes_that_are_asked_for() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(place);
         place.base(
             "COPY passwd group /etc/\n\
@@ -111,7 +111,7 @@ fn copied_files_have_the_owners_and_modes_that_are_asked_for() {
 
 #[test]
 fn files_of_a_stage_keep_their_owners() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(place);
         place.base(
             "COPY passwd group /etc/\nCOPY --chown=ann src /src/\nADD odd.tar /odd/\nCOPY --chown=3:4 src/deep/link /odd/own/sub/\n\
@@ -139,7 +139,7 @@ fn files_of_a_stage_keep_their_owners() {
 
 #[test]
 fn archives_bring_their_owners() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(place);
         place.base("ADD odd.tar /\nADD --chown=77:78 odd.tar /chown/\nADD odd.tar /own/sub/\n");
     });
@@ -151,7 +151,7 @@ fn archives_bring_their_owners() {
 
 #[test]
 fn a_working_directory_belongs_to_the_user() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(place);
         place.base("COPY passwd group /etc/\nUSER ann\nWORKDIR /srv/app\nUSER 33:34\nWORKDIR deeper/still\nUSER 0\nWORKDIR /root/x\n");
     });
@@ -180,7 +180,7 @@ fn a_stage_of_an_image_with_devices_is_copied() {
 
 #[test]
 fn steps_of_root_leave_the_same_files() {
-    same_layers(Rungs::All, &["--secret", "id=s,src=secret"], |place| {
+    same_layers(&["--secret", "id=s,src=secret"], |place| {
         context(place);
         place.file("secret", "a secret value of this case");
         place.base(

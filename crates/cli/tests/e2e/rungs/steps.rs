@@ -1,6 +1,6 @@
 //! Steps that act as several users, and give files away.
 
-use super::{Rungs, field, same_layers};
+use super::{field, same_layers};
 use crate::place::Place;
 
 const PASSWD: &str =
@@ -18,7 +18,7 @@ fn context(place: &Place, dockerfile: &str) {
 
 #[test]
 fn files_that_a_step_gives_away() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(
             place,
             "RUN mkdir -p /d/e && touch /d/a /d/e/b && ln -s a /d/link && mkfifo /d/p && chown -R ann /d && chown -h bob:extra /d/link && chgrp 77 /d/a && chmod 6755 /d/a\n\
@@ -32,7 +32,7 @@ fn files_that_a_step_gives_away() {
 
 #[test]
 fn nodes_that_a_step_makes() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(place, "RUN mkdir /n && mkfifo -m 640 /n/p && mkdir -m 1777 /n/t && ln -s p /n/l\n");
     });
     assert_eq!(field(&layers, "n/p", "mode"), "640");
@@ -40,7 +40,7 @@ fn nodes_that_a_step_makes() {
 
 #[test]
 fn files_that_another_user_makes() {
-    let layers = same_layers(Rungs::All, &[], |place| {
+    let layers = same_layers(&[], |place| {
         context(
             place,
             "RUN mkdir -p /home/ann /shared && chown ann /home/ann && chown root:extra /shared && chmod 2777 /shared\n\
@@ -59,7 +59,7 @@ fn files_that_another_user_makes() {
 
 #[test]
 fn mounts_with_owners() {
-    let layers = same_layers(Rungs::All, &["--secret", "id=s,src=secret"], |place| {
+    let layers = same_layers(&["--secret", "id=s,src=secret"], |place| {
         place.file("secret", "a secret value of this case");
         context(
             place,
