@@ -195,7 +195,7 @@ fn file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Nobody but its owner can read it, from its first byte on.
 fn secret(path: &Path, content: &Secret, mode: u32, (uid, gid): (u32, u32)) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0).open(path)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o0).open(path)?;
     file.write_all(content.bytes())?;
     rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)

@@ -112,7 +112,7 @@ mod tests {
             at = openat(&at, c"d", DIRECTORY, Mode::empty()).unwrap();
         }
         for closed in ["closed", "d/d"] {
-            let mode = std::fs::Permissions::from_mode(0);
+            let mode = std::fs::Permissions::from_mode(0o0);
             std::fs::set_permissions(tree.join(closed), mode).unwrap();
         }
         std::fs::write(outside.path().join("kept"), "").unwrap();

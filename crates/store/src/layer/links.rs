@@ -61,7 +61,7 @@ impl ActiveLayer {
         if found.nodes.is_empty() {
             return Ok(());
         }
-        let mut owners: HashMap<Node, Vec<(&PathBuf, (u32, u32))>> = HashMap::new();
+        let mut owners: HashMap<Node, Vec<Owned<'_>>> = HashMap::new();
         for (path, ids) in &below.0 {
             if let Some(node) = self.node_below(path)? {
                 owners.entry(node).or_default().push((path, *ids));
@@ -92,6 +92,9 @@ impl ActiveLayer {
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A path below, and whose it is.
+type Owned<'a> = (&'a PathBuf, (u32, u32));
 
 /// What a copy of a node has in common with it.
 #[derive(Debug, PartialEq, Eq, Hash)]
