@@ -285,7 +285,7 @@ fn existing_meta(parent: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Opti
     }))
 }
 
-pub(super) fn timestamps(time: Time) -> Timestamps {
+pub(crate) fn timestamps(time: Time) -> Timestamps {
     let time = Timespec { tv_sec: time.secs, tv_nsec: time.nanos.into() };
     Timestamps { last_access: time, last_modification: time }
 }

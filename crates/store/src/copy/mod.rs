@@ -28,6 +28,9 @@ use std::sync::Arc;
 
 use kiln_core::{Cancel, Chmod, InlineFile, Unpack};
 
+pub(crate) use data::Mover;
+pub(crate) use layer::timestamps;
+
 pub use archive::unpack_context;
 pub use error::CopyError;
 pub use export::{clone_tree, export_tree};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kiln_core::{IoResultExt as _, LayerId, Snapshot};
 use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens};
 
-use super::{LayerInfo, opaque};
+use super::{LayerInfo, opaque, unchanged};
 use crate::error::StoreError;
 use crate::layout::TREE;
 use crate::moved::put_back;
@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// Gives `upper` what `below` says about the root directory.
-    fn inherit_root(&self, below: &Snapshot, upper: &Path) -> Result<Owner, StoreError> {
+    pub(crate) fn inherit_root(&self, below: &Snapshot, upper: &Path) -> Result<Owner, StoreError> {
         let mut from = None;
         for layer in below.layers.iter().rev() {
             if self.layer_info(layer)?.root {
@@ -116,6 +116,20 @@ impl ActiveLayer {
         Ok(all.write(&self.dir)?)
     }
 
+    /// Takes out what is the same below, for what a step's process left: a layer says how the tree differs, not what
+    /// was touched. Nothing may be mounted over it any more.
+    ///
+    /// # Errors
+    /// It cannot be read or changed.
+    pub fn take_out_unchanged(&self) -> Result<(), StoreError> {
+        Ok(unchanged::take_out(&self.upper, &self.below_dirs(), &LinkOwners::read(&self.dir)?)?)
+    }
+
+    /// Returns the directories of the layers below, lowest first.
+    pub(crate) fn below_dirs(&self) -> Vec<PathBuf> {
+        self.below.layers.iter().map(|layer| self.store.layer_dir(layer)).collect()
+    }
+
     /// Makes it a layer; none if nothing was changed. Nothing may be mounted over it or written to it any more.
     ///
     /// # Errors
@@ -135,8 +149,7 @@ impl ActiveLayer {
         let info = LayerInfo { root: self.root_changed()? };
         let empty = std::fs::read_dir(&self.upper).at("read", &self.upper)?.next().is_none();
         if !empty {
-            let below: Vec<_> = self.below.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
-            opaque::normalise(&self.upper, &below)?;
+            opaque::normalise(&self.upper, &self.below_dirs())?;
         }
         info.write(&self.dir)?;
         Ok(!empty || info.root)

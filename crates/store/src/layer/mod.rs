@@ -12,6 +12,9 @@ pub(crate) mod kept;
 mod links;
 mod opaque;
 pub(crate) mod pack;
+pub(crate) mod same;
+pub(crate) mod stack;
+mod unchanged;
 
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -18,6 +18,8 @@ pub(crate) enum Which {
     Recorded,
     /// All that can be set again in this store: kiln's own too, overlay's not.
     Stored,
+    /// All that a step sees: those, access control lists, and what only root sees.
+    Seen,
 }
 
 impl Which {
@@ -28,8 +30,11 @@ impl Which {
             && match self {
                 Self::Portable => !name.starts_with(b"user.kiln."),
                 Self::Recorded => !name.starts_with(b"user.kiln.") || name == STAT_XATTR.as_bytes(),
-                Self::Stored => true,
+                Self::Stored | Self::Seen => true,
             }
+            || self == Self::Seen
+                && (name.starts_with(b"system.posix_acl_")
+                    || name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay."))
     }
 }
 

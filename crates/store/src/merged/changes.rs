@@ -1,0 +1,184 @@
+//! What a step did: the tree compared with what it was.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use kiln_core::{Cancel, IoError, IoResultExt as _};
+use rustix::fs::{Mode, openat};
+
+use super::seen::{Seen, names};
+use super::{file, interrupted, under};
+use crate::error::StoreError;
+use crate::layer::same::same;
+use crate::layer::stack::{DIRECTORY, Stack, is_deletion};
+use crate::tree::{FileStat, Kind};
+
+/// One entry of the layer that a step makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A directory that is new, or known under other metadata.
+    Directory,
+    /// A file that is new or another one.
+    File,
+    /// A further name of the file at a path.
+    Link(PathBuf),
+    /// What was there is not any more.
+    Gone,
+}
+
+/// By path in the tree.
+pub(super) type Changes = BTreeMap<PathBuf, Change>;
+
+/// Finds what differs between the tree and `below`, the layers that it held when it was `seen`.
+pub(super) fn find(
+    root: &OwnedFd,
+    label: &Path,
+    seen: &Seen,
+    below: &Stack,
+    cancel: &Cancel,
+) -> Result<Changes, StoreError> {
+    let mut search = Search { label, cancel, changes: Changes::new(), several: HashMap::new() };
+    search.directory(root, Path::new(""), Some(seen), &Below::Root(below))?;
+    search.names_of_one()?;
+    Ok(search.changes)
+}
+
+/// The layers at one path, opened when they are asked for: most directories are as they were.
+enum Below<'a> {
+    Root(&'a Stack),
+    Child { above: &'a Below<'a>, name: &'a CString, stack: OnceCell<Stack> },
+}
+
+impl Below<'_> {
+    fn stack(&self) -> rustix::io::Result<&Stack> {
+        match self {
+            Self::Root(stack) => Ok(stack),
+            Self::Child { above, name, stack } => match stack.get() {
+                Some(stack) => Ok(stack),
+                None => {
+                    let found = above.stack()?.child(name)?;
+                    Ok(stack.get_or_init(|| found))
+                }
+            },
+        }
+    }
+}
+
+/// A name of a file with several.
+struct Name {
+    path: PathBuf,
+    differs: bool,
+    /// Whether it was a name of this file before.
+    was: bool,
+}
+
+struct Search<'a> {
+    label: &'a Path,
+    cancel: &'a Cancel,
+    changes: Changes,
+    /// By inode.
+    several: HashMap<u64, Vec<Name>>,
+}
+
+impl Search<'_> {
+    fn directory(
+        &mut self,
+        dir: &OwnedFd,
+        path: &Path,
+        seen: Option<&Seen>,
+        below: &Below<'_>,
+    ) -> Result<(), StoreError> {
+        interrupted(self.cancel)?;
+        let label = self.label.join(path);
+        let mut left = Vec::new();
+        for name in names(dir, &label)? {
+            let inside = under(path, &name);
+            let stat = FileStat::at(dir, &name).at("stat", self.label.join(&inside))?;
+            if is_deletion(&stat) {
+                // Overlay lets nobody make one; in a layer it means something.
+                file::remove(dir, &name).at("remove", self.label.join(&inside))?;
+                continue;
+            }
+            let seen = seen.and_then(|seen| seen.get(&name));
+            self.entry(dir, &name, &stat, &inside, seen, below)?;
+            left.push(name);
+        }
+        for (name, _) in seen.and_then(|seen| seen.entries.as_deref()).unwrap_or_default() {
+            if left.binary_search(name).is_err() {
+                self.changes.insert(under(path, name), Change::Gone);
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        name: &CString,
+        stat: &FileStat,
+        path: &Path,
+        seen: Option<&Seen>,
+        below: &Below<'_>,
+    ) -> Result<(), StoreError> {
+        let full = self.label.join(path);
+        let differs = || -> rustix::io::Result<bool> {
+            if seen.is_some_and(|seen| seen.is(stat)) {
+                return Ok(false);
+            }
+            match below.stack()?.find(name)? {
+                Some((lower, original)) => Ok(!same((dir.as_fd(), name, stat), (lower, name, &original))?),
+                None => Ok(true),
+            }
+        };
+        let differs = differs().at("compare", &full)?;
+        if stat.kind() == Kind::Dir {
+            if differs {
+                self.changes.insert(path.to_owned(), Change::Directory);
+            }
+            let child = openat(dir, name, DIRECTORY, Mode::empty()).at("open", &full)?;
+            // In place of a file there was nothing in it.
+            let seen = seen.filter(|seen| seen.entries.is_some());
+            return self.directory(
+                &child,
+                path,
+                seen,
+                &Below::Child { above: below, name, stack: OnceCell::new() },
+            );
+        }
+        if stat.nlink > 1 {
+            let was = seen.is_some_and(|seen| seen.inode == stat.ino);
+            let name = Name { path: path.to_owned(), differs, was };
+            self.several.entry(stat.ino).or_default().push(name);
+        } else if differs {
+            self.changes.insert(path.to_owned(), Change::File);
+        }
+        Ok(())
+    }
+
+    /// Files with several names. Overlay parts the names of a file of a lower layer when it changes, so the ones that it had
+    /// before are separate files from then on. A file that got a new name is one file under all its names.
+    fn names_of_one(&mut self) -> Result<(), IoError> {
+        for names in std::mem::take(&mut self.several).into_values() {
+            if !names.iter().any(|name| name.differs) {
+                continue;
+            }
+            if names.iter().all(|name| name.was) {
+                for name in names.into_iter().filter(|name| name.differs) {
+                    self.changes.insert(name.path, Change::File);
+                }
+                continue;
+            }
+            // In the order of the walk, which is sorted.
+            let mut names = names.into_iter().map(|name| name.path);
+            let Some(first) = names.next() else { continue };
+            for other in names {
+                self.changes.insert(other, Change::Link(first.clone()));
+            }
+            self.changes.insert(first, Change::File);
+        }
+        Ok(())
+    }
+}
