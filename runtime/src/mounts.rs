@@ -82,7 +82,7 @@ pub fn view(_entered: &Entered, lower: &[PathBuf]) -> Result<OwnedFd, IoError> {
     let mounted = if lower.is_empty() {
         tmpfs(&[("mode", "0755")], attributes)
     } else {
-        overlay_among_threads(lower, attributes)
+        overlay_among_threads(lower, None, attributes)
     };
     let top = lower.last().map_or(Path::new("/"), PathBuf::as_path);
     let mounted =
@@ -118,11 +118,39 @@ pub(crate) fn overlay(
     }
 }
 
-/// The same for a caller with threads in its mount namespace, and to read only.
-fn overlay_among_threads(lower: &[PathBuf], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+/// Tries whether overlay can be mounted with its upper directory in `dir`, which is empty, on the store's file system; what
+/// it leaves there is the caller's to remove.
+///
+/// # Errors
+/// It cannot: why.
+pub fn try_overlay(_entered: &Entered, dir: &Path) -> Result<(), IoError> {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.join(name));
+    for path in [&lower, &upper, &work] {
+        std::fs::create_dir(path).at("create", path)?;
+    }
+    match overlay_among_threads(&[lower], Some((&upper, &work)), NODEV) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(explained("mount overlay", dir, &error)),
+    }
+}
+
+/// An error of overlay's, with what the kernel said besides.
+fn explained(op: &str, path: &Path, error: &io::Error) -> IoError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Said>()) {
+        Some(Said { error, said }) => IoError::new(format!("{op} ({said}) in"), path, error),
+        None => IoError::new(format!("{op} in"), path, error),
+    }
+}
+
+/// The same for a caller with threads in its mount namespace.
+fn overlay_among_threads(
+    lower: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     let (lower, _below) = few(lower)?;
     let lower = &lower;
-    match overlay_by_layer(&Names::of(lower, None)?, attributes) {
+    match overlay_by_layer(&Names::of(lower, upper)?, attributes) {
         Err(OverlayError::NoLayerOption) => {}
         Err(OverlayError::Failed(error)) => return Err(error),
         Ok(mounted) => return Ok(mounted),
@@ -130,7 +158,7 @@ fn overlay_among_threads(lower: &[PathBuf], attributes: MountAttrFlags) -> io::R
     let alone = || {
         // This affects the new thread alone. Layers must be opened in the namespace in which they are mounted.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-        overlay_by_options(&Names::of(lower, None)?, attributes)
+        overlay_by_options(&Names::of(lower, upper)?, attributes)
     };
     std::thread::scope(|scope| scope.spawn(alone).join())
         .unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))

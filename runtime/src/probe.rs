@@ -66,7 +66,8 @@ fn try_out(store: &Path, emulators: &EmulatorSearch) -> Vec<Rung> {
             return vec![rung("user ids", None, error.to_string(), raise)];
         }
     };
-    let mut rungs = vec![user_ids(&entered), file_system(store), proc(), network(&entered), limits(&entered)];
+    let mut rungs =
+        vec![user_ids(&entered), file_system(&entered, store), proc(), network(&entered), limits(&entered)];
     rungs.extend(emulator::rungs(&entered, emulators));
     rungs
 }
@@ -87,29 +88,22 @@ fn user_ids(entered: &Entered) -> Rung {
     rung("user ids", Some(chosen), entered.reason().to_owned(), entered.raise().map(str::to_owned))
 }
 
-fn file_system(store: &Path) -> Rung {
+fn file_system(entered: &Entered, store: &Path) -> Rung {
     const WHAT: &str = "file system";
     let place = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let scratch = place.join(format!(".kiln-probe-{}", std::process::id()));
-    let layers = ["lower", "upper", "work"].map(|name| scratch.join(name));
-    let made = layers.iter().try_for_each(fs::create_dir_all);
-    let [lower, upper, work] = &layers;
-    let mounted =
-        made.and_then(|()| mounts::overlay(std::slice::from_ref(lower), Some((upper, work)), mounts::NODEV));
-    let result = match mounted {
-        Ok(mounted) => {
-            drop(mounted);
-            rung(
-                WHAT,
-                Some("overlay".to_owned()),
-                format!("the kernel mounts it on {}", place.display()),
-                None,
-            )
-        }
+    let made = fs::create_dir_all(&scratch).at("create", &scratch);
+    let result = match made.and_then(|()| mounts::try_overlay(entered, &scratch)) {
+        Ok(()) => rung(
+            WHAT,
+            Some("overlay".to_owned()),
+            format!("the kernel mounts it on {}", place.display()),
+            None,
+        ),
         Err(error) => rung(
             WHAT,
-            None,
-            format!("overlay cannot be mounted on {}: {error}", place.display()),
+            Some("copy: layers are copied into one tree, which costs time with each step".to_owned()),
+            format!("overlay cannot be used: {error}"),
             Some("kiln --root DIR, with DIR on ext4, xfs or btrfs, and Linux 5.11 or later".to_owned()),
         ),
     };

@@ -36,6 +36,34 @@ pub(crate) struct Global {
     /// [default: $XDG_DATA_HOME/kiln or ~/.local/share/kiln]
     #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR", hide_env_values = true)]
     pub(crate) root: Option<PathBuf>,
+    /// How the layers of an image become a file tree
+    /// [default: overlay, or where the kernel refuses it, copy]
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_SNAPSHOTTER",
+        value_enum,
+        value_name = "WHICH",
+        hide_env_values = true
+    )]
+    pub(crate) snapshotter: Option<SnapshotterArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SnapshotterArg {
+    /// The kernel's overlay merges them
+    Overlay,
+    /// They are copied: slower, and works everywhere
+    Copy,
+}
+
+impl From<SnapshotterArg> for kiln::Snapshotter {
+    fn from(arg: SnapshotterArg) -> Self {
+        match arg {
+            SnapshotterArg::Overlay => Self::Overlay,
+            SnapshotterArg::Copy => Self::Copy,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

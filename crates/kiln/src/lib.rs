@@ -16,7 +16,7 @@ pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
     CacheSummary, ContextListing, ContextView, Engine, EnterRequest, Entering, HeldStep, ImageSummary,
     ListedFile, PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Side,
-    StepMount, StepShell, StepSummary, Why, ignore_list,
+    Snapshotter, StepMount, StepShell, StepSummary, Why, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use kiln_core::{Cancel, Event, IoResultExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Snapshotter};
 use crate::{BuildOutcome, BuildRequest, ContextSource, Error};
 
 /// What the child is called: argv[0] says that it is one.
@@ -21,6 +21,7 @@ const ENGINE: &str = "kiln-engine";
 #[derive(Debug, Default)]
 pub struct Builder {
     cancel: Cancel,
+    snapshotter: Option<Snapshotter>,
 }
 
 /// A line from the child.
@@ -41,6 +42,12 @@ impl Builder {
         &self.cancel
     }
 
+    /// Makes file trees in this way and no other. Without, the engine takes the best that the machine allows.
+    #[must_use]
+    pub fn snapshotter(self, snapshotter: Snapshotter) -> Self {
+        Self { snapshotter: Some(snapshotter), ..self }
+    }
+
     /// Builds; `on_event` is called on this thread as things happen. Relative paths of the request are those of this
     /// process.
     ///
@@ -55,7 +62,9 @@ impl Builder {
             return Err(Error::NotItsStdin);
         }
         let mut child = start()?;
-        let text = serde_json::to_string(request).map_err(std::io::Error::from).at("write", "the request")?;
+        let text = serde_json::to_string(&(request, self.snapshotter))
+            .map_err(std::io::Error::from)
+            .at("write", "the request")?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(text.as_bytes()).at("send the request to", ENGINE)?;
         }
@@ -123,9 +132,12 @@ fn serve() -> i32 {
 
 fn serve_one(events: &dyn kiln_core::EventSink) -> Result<BuildOutcome, Error> {
     let text = std::io::read_to_string(std::io::stdin()).at("read", "the request")?;
-    let request: BuildRequest =
+    let (request, snapshotter): (BuildRequest, Option<Snapshotter>) =
         serde_json::from_str(&text).map_err(std::io::Error::from).at("read", "the request")?;
-    let engine = Engine::start(&request.root)?;
+    let mut engine = Engine::start(&request.root)?;
+    if let Some(snapshotter) = snapshotter {
+        engine = engine.snapshotter(snapshotter);
+    }
     let cancel = Cancel::new();
     interrupt(&cancel).at("listen to", "signals")?;
     engine.build(&request, events, &cancel)

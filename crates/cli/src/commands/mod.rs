@@ -56,7 +56,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 /// Enters the namespaces and opens the store. Before any thread: that is why each command does it first.
 fn start(global: Global) -> Result<Engine, Failure> {
-    Ok(Engine::start(&config::store_root(global.root)?)?)
+    let engine = Engine::start(&config::store_root(global.root)?)?;
+    Ok(match global.snapshotter {
+        Some(chosen) => engine.snapshotter(chosen.into()),
+        None => engine,
+    })
 }
 
 /// Returns a signal that an interrupt or a request to terminate gives. A second one ends the process at once: the

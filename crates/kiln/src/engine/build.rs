@@ -63,6 +63,7 @@ impl Engine {
         let reporter = Reporter::new(events);
         let _pin = self.store.pin()?;
         let result = self.build_with(request, &reporter, cancel);
+        self.trees.clear();
         // Also after a failure: what was finished is worth keeping. But an interrupt does not wait for the disk; the
         // next build's end does it.
         if !cancel.is_cancelled() {
@@ -157,6 +158,7 @@ impl Build<'_> {
         let worker = StepWorker {
             entered: &engine.entered,
             store,
+            trees: &engine.trees,
             caches: &engine.caches,
             graph: &plan.graph,
             contexts: &self.contexts,
@@ -176,6 +178,7 @@ impl Build<'_> {
             agents,
             redactor: Redactor::new(&self.request.secrets),
             views: Default::default(),
+            told: Default::default(),
             usages: Default::default(),
             failures: Failures {
                 policy: self.request.on_error,

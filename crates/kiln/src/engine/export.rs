@@ -14,6 +14,7 @@ use kiln_store::{Store, WholeTree};
 
 use super::Engine;
 use super::build::Build;
+use super::trees::View;
 use crate::Error;
 use crate::request::Output;
 
@@ -63,7 +64,11 @@ impl Build<'_> {
                 }
                 Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
                 Output::Tar { dest } => {
-                    let trees = engine.trees(plan, solved)?;
+                    let views = engine.views(plan, solved, self.cancel)?;
+                    let trees = views.iter().map(|(below, view, links)| {
+                        Ok(WholeTree { view: view.root()?, links: links.clone(), below: below.clone() })
+                    });
+                    let trees = trees.collect::<Result<Vec<_>, Error>>()?;
                     to_file(dest.as_deref(), |out| {
                         Ok(engine.store.write_tar(trees, self.epoch, out, self.cancel)?)
                     })?;
@@ -104,27 +109,30 @@ impl Engine {
         for (below, snapshot) in parts(plan, solved) {
             let dest = dest.join(below);
             std::fs::create_dir_all(&dest).at("create", &dest)?;
-            let view = self.view_of(&snapshot)?;
+            let view = self.view_of(&snapshot, cancel)?;
             // Only real root can give files away; a user's ids inside would be strangers' outside.
             let keep_owners = *self.entered.ids() == IdMode::Root;
-            export_tree(view, Path::new(""), &dest, keep_owners, cancel)?;
+            export_tree(view.root()?, Path::new(""), &dest, keep_owners, cancel)?;
         }
         Ok(())
     }
 
     /// `type=tar`: the same for a tar.
-    fn trees(&self, plan: &BuildPlan, solved: &Solved) -> Result<Vec<WholeTree>, Error> {
-        let tree = |(below, snapshot): (String, Snapshot)| {
-            let (view, links) = (self.view_of(&snapshot)?, self.store.link_owners(&snapshot)?);
-            Ok(WholeTree { view, links, below })
+    fn views(
+        &self,
+        plan: &BuildPlan,
+        solved: &Solved,
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, View<'_>, LinkOwners)>, Error> {
+        let view = |(below, snapshot): (String, Snapshot)| {
+            Ok((below, self.view_of(&snapshot, cancel)?, self.store.link_owners(&snapshot)?))
         };
-        parts(plan, solved).map(tree).collect()
+        parts(plan, solved).map(view).collect()
     }
 
     /// Returns the merged view of a snapshot.
-    pub(super) fn view_of(&self, snapshot: &Snapshot) -> Result<std::os::fd::OwnedFd, Error> {
-        let dirs: Vec<PathBuf> = snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect();
-        Ok(kiln_runtime::view(&self.entered, &dirs)?)
+    pub(super) fn view_of(&self, snapshot: &Snapshot, cancel: &Cancel) -> Result<View<'_>, Error> {
+        self.trees.view(&self.entered, snapshot, cancel)
     }
 }
 

@@ -32,6 +32,8 @@ mod remote;
 mod reporter;
 mod run_image;
 mod run_step;
+mod step_files;
+mod trees;
 mod worker;
 
 use std::path::Path;
@@ -41,6 +43,7 @@ use kiln_store::cache_mount::CacheMounts;
 use kiln_store::{Ids, Store};
 
 use crate::Error;
+use trees::Trees;
 
 pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
 pub use ignore_file::ignore_list;
@@ -48,6 +51,7 @@ pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};
 pub use recipe::Recipe;
 pub use run_image::RunRequest;
+pub use trees::Snapshotter;
 
 /// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.
 #[derive(Debug)]
@@ -55,6 +59,7 @@ pub struct Engine {
     entered: Entered,
     store: Store,
     caches: CacheMounts,
+    trees: Trees,
 }
 
 impl Engine {
@@ -72,6 +77,14 @@ impl Engine {
         };
         let store = Store::open(root, ids)?;
         let caches = store.cache_mounts();
-        Ok(Self { entered, store, caches })
+        let trees = Trees::new(store.clone());
+        Ok(Self { entered, store, caches, trees })
+    }
+
+    /// Uses this snapshotter and no other. Without, overlay is tried when it is first needed.
+    #[must_use]
+    pub fn snapshotter(mut self, snapshotter: Snapshotter) -> Self {
+        self.trees.choose(snapshotter);
+        self
     }
 }

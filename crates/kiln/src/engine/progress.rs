@@ -10,18 +10,18 @@ use super::packer::Packer;
 use super::worker::StepWorker;
 
 /// Tells events of steps, and hands finished layers to be packed.
-pub(crate) struct StepProgress<'a> {
-    pub(crate) worker: &'a StepWorker<'a>,
+pub(crate) struct StepProgress<'a, 'w> {
+    pub(crate) worker: &'a StepWorker<'w>,
     pub(crate) packer: Option<&'a Packer>,
 }
 
-impl StepProgress<'_> {
+impl StepProgress<'_, '_> {
     fn number(&self, id: StepId) -> Option<u32> {
         Some(self.worker.number(id, self.worker.graph.get(id)?))
     }
 }
 
-impl Progress for StepProgress<'_> {
+impl Progress for StepProgress<'_, '_> {
     fn started(&self, id: StepId) {
         if let Some(step) = self.number(id) {
             self.worker.reporter.emit(Event::StepStarted { step });

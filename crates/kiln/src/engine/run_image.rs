@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{
-    Cancel, ExitStatus, ImageRef, Machine, Network, Platform, Rootfs, RunSpec, Sandbox, Security,
-};
+use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, Network, Platform, RunSpec, Sandbox, Security};
 use kiln_registry::RegistryClient;
 use kiln_runtime::{EmulatorSearch, RunError};
 use serde::{Deserialize, Serialize};
@@ -90,12 +88,9 @@ impl Engine {
         // There is no display that could tell why: `kiln doctor` does.
         let network =
             super::network::choose(&self.entered, request.network, request.sandbox.network, &env).mode;
+        let root = self.trees.root(&self.entered, &layer, cancel)?;
         let spec = RunSpec {
-            rootfs: Rootfs::Overlay {
-                lower: snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect(),
-                upper: layer.upper().to_owned(),
-                work: layer.work().to_owned(),
-            },
+            rootfs: root.rootfs(&self.trees, &layer),
             link_owners: self.store.link_owners(&snapshot)?.0,
             mounts: Vec::new(),
             args,

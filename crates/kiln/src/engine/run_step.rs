@@ -2,25 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, InlineFile, IoError, IoResultExt as _,
     MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Resolver, Resources, Rootfs, RunOp,
-    RunSpec, Secret, SecretMount, Selection, Snapshot, SshMount, Step, StepId, Unpack,
+    RunSpec, Secret, SecretMount, Selection, Snapshot, SshMount, Step, StepId,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
-use kiln_store::ActiveLayer;
 use kiln_store::cache_mount::{CacheRequest, Held, HeldCache};
-use kiln_store::copy::{CopyInput, CopyRequest};
 use kiln_store::owner::LinkOwners;
-use kiln_store::tree::Selected;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::agent::AgentProxy;
 use super::output::StepOutput;
+use super::step_files::Scratch;
 use super::worker::{StepWorker, extend};
 use crate::Error;
 
@@ -38,14 +36,12 @@ impl StepWorker<'_> {
         cancel: &Cancel,
     ) -> Result<Snapshot, Error> {
         let number = self.number(id, step);
-        let mut scratch = Scratch { worker: self, agents: Vec::new(), layers: Vec::new() };
+        let mut scratch = Scratch::new(self);
         let held = self.take_caches(number, step, op, inputs, cancel)?;
         let layer = self.store.begin_layer(&inputs.root)?;
-        let rootfs = Rootfs::Overlay {
-            lower: self.layer_dirs(&inputs.root),
-            upper: layer.upper().to_owned(),
-            work: layer.work().to_owned(),
-        };
+        self.announce()?;
+        let mut root = self.trees.root(self.entered, &layer, cancel)?;
+        let rootfs = root.rootfs(self.trees, &layer);
         let caches = held.as_ref().map_or(&[][..], Held::caches);
         let spec = self.spec(step, op, inputs, rootfs, caches, &mut scratch, cancel)?;
         let mut output = StepOutput::new(&self.redactor);
@@ -78,9 +74,12 @@ impl StepWorker<'_> {
         match report.status {
             ExitStatus::Code(0) => {
                 layer.record_links(&LinkOwners(report.link_owners))?;
+                root.collect(&layer, cancel)?;
                 layer.record_copied_links()?;
                 self.leaks.check(layer.upper(), cancel)?;
-                Ok(extend(&inputs.root, layer.commit()?))
+                let snapshot = extend(&inputs.root, layer.commit()?);
+                root.became(&snapshot);
+                Ok(snapshot)
             }
             status => {
                 layer.record_links(&LinkOwners(report.link_owners))?;
@@ -101,7 +100,7 @@ impl StepWorker<'_> {
         inputs: &Inputs,
         rootfs: Rootfs,
         held: &[HeldCache],
-        scratch: &mut Scratch<'_>,
+        scratch: &mut Scratch<'_, '_>,
         cancel: &Cancel,
     ) -> Result<RunSpec, Error> {
         let mut mounts = Vec::new();
@@ -196,7 +195,7 @@ impl StepWorker<'_> {
     }
 
     /// Returns a socket to the agent that was given for an ssh mount; none if the step can do without.
-    fn agent(&self, mount: &SshMount, scratch: &mut Scratch<'_>) -> Result<Option<PathBuf>, Error> {
+    fn agent(&self, mount: &SshMount, scratch: &mut Scratch<'_, '_>) -> Result<Option<PathBuf>, Error> {
         let Some(agent) = self.agents.get(&mount.id) else {
             return if mount.required { Err(Error::NoAgent { id: mount.id.clone() }) } else { Ok(None) };
         };
@@ -226,11 +225,11 @@ impl StepWorker<'_> {
         &self,
         bind: &Bind,
         inputs: &Inputs,
-        scratch: &mut Scratch<'_>,
+        scratch: &mut Scratch<'_, '_>,
         cancel: &Cancel,
     ) -> Result<MountSpecKind, Error> {
         let (op, snapshot) = self.source(bind.from, inputs)?;
-        let dirs = match (op, snapshot) {
+        let snapshot = match (op, snapshot) {
             (Op::Context(op), _) => {
                 let context = self.contexts.get(&op.name)?;
                 let selection = Selection::literal(bind.path.trim_start_matches('/'));
@@ -239,22 +238,21 @@ impl StepWorker<'_> {
                 let (path, _) =
                     selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
                 if selected.excluded() == 0 {
-                    return in_place(context.path.join(path), bind, scratch);
+                    return scratch.in_place(context.path.join(path), bind, cancel);
                 }
                 // Put under its own path, so that what is mounted is found there again.
-                vec![scratch.copied(&selected, path, cancel)?]
+                let copied = scratch.copied(&selected, path, cancel)?;
+                return scratch.own(copied, bind);
             }
             (op, _) if op.is_remote() => {
                 let remote = self.remotes.get(op, cancel)?;
                 let selected = remote.tree.select(&Selection::literal(bind.path.trim_start_matches('/')))?;
                 let (path, _) = selected.single().ok_or(Error::NoSuchStep { step: bind.from })?;
-                return in_place(remote.path.join(path), bind, scratch);
+                return scratch.in_place(remote.path.join(path), bind, cancel);
             }
-            (_, Some(snapshot)) => self.layer_dirs(snapshot),
-            (_, None) => Vec::new(),
+            (_, snapshot) => snapshot.cloned().unwrap_or_default(),
         };
-        let scratch = if bind.writable { Some(scratch.fresh()?) } else { None };
-        Ok(MountSpecKind::Layers { lower: dirs, path: bind.path.clone(), scratch })
+        scratch.snapshot(&snapshot, bind, cancel)
     }
 
     /// Takes all caches of a step at once: the store orders them, so that no two steps wait for each other.
@@ -293,7 +291,7 @@ impl StepWorker<'_> {
                 self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
             },
             &|request| match seeds.get(request.target.as_str()) {
-                Some((from, path)) => self.seed(*from, path, inputs).map(Some),
+                Some((from, path)) => self.seed(*from, path, inputs, cancel).map(Some),
                 None => Ok(None),
             },
             cancel,
@@ -306,7 +304,7 @@ impl StepWorker<'_> {
     }
 
     /// Opens the directory that a new cache starts with, inside its source.
-    fn seed(&self, from: StepId, path: &str, inputs: &Inputs) -> Result<OwnedFd, IoError> {
+    fn seed(&self, from: StepId, path: &str, inputs: &Inputs, cancel: &Cancel) -> Result<OwnedFd, IoError> {
         let snapshot = inputs.snapshots.get(&from);
         let root = match (self.graph.get(from).map(|step| &step.op), snapshot) {
             (Some(Op::Context(op)), _) => {
@@ -321,7 +319,8 @@ impl StepWorker<'_> {
                 remote.tree.root().try_clone_to_owned().at("open", &remote.path)?
             }
             _ => {
-                kiln_runtime::view(self.entered, &self.layer_dirs(snapshot.unwrap_or(&Snapshot::default())))?
+                let view = self.view(snapshot.unwrap_or(&Snapshot::default()), cancel);
+                view.map_err(std::io::Error::other).at("seed a cache from", path)?.files.root()?
             }
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -366,52 +365,4 @@ pub(crate) fn process_spec(op: &RunOp, rootfs: Rootfs) -> RunSpec {
 pub(crate) fn script(file: &InlineFile) -> MountSpec {
     let kind = MountSpecKind::File { content: file.content.clone(), mode: file.mode };
     MountSpec { target: format!("/dev/pipes/{}", file.name), kind }
-}
-
-/// Mounts files where they are: to be read, or under a layer that takes what is written.
-fn in_place(source: PathBuf, bind: &Bind, scratch: &mut Scratch<'_>) -> Result<MountSpecKind, Error> {
-    Ok(if bind.writable {
-        MountSpecKind::Scratch { source, scratch: scratch.fresh()? }
-    } else {
-        MountSpecKind::Bind { source, read_only: true }
-    })
-}
-
-/// What goes when the step has ended.
-struct Scratch<'a> {
-    worker: &'a StepWorker<'a>,
-    /// Before the directories that they listen in.
-    agents: Vec<AgentProxy>,
-    layers: Vec<ActiveLayer>,
-}
-
-impl Scratch<'_> {
-    /// Returns a fresh upper and work directory.
-    fn fresh(&mut self) -> Result<(PathBuf, PathBuf), Error> {
-        let layer = self.worker.store.begin_layer(&Snapshot::default())?;
-        let dirs = (layer.upper().to_owned(), layer.work().to_owned());
-        self.layers.push(layer);
-        Ok(dirs)
-    }
-
-    /// Copies selected files, and only them, to their own path in a fresh directory.
-    fn copied(&mut self, selected: &Arc<Selected>, path: &Path, cancel: &Cancel) -> Result<PathBuf, Error> {
-        let layer = self.worker.store.begin_layer(&Snapshot::default())?;
-        let dest = Path::new("/").join(path);
-        let request = CopyRequest {
-            layer: layer.upper(),
-            parent: None,
-            inputs: &[CopyInput::Files(Arc::clone(selected))],
-            dest: &dest.to_string_lossy(),
-            dest_is_dir: false,
-            unpack: Unpack::Never,
-            rules: &self.worker.rules(None, None),
-            reuse: None,
-            cancel,
-        };
-        kiln_store::copy::copy(&request)?;
-        let upper = layer.upper().to_owned();
-        self.layers.push(layer);
-        Ok(upper)
-    }
 }

@@ -1,8 +1,9 @@
 //! Executes steps on this machine: the solver's worker.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use kiln_core::{
@@ -28,12 +29,14 @@ use super::leak::LeakScanner;
 use super::redact::Redactor;
 use super::remote::Remotes;
 use super::reporter::Reporter;
+use super::trees::{Snapshotter, Trees, View};
 use crate::Error;
 
 /// All that executing the steps of one build needs.
 pub(crate) struct StepWorker<'a> {
     pub(crate) entered: &'a Entered,
     pub(crate) store: &'a Store,
+    pub(crate) trees: &'a Trees,
     pub(crate) caches: &'a CacheMounts,
     pub(crate) graph: &'a StepGraph,
     pub(crate) contexts: &'a Contexts<'a>,
@@ -58,7 +61,9 @@ pub(crate) struct StepWorker<'a> {
     /// Keeps secrets out of logs.
     pub(crate) redactor: Redactor,
     /// Merged views of snapshots that files are taken from: one walk serves the key and the copy.
-    pub(crate) views: Mutex<HashMap<Snapshot, Arc<SourceTree>>>,
+    pub(crate) views: Mutex<HashMap<Snapshot, Arc<SourceView<'a>>>>,
+    /// Whether it was said that there is no overlay.
+    pub(crate) told: AtomicBool,
     /// What the processes of steps used, until their end is reported.
     pub(crate) usages: Mutex<HashMap<StepId, StepUsage>>,
     /// Keeps what failed steps leave.
@@ -105,7 +110,7 @@ impl Worker for StepWorker<'_> {
             }
             Op::Run(op) => self.run(id, step, op, inputs, cancel),
             Op::Copy(op) => self.copy(step, op, inputs, cancel),
-            Op::Workdir(op) => self.workdir(op, inputs),
+            Op::Workdir(op) => self.workdir(op, inputs, cancel),
             Op::Merge(op) => {
                 let mut merged = inputs.root.clone();
                 if let Some(layers) = inputs.snapshots.get(&op.layers) {
@@ -121,7 +126,7 @@ impl Worker for StepWorker<'_> {
     }
 }
 
-impl StepWorker<'_> {
+impl<'a> StepWorker<'a> {
     /// Returns the number that a step has in events.
     pub(crate) fn number(&self, id: StepId, step: &Step) -> u32 {
         self.reporter.number(id, &step.info.title, step.info.lines)
@@ -141,26 +146,35 @@ impl StepWorker<'_> {
                 work(&context.tree).map_err(|error| context.explain(error))
             }
             (op, _) if op.is_remote() => work(&self.remotes.get(op, cancel)?.tree),
-            (_, Some(snapshot)) => work(&*self.view(snapshot)?),
-            (_, None) => work(&*self.view(&Snapshot::default())?),
+            (_, Some(snapshot)) => work(&self.view(snapshot, cancel)?.tree),
+            (_, None) => work(&self.view(&Snapshot::default(), cancel)?.tree),
         }
     }
 
+    /// Says once that steps are slower here than they could be, and why.
+    pub(crate) fn announce(&self) -> Result<(), Error> {
+        if self.trees.snapshotter(self.entered)? == Snapshotter::Copy
+            && let Some(why) = self.trees.refused()
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            let message = format!("no overlay here, so files are copied, which is slower: {why}");
+            self.reporter.warn(message, None);
+        }
+        Ok(())
+    }
+
     /// Returns the merged view of a snapshot.
-    pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<Arc<SourceTree>, Error> {
+    pub(crate) fn view(&self, snapshot: &Snapshot, cancel: &Cancel) -> Result<Arc<SourceView<'a>>, Error> {
+        self.announce()?;
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = views.get(snapshot) {
             return Ok(Arc::clone(view));
         }
-        let root = kiln_runtime::view(self.entered, &self.layer_dirs(snapshot))?;
-        let view = Arc::new(SourceTree::view(root, "").with_link_owners(self.store.link_owners(snapshot)?));
+        let files = self.trees.view(self.entered, snapshot, cancel)?;
+        let tree = SourceTree::view(files.root()?, "").with_link_owners(self.store.link_owners(snapshot)?);
+        let view = Arc::new(SourceView { tree, files });
         views.insert(snapshot.clone(), Arc::clone(&view));
         Ok(view)
-    }
-
-    /// Returns the directories of a snapshot's layers, lowest first.
-    pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
-        snapshot.layers.iter().map(|layer| self.store.layer_dir(layer)).collect()
     }
 
     /// Returns a source step's operation and snapshot.
@@ -174,7 +188,7 @@ impl StepWorker<'_> {
     }
 
     fn copy(&self, step: &Step, op: &CopyOp, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
-        let parent = self.parent(&inputs.root)?;
+        let parent = self.parent(&inputs.root, cancel)?;
         let parent = parent.as_ref().map(AsFd::as_fd);
         let owner = op.chown.as_deref().map(|owner| lookup_owner(parent, owner)).transpose()?;
         let sources: Vec<CopyInput> = op
@@ -235,8 +249,8 @@ impl StepWorker<'_> {
         }
     }
 
-    fn workdir(&self, op: &WorkdirOp, inputs: &Inputs) -> Result<Snapshot, Error> {
-        let parent = self.parent(&inputs.root)?;
+    fn workdir(&self, op: &WorkdirOp, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
+        let parent = self.parent(&inputs.root, cancel)?;
         let parent = parent.as_ref().map(AsFd::as_fd);
         let user = Some(op.user.as_str()).filter(|user| !user.is_empty());
         let owner = user.map(|user| lookup_owner(parent, user)).transpose()?;
@@ -246,17 +260,24 @@ impl StepWorker<'_> {
     }
 
     /// Returns a root file system so far; none for scratch.
-    fn parent(&self, root: &Snapshot) -> Result<Option<OwnedFd>, Error> {
+    fn parent(&self, root: &Snapshot, cancel: &Cancel) -> Result<Option<View<'a>>, Error> {
         if root.layers.is_empty() {
             return Ok(None);
         }
-        Ok(Some(kiln_runtime::view(self.entered, &self.layer_dirs(root))?))
+        self.announce()?;
+        Ok(Some(self.trees.view(self.entered, root, cancel)?))
     }
 
     /// Times are clamped when a layer is packed, so that builds with and without an epoch share their layers.
     pub(crate) fn rules(&self, owner: Option<(u32, u32)>, chmod: Option<Chmod>) -> CopyRules {
         CopyRules { owner, keep_owners: false, chmod, epoch: None, ids: self.store.ids() }
     }
+}
+
+/// A snapshot's files, as a source.
+pub(crate) struct SourceView<'a> {
+    pub(crate) tree: SourceTree,
+    pub(crate) files: View<'a>,
 }
 
 /// Puts a layer over a snapshot, if the step made one.

@@ -226,7 +226,7 @@ impl OneFile<'_> {
             .map_err(|error| self.dest_error("write", &error))?;
         sum.report.bytes += bytes;
         let after = FileStat::of(&from).map_err(|error| self.source_error("stat", error.into()))?;
-        if Identity::from(&after) != entry.stat {
+        if self.job.from.may_change() && Identity::from(&after) != entry.stat {
             sum.report.changed.push(self.job.from.full(&self.job.source.join(self.job.from.name(self.id))));
         } else if let Some(digest) = digest
             && plain

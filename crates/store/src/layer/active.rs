@@ -1,5 +1,6 @@
 //! A layer in the making: overlay's upper directory.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -122,7 +123,18 @@ impl ActiveLayer {
     /// # Errors
     /// It cannot be read or changed.
     pub fn take_out_unchanged(&self) -> Result<(), StoreError> {
-        Ok(unchanged::take_out(&self.upper, &self.below_dirs(), &LinkOwners::read(&self.dir)?)?)
+        Ok(unchanged::take_out(&self.upper, &self.below_dirs(), &self.other_owners()?)?)
+    }
+
+    /// Returns what belongs to somebody else than below, where only lists say so: links, fifos, devices.
+    pub(crate) fn other_owners(&self) -> Result<BTreeSet<PathBuf>, StoreError> {
+        let own = LinkOwners::read(&self.dir)?;
+        if own.0.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let below = self.store.link_owners(&self.below)?;
+        let other = own.0.into_iter().filter(|(path, ids)| below.0.get(path) != Some(ids));
+        Ok(other.map(|(path, _)| path).collect())
     }
 
     /// Returns the directories of the layers below, lowest first.

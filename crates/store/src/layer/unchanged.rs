@@ -5,7 +5,7 @@
 //! overlay leaves no such traces. So they are taken out, and the layer is the same however the step was run; and
 //! `chown -R` over what has that owner already adds nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,20 +20,23 @@ use rustix::fs::{
 use super::same::same;
 use super::stack::{DIRECTORY, Stack, is_deletion};
 use super::{OPAQUE, is_opaque};
-use crate::owner::LinkOwners;
 use crate::tree::{FileStat, Time};
 
-/// Takes out of the tree `upper` what is the same in `below` (trees, lowest first). `links` are owners of its links that
-/// the file system cannot hold: those links stay.
-pub(super) fn take_out(upper: &Path, below: &[PathBuf], links: &LinkOwners) -> Result<(), IoError> {
+/// Takes out of the tree `upper` what is the same in `below` (trees, lowest first). Files at `other_owner` belong to
+/// somebody else than below, although the file system cannot say so.
+pub(super) fn take_out(
+    upper: &Path,
+    below: &[PathBuf],
+    other_owner: &BTreeSet<PathBuf>,
+) -> Result<(), IoError> {
     let root = openat(CWD, upper, DIRECTORY, Mode::empty()).at("open", upper)?;
-    let walk = Walk { upper, links };
+    let walk = Walk { upper, other_owner };
     walk.directory(&root, Path::new(""), &Stack::open(below)?, false).map(drop)
 }
 
 struct Walk<'a> {
     upper: &'a Path,
-    links: &'a LinkOwners,
+    other_owner: &'a BTreeSet<PathBuf>,
 }
 
 impl Walk<'_> {
@@ -120,7 +123,7 @@ impl Walk<'_> {
                 !is_deletion(&stat)
                     // Another name of it is new.
                     && stat.nlink == 1
-                    && !self.links.0.contains_key(path)
+                    && !self.other_owner.contains(path)
                     && same((dir.as_fd(), name, &stat), (lower, name, &original))?
             }
         };

@@ -1,7 +1,7 @@
 //! What a step did: the tree compared with what it was.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,15 +32,17 @@ pub(super) enum Change {
 /// By path in the tree.
 pub(super) type Changes = BTreeMap<PathBuf, Change>;
 
-/// Finds what differs between the tree and `below`, the layers that it held when it was `seen`.
+/// Finds what differs between the tree and `below`, the layers that it held when it was `seen`. Files at `other_owner`
+/// belong to somebody else than below, although the file system cannot say so.
 pub(super) fn find(
     root: &OwnedFd,
     label: &Path,
     seen: &Seen,
     below: &Stack,
+    other_owner: &BTreeSet<PathBuf>,
     cancel: &Cancel,
 ) -> Result<Changes, StoreError> {
-    let mut search = Search { label, cancel, changes: Changes::new(), several: HashMap::new() };
+    let mut search = Search { label, other_owner, cancel, changes: Changes::new(), several: HashMap::new() };
     search.directory(root, Path::new(""), Some(seen), &Below::Root(below))?;
     search.names_of_one()?;
     Ok(search.changes)
@@ -77,6 +79,7 @@ struct Name {
 
 struct Search<'a> {
     label: &'a Path,
+    other_owner: &'a BTreeSet<PathBuf>,
     cancel: &'a Cancel,
     changes: Changes,
     /// By inode.
@@ -125,6 +128,9 @@ impl Search<'_> {
     ) -> Result<(), StoreError> {
         let full = self.label.join(path);
         let differs = || -> rustix::io::Result<bool> {
+            if self.other_owner.contains(path) {
+                return Ok(true);
+            }
             if seen.is_some_and(|seen| seen.is(stat)) {
                 return Ok(false);
             }

@@ -159,6 +159,12 @@ impl Selected {
         }
     }
 
+    /// Whether it is a user's directory. What the store has never changes, but gets and loses names, which moves the change
+    /// time.
+    pub(crate) fn may_change(&self) -> bool {
+        self.which == Which::Portable
+    }
+
     pub(crate) fn entry(&self, id: u32) -> &Entry {
         &self.entries[id as usize]
     }
