@@ -435,7 +435,7 @@ fn done(root: &Path, deed: &Deed) -> Option<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
     /// apply(diff(a, b)) over a is b; and what overlay would leave of the same becomes the same layer.
     #[test]
     fn changes_over_the_tree_are_the_changed_tree(

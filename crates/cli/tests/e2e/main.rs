@@ -25,6 +25,7 @@ mod remote;
 mod rungs;
 mod same_digest;
 mod secrets;
+mod snapshotter;
 mod ssh;
 mod stages;
 mod user;

@@ -157,6 +157,8 @@ impl Place {
             .env("RUST_BACKTRACE", "1")
             // What `default` is depends on the machine: tests/e2e/network.rs asks for it by name.
             .env("KILN_NETWORK", "host")
+            // So that all cases can be tried without overlay, too.
+            .envs(std::env::var_os("KILN_SNAPSHOTTER").map(|which| ("KILN_SNAPSHOTTER", which)))
             .stdin(Stdio::null());
         command
     }

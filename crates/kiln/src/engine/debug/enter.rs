@@ -162,11 +162,8 @@ impl Engine {
     fn start_in(&self, mut spec: RunSpec, files: &Snapshot, cancel: &Cancel) -> Result<ExitStatus, Error> {
         let layer = self.store.begin_layer(files)?;
         spec.link_owners.extend(self.store.link_owners(files)?.0);
-        spec.rootfs = Rootfs::Overlay {
-            lower: files.layers.iter().map(|layer| self.store.layer_dir(layer)).collect(),
-            upper: layer.upper().to_owned(),
-            work: layer.work().to_owned(),
-        };
+        let root = self.trees.root(&self.entered, &layer, cancel)?;
+        spec.rootfs = root.rootfs(&self.trees, &layer);
         match kiln_runtime::run_interactive(&self.entered, &spec, cancel) {
             Ok(report) => Ok(report.status),
             Err(RunError::Cancelled) => Err(Error::Interrupted),
