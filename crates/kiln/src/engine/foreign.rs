@@ -74,12 +74,12 @@ pub(crate) fn blocked(
     Ok(worker.graph.iter().map(|(id, _)| id).filter(|id| blocked.contains(id)).collect())
 }
 
-struct Rehearsal<'a> {
-    worker: &'a StepWorker<'a>,
+struct Rehearsal<'a, 'w> {
+    worker: &'a StepWorker<'w>,
     blocked: Mutex<BTreeSet<StepId>>,
 }
 
-impl Rehearsal<'_> {
+impl Rehearsal<'_, '_> {
     /// A layer that no store has.
     fn unknown(id: StepId) -> LayerId {
         LayerId(format!("unknown-{id}"))
@@ -90,7 +90,7 @@ impl Rehearsal<'_> {
     }
 }
 
-impl Worker for Rehearsal<'_> {
+impl Worker for Rehearsal<'_, '_> {
     type Error = Error;
 
     fn content_digest(

@@ -36,7 +36,7 @@ impl StepWorker<'_> {
         cancel: &Cancel,
     ) -> Result<Snapshot, Error> {
         let number = self.number(id, step);
-        let mut scratch = Scratch::new(self);
+        let mut scratch = Scratch::new(self.trees, self.entered);
         let held = self.take_caches(number, step, op, inputs, cancel)?;
         let layer = self.store.begin_layer(&inputs.root)?;
         self.announce()?;
@@ -58,6 +58,7 @@ impl StepWorker<'_> {
         for (stream, text) in output.finish() {
             self.reporter.emit(Event::StepLog { step: number, stream, text });
         }
+        root.put_back()?;
         let ended_well = matches!(&result, Ok(report) if report.status.success());
         if let Some(held) = held {
             held.release(ended_well)?;
@@ -66,7 +67,7 @@ impl StepWorker<'_> {
             Ok(report) => report,
             Err(RunError::Cancelled) => return Err(Error::Interrupted),
             Err(error) => {
-                self.keep_failed((id, step, op), inputs, layer, &error.to_string(), cancel);
+                self.keep_failed((id, step, op), inputs, (layer, root), &error.to_string(), cancel);
                 return Err(error.into());
             }
         };
@@ -86,7 +87,7 @@ impl StepWorker<'_> {
                 let exceeded = report.exceeded;
                 let failed =
                     exceeded.map_or_else(|| status.to_string(), |exceeded| format!("{status}: {exceeded}"));
-                self.keep_failed((id, step, op), inputs, layer, &failed, cancel);
+                self.keep_failed((id, step, op), inputs, (layer, root), &failed, cancel);
                 Err(Error::Exited { status, exceeded, tail: output.into_tail() })
             }
         }
@@ -100,7 +101,7 @@ impl StepWorker<'_> {
         inputs: &Inputs,
         rootfs: Rootfs,
         held: &[HeldCache],
-        scratch: &mut Scratch<'_, '_>,
+        scratch: &mut Scratch<'_>,
         cancel: &Cancel,
     ) -> Result<RunSpec, Error> {
         let mut mounts = Vec::new();
@@ -195,7 +196,7 @@ impl StepWorker<'_> {
     }
 
     /// Returns a socket to the agent that was given for an ssh mount; none if the step can do without.
-    fn agent(&self, mount: &SshMount, scratch: &mut Scratch<'_, '_>) -> Result<Option<PathBuf>, Error> {
+    fn agent(&self, mount: &SshMount, scratch: &mut Scratch<'_>) -> Result<Option<PathBuf>, Error> {
         let Some(agent) = self.agents.get(&mount.id) else {
             return if mount.required { Err(Error::NoAgent { id: mount.id.clone() }) } else { Ok(None) };
         };
@@ -225,7 +226,7 @@ impl StepWorker<'_> {
         &self,
         bind: &Bind,
         inputs: &Inputs,
-        scratch: &mut Scratch<'_, '_>,
+        scratch: &mut Scratch<'_>,
         cancel: &Cancel,
     ) -> Result<MountSpecKind, Error> {
         let (op, snapshot) = self.source(bind.from, inputs)?;
@@ -238,21 +239,21 @@ impl StepWorker<'_> {
                 let (path, _) =
                     selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
                 if selected.excluded() == 0 {
-                    return scratch.in_place(context.path.join(path), bind, cancel);
+                    return scratch.in_place(context.path.join(path), bind.writable, cancel);
                 }
                 // Put under its own path, so that what is mounted is found there again.
-                let copied = scratch.copied(&selected, path, cancel)?;
-                return scratch.own(copied, bind);
+                let copied = scratch.copied(&selected, path, &self.rules(None, None), cancel)?;
+                return scratch.own(copied, &bind.path, bind.writable);
             }
             (op, _) if op.is_remote() => {
                 let remote = self.remotes.get(op, cancel)?;
                 let selected = remote.tree.select(&Selection::literal(bind.path.trim_start_matches('/')))?;
                 let (path, _) = selected.single().ok_or(Error::NoSuchStep { step: bind.from })?;
-                return scratch.in_place(remote.path.join(path), bind, cancel);
+                return scratch.in_place(remote.path.join(path), bind.writable, cancel);
             }
             (_, snapshot) => snapshot.cloned().unwrap_or_default(),
         };
-        scratch.snapshot(&snapshot, bind, cancel)
+        scratch.snapshot(&snapshot, &bind.path, bind.writable, cancel)
     }
 
     /// Takes all caches of a step at once: the store orders them, so that no two steps wait for each other.

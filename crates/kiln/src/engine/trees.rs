@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kiln_core::{Cancel, IoError, IoResultExt as _, Rootfs, Snapshot};
-use kiln_runtime::Entered;
+use kiln_runtime::{Entered, Isolation};
 use kiln_store::{ActiveLayer, MergedTree, Share, Store};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,10 @@ impl Trees {
         Self { store, chosen: OnceLock::new(), refused: OnceLock::new(), idle: Mutex::default() }
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Leaves no choice.
     pub(super) fn choose(&mut self, snapshotter: Snapshotter) {
         self.chosen = OnceLock::from(snapshotter);
@@ -47,6 +51,9 @@ impl Trees {
 
     /// Returns what snapshots are made with. Tries overlay out when it is first asked.
     pub(crate) fn snapshotter(&self, entered: &Entered) -> Result<Snapshotter, Error> {
+        if entered.isolation() == Isolation::Chroot {
+            return Ok(Snapshotter::Copy);
+        }
         if let Some(chosen) = self.chosen.get() {
             return Ok(*chosen);
         }
@@ -198,6 +205,11 @@ impl Root<'_> {
                 work: layer.work().to_owned(),
             },
         }
+    }
+
+    /// Moves back what was put into it by renaming: only then is it as the process left it, and others have theirs again.
+    pub(crate) fn put_back(&self) -> Result<(), Error> {
+        Ok(self.0.as_ref().map_or(Ok(()), |lease| lease.tree().put_back())?)
     }
 
     /// Brings what the process changed into the layer: all of it, and nothing that is as it was.

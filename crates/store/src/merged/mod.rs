@@ -24,6 +24,7 @@ use crate::error::StoreError;
 use crate::layer::active::ActiveLayer;
 use crate::layer::stack::{DIRECTORY, Stack};
 use crate::layout::TREE;
+use crate::moved::put_back;
 use crate::scratch::remove_tree;
 use crate::store::Store;
 use seen::Seen;
@@ -131,6 +132,14 @@ impl MergedTree {
         Ok(())
     }
 
+    /// Moves back what a step in a chroot had in it by renaming. Before that nothing in there is anybody's to use.
+    ///
+    /// # Errors
+    /// Something cannot be moved; the tree stays where it is, for whoever opens the store next.
+    pub fn put_back(&self) -> Result<(), StoreError> {
+        Ok(put_back(&self.dir)?)
+    }
+
     /// Writes what a step did since [`begin`](Self::begin) into a layer that was begun over the same snapshot. The tree may
     /// not be written to after that; [`became`](Self::became) tells it what the layer is.
     ///
@@ -158,7 +167,9 @@ impl MergedTree {
 
 impl Drop for MergedTree {
     fn drop(&mut self) {
-        remove_tree(&self.dir);
+        if put_back(&self.dir).is_ok() {
+            remove_tree(&self.dir);
+        }
     }
 }
 

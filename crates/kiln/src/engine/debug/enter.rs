@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Cancel, ExitStatus, MountSpec, MountSpecKind, Rootfs, RunSpec, Sandbox, Secret, Snapshot};
+use kiln_core::{Cancel, ExitStatus, MountSpec, MountSpecKind, RunSpec, Sandbox, Secret, Snapshot};
 use kiln_runtime::{EmulatorSearch, RunError};
 use serde::{Deserialize, Serialize};
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::{Candidate, StepSummary};
+use crate::engine::trees::Root;
 use crate::engine::worker::StepWorker;
 use crate::{Error, OnError};
 
@@ -74,7 +75,7 @@ impl StepWorker<'_> {
         &self,
         (id, step, op): (StepId, &Step, &RunOp),
         inputs: &Inputs,
-        layer: ActiveLayer,
+        (layer, root): (ActiveLayer, Root<'_>),
         reason: &str,
         cancel: &Cancel,
     ) {
@@ -89,7 +90,7 @@ impl StepWorker<'_> {
             // It will be seen.
             _ => {}
         }
-        match self.try_keep((id, step, op), inputs, layer, reason, cancel) {
+        match self.try_keep((id, step, op), inputs, (layer, root), reason, cancel) {
             Ok(kept) => {
                 let mut known = self.failures.kept.lock().unwrap_or_else(PoisonError::into_inner);
                 known.insert(id, kept);
@@ -111,10 +112,11 @@ impl StepWorker<'_> {
         &self,
         (id, step, op): (StepId, &Step, &RunOp),
         inputs: &Inputs,
-        layer: ActiveLayer,
+        (layer, mut root): (ActiveLayer, Root<'_>),
         reason: &str,
         cancel: &Cancel,
     ) -> Result<LayerId, Error> {
+        root.collect(&layer, cancel)?;
         layer.record_copied_links()?;
         self.leaks.check(layer.upper(), cancel)?;
         let state = FailedState {

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use kiln_core::{
-    Cancel, IoResultExt as _, MountKind, MountSpec, MountSpecKind, Rootfs, RunOp, RunSpec, Secret, Snapshot,
+    Cancel, IoResultExt as _, MountKind, MountSpec, MountSpecKind, Rootfs, RunOp, RunSpec, Secret,
 };
 use kiln_runtime::IdMode;
-use kiln_store::ActiveLayer;
 use kiln_store::cache_mount::{CacheRequest, Held};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use crate::Error;
 use crate::engine::Engine;
 use crate::engine::agent::{AgentProxy, Backend};
 use crate::engine::run_step::{process_spec, script};
+use crate::engine::step_files::Scratch;
 
 /// One of its mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,20 +30,18 @@ pub struct StepMount {
 }
 
 /// What a process is started with, and what must live as long as it does.
-pub(super) struct World {
+pub(super) struct World<'a> {
     /// Without a root file system.
     pub(super) spec: RunSpec,
     pub(super) mounts: Vec<StepMount>,
-    // Before the directories that they listen in.
-    _agents: Vec<AgentProxy>,
-    _scratch: Vec<ActiveLayer>,
+    scratch: Scratch<'a>,
     caches: Option<Held>,
 }
 
-impl World {
+impl<'a> World<'a> {
     /// Takes the step's caches, as the step would, and finds its other mounts.
     pub(super) fn make(
-        engine: &Engine,
+        engine: &'a Engine,
         title: &str,
         process: &Process,
         request: &EnterRequest,
@@ -57,8 +55,7 @@ impl World {
         let mut world = Self {
             spec: process_spec(op, rootfs),
             mounts: Vec::new(),
-            _agents: Vec::new(),
-            _scratch: Vec::new(),
+            scratch: Scratch::new(&engine.trees, &engine.entered),
             caches,
         };
         let mut directories: Vec<PathBuf> = match &world.caches {
@@ -76,7 +73,7 @@ impl World {
                 }
                 MountKind::Bind(bind) => {
                     let kind = match binds.next() {
-                        Some(source) => world.bind(engine, source, &bind.path, bind.writable)?,
+                        Some(source) => world.bind(engine, source, &bind.path, bind.writable, cancel)?,
                         None => Err("it is not known where it was from".to_owned()),
                     };
                     ("bind".to_owned(), kind)
@@ -100,14 +97,14 @@ impl World {
                     match request.ssh.get(&ssh.id) {
                         None => (what, Err(format!("give it again with --ssh {}", ssh.id))),
                         Some(agent) => {
-                            let (dir, _) = world.fresh(engine)?;
+                            let (dir, _) = world.scratch.fresh()?;
                             rustix::fs::chmod(&dir, Mode::from_raw_mode(0o700)).at("close", &dir)?;
                             let single = *engine.entered.ids() == IdMode::Single;
                             let owner = if single { (0, 0) } else { (ssh.uid, ssh.gid) };
                             let proxy =
                                 AgentProxy::start(&dir, &Backend::new(&ssh.id, agent)?, ssh.mode, owner)?;
                             let source = proxy.path().to_owned();
-                            world._agents.push(proxy);
+                            world.scratch.agents.push(proxy);
                             if !world.spec.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
                                 world.spec.env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
                             }
@@ -139,33 +136,19 @@ impl World {
         source: &BindSource,
         path: &str,
         writable: bool,
+        cancel: &Cancel,
     ) -> Result<Result<MountSpecKind, String>, Error> {
         Ok(match source {
             BindSource::Missing(why) => Err(why.clone()),
             BindSource::Place(source) if !source.exists() => Err(format!("{} is gone", source.display())),
-            BindSource::Place(source) if writable => {
-                Ok(MountSpecKind::Scratch { source: source.clone(), scratch: self.fresh(engine)? })
-            }
-            BindSource::Place(source) => Ok(MountSpecKind::Bind { source: source.clone(), read_only: true }),
-            BindSource::Snapshot(Snapshot { layers }) => {
-                if !layers.iter().all(|layer| engine.store.has_layer(layer)) {
+            BindSource::Place(source) => Ok(self.scratch.in_place(source.clone(), writable, cancel)?),
+            BindSource::Snapshot(snapshot) => {
+                if !snapshot.layers.iter().all(|layer| engine.store.has_layer(layer)) {
                     return Ok(Err("its files are not in the store any more".to_owned()));
                 }
-                Ok(MountSpecKind::Layers {
-                    lower: layers.iter().map(|layer| engine.store.layer_dir(layer)).collect(),
-                    path: path.to_owned(),
-                    scratch: if writable { Some(self.fresh(engine)?) } else { None },
-                })
+                Ok(self.scratch.snapshot(snapshot, path, writable, cancel)?)
             }
         })
-    }
-
-    /// Returns a fresh upper and work directory.
-    fn fresh(&mut self, engine: &Engine) -> Result<(PathBuf, PathBuf), Error> {
-        let layer = engine.store.begin_layer(&Snapshot::default())?;
-        let dirs = (layer.upper().to_owned(), layer.work().to_owned());
-        self._scratch.push(layer);
-        Ok(dirs)
     }
 }
 
