@@ -10,6 +10,7 @@ use kiln_oci::{BlobSource, Document, Documents, Image, Root};
 use kiln_runtime::IdMode;
 use kiln_solver::Solved;
 use kiln_store::copy::export_tree;
+use kiln_store::owner::LinkOwners;
 use kiln_store::{Store, WholeTree};
 
 use super::Engine;

@@ -30,6 +30,7 @@ use crate::unpack::{self, UnpackOptions};
 /// A source that is a tar, compressed or not.
 pub(super) struct Archive<'a> {
     chosen: &'a Chosen,
+    may_change: bool,
     file: File,
     /// Relative to its source.
     path: &'a Path,
@@ -46,7 +47,8 @@ pub(super) fn open<'a>(from: &'a Selected, m: &'a Match) -> Result<Option<Archiv
     let dir = from.open_dir(m.path.parent().unwrap_or(Path::new(""))).at("open", &full)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::openat(&dir, from.name(m.entry), flags, Mode::empty()).at("open", &full)?;
-    let mut archive = Archive { chosen, file: File::from(file), path: &m.path, full };
+    let mut archive =
+        Archive { chosen, may_change: from.may_change(), file: File::from(file), path: &m.path, full };
     let is_tar = unpack::is_tar(&archive.file).map_err(|error| archive.error(error))?;
     std::io::Seek::rewind(&mut archive.file).at("read", &archive.full)?;
     Ok(is_tar.then_some(archive))
@@ -64,7 +66,7 @@ impl Archive<'_> {
         let extracted = extract(&self.file, layer, dest, common, owner);
         let mut report = extracted.map_err(|stopped| stopped.of(self.path, &self.full))?;
         let now = FileStat::of(&self.file).at("stat", &self.full)?;
-        if Identity::from(&now) != self.chosen.stat {
+        if self.may_change && Identity::from(&now) != self.chosen.stat {
             report.changed.push(self.full.clone());
         }
         Ok(report)
