@@ -300,3 +300,30 @@ fn doctor_tells_which_emulator_each_architecture_has() {
         assert_eq!(without["raise"], "sudo apt-get install qemu-user-static");
     });
 }
+
+#[test]
+fn a_handler_of_the_machine_is_used_if_it_works_inside_a_step() {
+    let (Some(qemu), Some(unshare)) = (tool("qemu-aarch64-static"), tool("unshare")) else { return };
+    for_each_user(|user| {
+        let Some(place) = with(user, "RUN uname -m\n") else { return };
+        // A user namespace plays the machine, so that the real one stays as it is.
+        let machine = "/usr/bin/mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && \
+                       printf %s \"$1\" >/proc/sys/fs/binfmt_misc/register && shift && exec \"$@\"";
+        let hex = |bytes: &str| bytes.split(' ').map(|byte| format!("\\x{byte}")).collect::<String>();
+        let magic = hex("7f 45 4c 46 02 01 01 00 00 00 00 00 00 00 00 00 02 00 b7 00");
+        let mask = hex("ff ff ff ff ff ff ff 00 ff ff ff ff ff ff ff ff fe ff ff ff");
+        let build = |flags: &str| {
+            let line = format!(":foreign:M::{magic}:{mask}:{}:{flags}", qemu.get_program().to_string_lossy());
+            let kiln = place.text("kiln");
+            let namespace = ["--user", "--map-root-user", "--mount", "/bin/sh", "-c", machine, "sh", &line];
+            let kiln =
+                [&kiln, "build", "--progress=plain", "--platform=linux/arm64", "--no-cache", "context"];
+            let args = [&namespace[..], &kiln[..]].concat();
+            let mut command = place.as_user(unshare.get_program(), "store", &args);
+            Ran::of(command.env("PATH", tools(&place)))
+        };
+        build("F").ok().prints(&["aarch64"]);
+        // The kernel would look for the interpreter in the step's root.
+        build("").code(3).says(&["the machine has no handler that works inside a step"]);
+    });
+}
