@@ -19,17 +19,17 @@ pub(super) fn add_below(table: &mut Table, root: &OwnedFd, below: &LinkOwners) {
     for (path, owner) in below {
         // A link that is no longer there, or no longer by this way, says nothing.
         let parent = path.parent().unwrap_or(Path::new(""));
-        let Ok(parent) = rustix::fs::openat2(root, &parent_or_dot(parent), LOOK, Mode::empty(), resolve)
+        let Ok(parent) = rustix::fs::openat2(root, parent_or_dot(parent), LOOK, Mode::empty(), resolve)
         else {
             continue;
         };
         let Some(name) = path.file_name() else { continue };
         let flags = LOOK | OFlags::NOFOLLOW;
         let Ok(file) = rustix::fs::openat(&parent, name, flags, Mode::empty()) else { continue };
-        if let Ok(status) = Status::of(&file) {
-            if !owners::can_hold(&status) {
-                table.set(status.identity(), status.mode(), *owner);
-            }
+        if let Ok(status) = Status::of(&file)
+            && !owners::can_hold(&status)
+        {
+            table.set(status.identity(), status.mode(), *owner);
         }
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn left(table: &Table, root: &OwnedFd, upper: &OwnedFd) -> LinkOwners
     let mut dirs = vec![PathBuf::new()];
     while let Some(dir) = dirs.pop() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(open) = rustix::fs::openat(upper, &parent_or_dot(&dir), flags, Mode::empty()) else {
+        let Ok(open) = rustix::fs::openat(upper, parent_or_dot(&dir), flags, Mode::empty()) else {
             continue;
         };
         let Ok(entries) = Dir::read_from(&open) else { continue };

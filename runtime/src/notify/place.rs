@@ -105,7 +105,7 @@ impl Place {
         let (end, _) = split(self.bytes());
         let cut = ROOM + end;
         if self.is_absolute() {
-            return Ok(CString::new(&self.buffer[ROOM..cut.max(ROOM + 1)]).map_err(|_| Errno::INVAL)?);
+            return CString::new(&self.buffer[ROOM..cut.max(ROOM + 1)]).map_err(|_| Errno::INVAL);
         }
         let mut path = self.base()?.into_bytes();
         path.push(b'/');

@@ -286,10 +286,13 @@ fn nothing_gets_through() {
     }
 }
 
+/// Puts something into an image; the path is the host's.
+type Lay = fn(&Place, &Path);
+
 #[test]
 fn users_are_looked_up_in_files_that_end() {
     // The image's /etc/passwd is whatever its maker wants; the step must come to an end, and not by filling the memory.
-    let passwds: &[(&str, fn(&Place, &Path))] = &[
+    let passwds: &[(&str, Lay)] = &[
         ("the host's file", |place, host| link(place, "/etc/passwd", host.join("canary"))),
         ("a fifo", |place, _| {
             fs::remove_file(place.path("root/etc/passwd")).unwrap();
