@@ -70,6 +70,8 @@ impl Supervisor {
             become_one_of_the_step(&root, &machine).at("enter", "the step's root")?;
             // Before Linux 6.6 there is no such thing, and it costs nothing but time.
             let _ = sys::wake_in_turn(listener.as_fd());
+            // Before Linux 6.12, in turn with all others.
+            let _ = sys::take_short_turns();
             let mut answerer = Answerer::new(listener, root, upper);
             links::add_below(&mut answerer.table, &answerer.root, &below);
             answerer.serve().at("answer", "a step's system calls")?;
