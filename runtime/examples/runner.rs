@@ -20,8 +20,10 @@ fn main() -> ExitCode {
         // Prints the rungs as JSON.
         ["probe", store] => println!(
             "{}",
-            serde_json::to_string(&probe(store.as_ref(), &kiln_runtime::EmulatorSearch::default()).unwrap())
-                .unwrap()
+            serde_json::to_string(
+                &probe(store.as_ref(), &kiln_runtime::EmulatorSearch::default(), chosen()).unwrap()
+            )
+            .unwrap()
         ),
         // Prints the ids as JSON.
         ["ids"] => println!("{}", serde_json::to_string(entered().ids()).unwrap()),
@@ -86,10 +88,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn chosen() -> Option<Isolation> {
+    std::env::var_os("KILN_TEST_CHROOT").map(|_| Isolation::Chroot)
+}
+
 fn entered() -> Entered {
     let single_id = std::env::var_os("KILN_TEST_SINGLE_ID").is_some();
-    let isolation = std::env::var_os("KILN_TEST_CHROOT").map(|_| Isolation::Chroot);
-    enter(&EnterOptions { single_id, isolation }).unwrap_or_else(|error| panic!("{error}"))
+    enter(&EnterOptions { single_id, isolation: chosen() }).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn read(path: &str) -> RunSpec {

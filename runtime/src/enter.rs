@@ -36,7 +36,7 @@ pub enum Isolation {
 pub struct EnterOptions {
     /// Whether to use a single id even where more could be had; for comparing rungs of the ladder.
     pub single_id: bool,
-    /// Chroot to do without namespaces where they could be had. Otherwise the best that there is.
+    /// Namespaces or nothing; or a chroot, also where namespaces could be had. The best that there is, if not given.
     pub isolation: Option<Isolation>,
 }
 
@@ -200,7 +200,7 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
             .and_then(|()| mounts::make_all_private())
         {
             Ok(()) => Ok(as_root(&own_map("uid")?)),
-            Err(error) => bare_or(refused_by(&error)),
+            Err(error) => bare_or(refused_by(&error), options),
         };
     }
     // Root in a container. Tried in another process: there is no way back out of a user namespace, and one in which
@@ -210,7 +210,7 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
         && let Err(error) =
             in_child(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, mounts::make_all_private)
     {
-        return bare_or(refused_by(&error));
+        return bare_or(refused_by(&error), options);
     }
     let entered = with_user_namespace(options)?;
     mounts::make_all_private().map_err(|error| refused_by(&error))?;
@@ -218,8 +218,8 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
 }
 
 /// Goes on without namespaces, if the process has what that takes.
-fn bare_or(error: EnterError) -> Result<Entered, EnterError> {
-    if !may_do_without() {
+fn bare_or(error: EnterError, options: &EnterOptions) -> Result<Entered, EnterError> {
+    if !may_do_without() || options.isolation == Some(Isolation::Namespaces) {
         return Err(error);
     }
     let raise = match &error {

@@ -12,7 +12,7 @@ use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::emulator::{self, EmulatorSearch};
-use crate::enter::{EnterOptions, Entered, enter, in_child};
+use crate::enter::{EnterOptions, Entered, Isolation, enter, in_child};
 use crate::error::EnterError;
 use crate::ids::{IdMode, IdRange};
 use crate::network::NetworkError;
@@ -24,7 +24,8 @@ pub(crate) const PROBE: &str = "kiln-probe";
 /// One part of the ladder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rung {
-    /// Which: "user ids", "file system", "proc", "network", "limits"; "linux/arm64" and its like for programs of other architectures.
+    /// Which: "user ids", "isolation", "file system", "proc", "network", "limits"; "linux/arm64" and its like for programs
+    /// of other architectures.
     pub what: String,
     /// What kiln uses here; none if it cannot work.
     pub chosen: Option<String>,
@@ -35,28 +36,35 @@ pub struct Rung {
 }
 
 /// Tries out what this machine allows, in a process of its own that keeps its file systems below `store`. Emulators are
-/// looked for as `emulators` says.
+/// looked for as `emulators` says; with `isolation`, it is what kiln has if it is told to use that.
 ///
 /// # Errors
 /// That process could not be run.
-pub fn probe(store: &Path, emulators: &EmulatorSearch) -> Result<Vec<Rung>, IoError> {
+pub fn probe(
+    store: &Path,
+    emulators: &EmulatorSearch,
+    isolation: Option<Isolation>,
+) -> Result<Vec<Rung>, IoError> {
     let program = "/proc/self/exe";
-    let search = serde_json::to_string(emulators).map_err(io::Error::from).at("write to", program)?;
-    let output = Command::new(program).arg0(PROBE).arg(store).arg(search).output().at("run", program)?;
+    let asked =
+        serde_json::to_string(&(emulators, isolation)).map_err(io::Error::from).at("write to", program)?;
+    let output = Command::new(program).arg0(PROBE).arg(store).arg(asked).output().at("run", program)?;
     serde_json::from_slice(&output.stdout).map_err(io::Error::from).at("read the answer of", program)
 }
 
 /// Serves as that process; does not return.
 pub(crate) fn serve() -> ! {
     let store = std::env::args_os().nth(1).unwrap_or_default();
-    let search = std::env::args().nth(2).and_then(|text| serde_json::from_str(&text).ok());
-    let answer = serde_json::to_vec(&try_out(Path::new(&store), &search.unwrap_or_default()));
+    let asked = std::env::args_os().nth(2).and_then(|text| serde_json::from_str(text.to_str()?).ok());
+    let (emulators, isolation) = asked.unwrap_or_default();
+    let options = EnterOptions { isolation, ..EnterOptions::default() };
+    let answer = serde_json::to_vec(&try_out(Path::new(&store), &emulators, &options));
     let written = answer.is_ok_and(|answer| io::Write::write_all(&mut io::stdout(), &answer).is_ok());
     std::process::exit(i32::from(!written))
 }
 
-fn try_out(store: &Path, emulators: &EmulatorSearch) -> Vec<Rung> {
-    let entered = match enter(&EnterOptions::default()) {
+fn try_out(store: &Path, emulators: &EmulatorSearch, options: &EnterOptions) -> Vec<Rung> {
+    let entered = match enter(options) {
         Ok(entered) => entered,
         Err(error) => {
             let raise = match &error {
@@ -66,8 +74,17 @@ fn try_out(store: &Path, emulators: &EmulatorSearch) -> Vec<Rung> {
             return vec![rung("user ids", None, error.to_string(), raise)];
         }
     };
-    let mut rungs =
-        vec![user_ids(&entered), file_system(&entered, store), proc(), network(&entered), limits(&entered)];
+    if let Some((reason, raise)) = entered.why_bare() {
+        return [vec![user_ids(&entered)], in_a_chroot(reason, raise), vec![limits(&entered)]].concat();
+    }
+    let mut rungs = vec![
+        user_ids(&entered),
+        isolation(),
+        file_system(&entered, store),
+        proc(),
+        network(&entered),
+        limits(&entered),
+    ];
     rungs.extend(emulator::rungs(&entered, emulators));
     rungs
 }
@@ -88,6 +105,35 @@ fn user_ids(entered: &Entered) -> Rung {
     rung("user ids", Some(chosen), entered.reason().to_owned(), entered.raise().map(str::to_owned))
 }
 
+fn isolation() -> Rung {
+    let reason = "each step has its own processes, mounts, host name and System V IPC".to_owned();
+    rung("isolation", Some("namespaces".to_owned()), reason, None)
+}
+
+/// All that follows from there being no namespaces.
+fn in_a_chroot(reason: &str, raise: Option<&str>) -> Vec<Rung> {
+    let because = |what, chosen: &str, why: &str| rung(what, Some(chosen.to_owned()), why.to_owned(), None);
+    vec![
+        rung(
+            "isolation",
+            Some("chroot: nothing keeps a step from this machine or container".to_owned()),
+            reason.to_owned(),
+            raise.map(str::to_owned),
+        ),
+        because(
+            "file system",
+            "copy: layers are copied into one tree, which costs time with each step",
+            "nothing can be mounted; caches are moved to their places",
+        ),
+        because(
+            "proc",
+            "minimal",
+            "nothing can be mounted; it has what tells of the machine, nothing of processes",
+        ),
+        because("network", "host", "steps use this machine's network; RUN --network=none is refused"),
+    ]
+}
+
 fn file_system(entered: &Entered, store: &Path) -> Rung {
     const WHAT: &str = "file system";
     let place = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
@@ -100,6 +146,9 @@ fn file_system(entered: &Entered, store: &Path) -> Rung {
             format!("the kernel mounts it on {}", place.display()),
             None,
         ),
+        Err(error) if error.is_full() || error.errno == Some(libc::EROFS) => {
+            rung(WHAT, None, format!("{} cannot be written to: {error}", place.display()), None)
+        }
         Err(error) => rung(
             WHAT,
             Some("copy: layers are copied into one tree, which costs time with each step".to_owned()),

@@ -47,6 +47,34 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) snapshotter: Option<SnapshotterArg>,
+    /// What is put around a step
+    /// [default: namespaces, or where there are none for root, a chroot]
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_ISOLATION",
+        value_enum,
+        value_name = "WHICH",
+        hide_env_values = true
+    )]
+    pub(crate) isolation: Option<IsolationArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsolationArg {
+    /// Namespaces of its own, or an error
+    Namespaces,
+    /// Only another root directory: it is no boundary. For root
+    Chroot,
+}
+
+impl From<IsolationArg> for kiln::Isolation {
+    fn from(arg: IsolationArg) -> Self {
+        match arg {
+            IsolationArg::Namespaces => Self::Namespaces,
+            IsolationArg::Chroot => Self::Chroot,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -18,7 +18,7 @@ const FLAGS: &[(&str, &str)] = &[
         "--cpu-shares -c --cpuset-mems --cgroup-parent --memory-reservation --kernel-memory --blkio-weight",
         "kiln has --memory, --cpus, --cpuset-cpus and --pids-limit; for more, run it inside `systemd-run --user --scope`",
     ),
-    ("--isolation --security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
+    ("--security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
     ("--builder --context", "there is no daemon and so nothing to choose between"),
     ("-d --detach --name --restart", "`kiln run` is a look into an image; what it runs ends with it"),
     ("-v --volume --mount --tmpfs", "`kiln run` mounts nothing from outside; nothing of a run is kept"),

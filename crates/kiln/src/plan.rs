@@ -6,7 +6,7 @@ use std::path::Path;
 use kiln_core::{IoResultExt as _, Platform};
 use kiln_dockerfile::{Diagnostic, Dockerfile, Severity};
 use kiln_frontend::LowerOptions;
-use kiln_runtime::{EmulatorSearch, Rung};
+use kiln_runtime::{EmulatorSearch, Isolation, Rung};
 
 use crate::Error;
 
@@ -65,7 +65,11 @@ pub fn plan_text(request: &PlanRequest) -> Result<String, Error> {
 ///
 /// # Errors
 /// The probe's process could not be run.
-pub fn doctor(store: &Path, emulators: &EmulatorSearch) -> Result<Vec<Rung>, Error> {
+pub fn doctor(
+    store: &Path,
+    emulators: &EmulatorSearch,
+    isolation: Option<Isolation>,
+) -> Result<Vec<Rung>, Error> {
     std::fs::create_dir_all(store).at("create", store)?;
-    Ok(kiln_runtime::probe(store, emulators)?)
+    Ok(kiln_runtime::probe(store, emulators, isolation)?)
 }

@@ -7,13 +7,18 @@ use crate::config;
 use crate::hints::Failure;
 use crate::ui;
 
-/// Prints each rung of the ladder: what is used, why, and the one command that would raise it.
+/// Prints each rung of the ladder: what is used, why, and the one command that would raise it. Tells with its exit code
+/// whether kiln can build here.
 pub(crate) fn doctor(global: Global, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let root = config::store_root(global.root)?;
-    let rungs = kiln::doctor(&root, &config::emulators())?;
+    let rungs = kiln::doctor(&root, &config::emulators(), global.isolation.map(Into::into))?;
+    // This machine cannot. What only some builds need is not asked for.
+    let needed = |rung: &&kiln::Rung| ["user ids", "isolation", "file system"].contains(&rung.what.as_str());
+    let builds = rungs.iter().filter(needed).all(|rung| rung.chosen.is_some());
+    let code = ExitCode::from(if builds { 0 } else { 3 });
     if args.json {
         ui::print(serde_json::to_string_pretty(&rungs).unwrap_or_default());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let width = rungs.iter().map(|rung| rung.what.len()).max().unwrap_or(0);
     for rung in rungs {
@@ -24,5 +29,5 @@ pub(crate) fn doctor(global: Global, args: &DoctorArgs) -> Result<ExitCode, Fail
             ui::print(format_args!("{:width$}    better with: {raise}", ""));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

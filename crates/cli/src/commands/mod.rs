@@ -23,7 +23,7 @@ mod storage;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use kiln::{Cancel, Engine};
+use kiln::{Cancel, Engine, EnterOptions};
 
 use crate::args::{Cli, Command, Global};
 use crate::config;
@@ -56,7 +56,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 /// Enters the namespaces and opens the store. Before any thread: that is why each command does it first.
 fn start(global: Global) -> Result<Engine, Failure> {
-    let engine = Engine::start(&config::store_root(global.root)?)?;
+    let options = EnterOptions { isolation: global.isolation.map(Into::into), ..EnterOptions::default() };
+    let engine = Engine::start_with(&config::store_root(global.root)?, &options)?;
     Ok(match global.snapshotter {
         Some(chosen) => engine.snapshotter(chosen.into()),
         None => engine,

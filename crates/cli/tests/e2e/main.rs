@@ -5,6 +5,7 @@ mod archives;
 mod bad_input;
 mod cache_mounts;
 mod checks;
+mod chroot;
 mod commands;
 mod contexts;
 mod copy;

@@ -187,8 +187,11 @@ impl Place {
 
     /// The same with further variables.
     pub(crate) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
-        let mut command = self.build_command("store", args);
-        command.envs(env.iter().copied());
+        self.spawn(self.build_command("store", args).envs(env.iter().copied()))
+    }
+
+    /// Starts a command and goes on.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Running {
         Running::new(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("kiln starts"))
     }
 

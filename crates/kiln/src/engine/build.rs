@@ -188,6 +188,7 @@ impl Build<'_> {
                 settled: Mutex::default(),
             },
         };
+        worker.announce_chroot();
         let blocked = foreign::blocked(&worker, &wanted, &index, cancel)
             .map_err(|error| self.blame(error, &HashMap::new()))?;
         if !blocked.is_empty() {

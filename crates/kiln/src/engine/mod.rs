@@ -38,7 +38,7 @@ mod worker;
 
 use std::path::Path;
 
-use kiln_runtime::{EnterOptions, Entered, IdMode};
+use kiln_runtime::{EnterOptions, Entered, IdMode, Isolation};
 use kiln_store::cache_mount::CacheMounts;
 use kiln_store::{Ids, Store};
 
@@ -68,15 +68,26 @@ impl Engine {
     /// # Errors
     /// The process has threads already, the machine has no user namespaces, or the store cannot be opened.
     pub fn start(root: &Path) -> Result<Self, Error> {
+        Self::start_with(root, &EnterOptions::default())
+    }
+
+    /// The same with other namespaces than the best that there are.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); or what is asked for cannot be had.
+    pub fn start_with(root: &Path, options: &EnterOptions) -> Result<Self, Error> {
         // Made before entering: the directory belongs to the user, whatever ids are mapped inside.
         std::fs::create_dir_all(root).map_err(|error| kiln_core::IoError::new("create", root, &error))?;
-        let entered = kiln_runtime::enter(&EnterOptions::default())?;
+        let entered = kiln_runtime::enter(options)?;
         let ids = match entered.ids() {
             IdMode::Single => Ids::Single,
             _ => Ids::Full,
         };
         let store = Store::open(root, ids)?;
-        let caches = store.cache_mounts();
+        let mut caches = store.cache_mounts();
+        if entered.isolation() == Isolation::Chroot {
+            caches = caches.moving();
+        }
         let trees = Trees::new(store.clone());
         Ok(Self { entered, store, caches, trees })
     }

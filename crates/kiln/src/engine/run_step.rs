@@ -111,7 +111,7 @@ impl StepWorker<'_> {
             let kind = match &mount.kind {
                 MountKind::Cache(cache) => {
                     let held = caches.next().ok_or(Error::NoSuchCache { id: cache.id.clone() })?;
-                    MountSpecKind::Bind { source: held.path.clone(), read_only: cache.read_only }
+                    scratch.cache(&held.path, cache.read_only, cancel)?
                 }
                 MountKind::Bind(bind) => self.bind(bind, inputs, scratch, cancel)?,
                 MountKind::Tmpfs(tmpfs) => MountSpecKind::Tmpfs { size: tmpfs.size },

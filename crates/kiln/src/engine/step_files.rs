@@ -67,6 +67,20 @@ impl<'a> Scratch<'a> {
         Ok(upper)
     }
 
+    /// Mounts a cache. In a chroot a step has the cache itself, and nothing would keep it from writing to it: one that is
+    /// only read is copied there.
+    pub(crate) fn cache(
+        &mut self,
+        path: &Path,
+        read_only: bool,
+        cancel: &Cancel,
+    ) -> Result<MountSpecKind, Error> {
+        if read_only && self.is_bare() {
+            return self.in_place(path.to_owned(), false, cancel);
+        }
+        Ok(MountSpecKind::Bind { source: path.to_owned(), read_only })
+    }
+
     /// Mounts a path in a directory of the step's own.
     pub(crate) fn own(&mut self, dir: PathBuf, path: &str, writable: bool) -> Result<MountSpecKind, Error> {
         if self.is_bare() {

@@ -150,6 +150,19 @@ impl<'a> StepWorker<'a> {
         }
     }
 
+    /// Says, if steps will run without namespaces, that they do.
+    pub(crate) fn announce_chroot(&self) {
+        if let Some((why, _)) = self.entered.why_bare()
+            && self.graph.iter().any(|(_, step)| matches!(step.op, Op::Run(_)))
+        {
+            let message = format!(
+                "steps run in a chroot, without namespaces: slower, and nothing keeps them from this machine or container \
+                 ({why})"
+            );
+            self.reporter.warn(message, None);
+        }
+    }
+
     /// Says once that steps are slower here than they could be, and why.
     pub(crate) fn announce(&self) -> Result<(), Error> {
         if self.trees.snapshotter(self.entered)? == Snapshotter::Copy

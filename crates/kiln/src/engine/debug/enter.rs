@@ -164,7 +164,10 @@ impl Engine {
         spec.link_owners.extend(self.store.link_owners(files)?.0);
         let root = self.trees.root(&self.entered, &layer, cancel)?;
         spec.rootfs = root.rootfs(&self.trees, &layer);
-        match kiln_runtime::run_interactive(&self.entered, &spec, cancel) {
+        let result = kiln_runtime::run_interactive(&self.entered, &spec, cancel);
+        // Before the caches are given back, which in a chroot lie in there.
+        root.put_back()?;
+        match result {
             Ok(report) => Ok(report.status),
             Err(RunError::Cancelled) => Err(Error::Interrupted),
             Err(error) => Err(error.into()),

@@ -68,7 +68,7 @@ impl<'a> World<'a> {
             let (what, kind) = match &mount.kind {
                 MountKind::Cache(cache) => {
                     let source = directories.pop().unwrap_or_default();
-                    let kind = MountSpecKind::Bind { source, read_only: cache.read_only };
+                    let kind = world.scratch.cache(&source, cache.read_only, cancel)?;
                     (format!("cache {:?}", cache.id), Ok(kind))
                 }
                 MountKind::Bind(bind) => {
