@@ -80,6 +80,11 @@ impl World {
     fn mount(&mut self, mount: &MountSpec) -> Result<(), InitFailure> {
         let made = self.fresh();
         let source = match &mount.kind {
+            // A file that is only read may be anybody's, such as kiln's own program. Everything else is moved, so whoever
+            // runs steps here makes a copy of what is not kiln's.
+            MountSpecKind::Bind { source, read_only: true } if source.is_file() => {
+                fs::copy(source, &made).map(|_| made)
+            }
             MountSpecKind::Bind { source, .. } => Ok(source.clone()),
             MountSpecKind::Tmpfs { .. } => directory(&made, 0o1777).map(|()| made),
             MountSpecKind::File { content, mode } => file(&made, content.as_bytes(), *mode).map(|()| made),

@@ -86,7 +86,9 @@ fn what_is_mounted_elsewhere_is_moved_and_written_down() {
     let mut spec = place.spec_on_tree(
         "cat /c/d/kept /again/kept; echo new > /c/d/new; stat -c %a:%u:%g /run/s; cat /run/s; stat -c %a /t; cat /f",
     );
+    let own = place.file_at("own", "somebody's own\n");
     spec.mounts = vec![
+        bind("/own", &own, true),
         bind("/c/d", &cache, false),
         bind("/again", &cache, false),
         mount("/t", MountSpecKind::Tmpfs { size: None }),
@@ -102,6 +104,7 @@ fn what_is_mounted_elsewhere_is_moved_and_written_down() {
         ),
     ];
     assert_eq!(run_as(&place, "run", &spec).ok(), "keptkept400:3:4\nsecret\n1777\nfile\n");
+    assert_eq!(fs::read_to_string(&own).unwrap(), "somebody's own\n");
     // It is for the store to move it back: kiln-store has the tests of that.
     assert!(!cache.exists() && fs::metadata(place.path("root/c/d")).unwrap().ino() == inode);
     assert_eq!(fs::read_to_string(place.path("root/c/d/new")).unwrap(), "new\n");
