@@ -1,0 +1,113 @@
+//! What sort of failure an error is.
+
+use kiln_git::GitError;
+use kiln_registry::{DownloadError, RegistryError};
+use kiln_runtime::{RunError, UserError};
+use kiln_store::StoreError;
+use kiln_store::copy::CopyError;
+
+use super::Error;
+
+/// What sort of failure it is: what an exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A step failed.
+    Step,
+    /// The Dockerfile, the context or the request is at fault.
+    Input,
+    /// This machine cannot.
+    Machine,
+    /// A registry or the network.
+    Network,
+    /// A defect in kiln.
+    Internal,
+    /// Interrupted.
+    Interrupted,
+}
+
+impl Error {
+    /// Returns what sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Step { error, .. } => error.kind(),
+            // Whatever was being done.
+            full if full.is_full() => ErrorKind::Machine,
+            Self::Registry(RegistryError::Cancelled)
+            | Self::NotHad { error: RegistryError::Cancelled, .. }
+            | Self::Download(DownloadError::Cancelled)
+            | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
+            Self::StepFailed { .. }
+            | Self::SecretLeak { .. }
+            | Self::Exited { .. }
+            | Self::Run(
+                RunError::Program { .. }
+                | RunError::User(UserError::UnknownUser { .. } | UserError::UnknownGroup { .. }),
+            ) => ErrorKind::Step,
+            Self::Dockerfile { .. }
+            | Self::Checks { .. }
+            | Self::NoDockerfile { .. }
+            | Self::NotAnArchive { .. }
+            | Self::GitUrl(_)
+            | Self::TwoDockerfiles { .. }
+            | Self::NotItsStdin
+            | Self::EmptyContext { .. }
+            | Self::NotUtf8 { .. }
+            | Self::BadEpoch { .. }
+            | Self::IgnoreFile { .. }
+            | Self::Reference(_)
+            | Self::NotAnImage { .. }
+            | Self::NoSuchImage { .. }
+            | Self::AmbiguousId { .. }
+            | Self::NoCommand { .. }
+            | Self::NoSuchCache { .. }
+            | Self::NoSecret { .. }
+            | Self::NoAgent { .. }
+            | Self::SshKey { .. }
+            | Self::SecretIsNoText { .. }
+            | Self::OnePlatformOnly { .. }
+            | Self::Look(_)
+            | Self::NoSuchContext { .. }
+            | Self::ContextChanged { .. }
+            | Self::Tree(_)
+            | Self::Copy(_)
+            | Self::Oci(_) => ErrorKind::Input,
+            Self::Download(DownloadError::Address { .. })
+            | Self::Store(
+                StoreError::FileName { .. } | StoreError::Sparse { .. } | StoreError::LongPath { .. },
+            ) => ErrorKind::Input,
+            Self::Git(error) => match error.root() {
+                GitError::Unsupported { .. }
+                | GitError::Empty { .. }
+                | GitError::NoSuchRef { .. }
+                | GitError::NoSuchDirectory { .. } => ErrorKind::Input,
+                GitError::Io(_) => ErrorKind::Machine,
+                _ => ErrorKind::Network,
+            },
+            // What was served is not what an image promised, or is no layer.
+            Self::Store(
+                StoreError::Decompress { .. }
+                | StoreError::LayerRead { .. }
+                | StoreError::BadEntry { .. }
+                | StoreError::TooLarge { .. }
+                | StoreError::DiffIdMismatch { .. }
+                | StoreError::MediaType { .. },
+            ) => ErrorKind::Network,
+            Self::Enter(_)
+            | Self::Foreign { .. }
+            | Self::NoEmulator(_)
+            | Self::Run(_)
+            | Self::Store(_)
+            | Self::CacheMount(_)
+            | Self::Io(_) => ErrorKind::Machine,
+            Self::Registry(_)
+            | Self::NotHad { .. }
+            | Self::Download(_)
+            | Self::WrongChecksum { .. }
+            | Self::WrongCommit { .. } => ErrorKind::Network,
+            Self::NotResolved { .. } | Self::NoSuchStep { .. } | Self::EngineLost { .. } => {
+                ErrorKind::Internal
+            }
+            Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+}
