@@ -214,10 +214,11 @@ impl Root<'_> {
 
     /// Brings what the process changed into the layer: all of it, and nothing that is as it was.
     pub(crate) fn collect(&mut self, layer: &ActiveLayer, cancel: &Cancel) -> Result<(), Error> {
-        Ok(match &mut self.0 {
+        match &mut self.0 {
             Some(lease) => lease.tree_mut().write_changes(layer, cancel)?,
             None => layer.take_out_unchanged()?,
-        })
+        }
+        Ok(())
     }
 
     /// Keeps what is needed for the next step: `snapshot` is what this one made.

@@ -50,9 +50,8 @@ pub(super) struct Queue<'a, J> {
 impl<J> Queue<'_, J> {
     /// Waits while there is much to do. Fails if some of it failed: then there is no use in finding more.
     pub(super) fn put(&self, piece: J) -> Result<(), StoreError> {
-        match &*lock(self.failed) {
-            Some(error) => return Err(error.clone()),
-            None => {}
+        if let Some(error) = &*lock(self.failed) {
+            return Err(error.clone());
         }
         // Nobody takes it only if all workers panicked, which the scope tells.
         let _ = self.sender.send(piece);
