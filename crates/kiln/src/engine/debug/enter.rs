@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Cancel, ExitStatus, MountSpec, MountSpecKind, RunSpec, Sandbox, Secret, Snapshot};
+use kiln_core::{Cancel, ExitStatus, MountSpec, RunSpec, Sandbox, Secret, Snapshot};
 use kiln_runtime::{EmulatorSearch, RunError};
 use serde::{Deserialize, Serialize};
 
 use super::world::{StepMount, World, own_program};
 use super::{HeldStep, Process, Side};
 use crate::Error;
+use crate::engine::step_files::Scratch;
 use crate::engine::{Engine, network};
 use crate::ssh::SshAgent;
 
@@ -153,7 +154,9 @@ impl Engine {
         let place = kiln_shell::NAME;
         let args = [&[place.to_owned()], command].concat();
         let mut spec = RunSpec { args, ..spec.clone() };
-        let kind = MountSpecKind::Bind { source: own_program()?, read_only: true };
+        // In a chroot it is a copy: this program must stay where it is. It lives as long as the shell does.
+        let mut scratch = Scratch::new(&self.trees, &self.entered);
+        let kind = scratch.in_place(own_program()?, false, cancel)?;
         spec.mounts.push(MountSpec { target: place.to_owned(), kind });
         self.start_in(spec, files, cancel)
     }
