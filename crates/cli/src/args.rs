@@ -99,7 +99,7 @@ pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
     /// Run a command in an image, to look into it
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List images
     Images(ImagesArgs),
     /// Remove images
