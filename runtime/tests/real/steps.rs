@@ -229,7 +229,7 @@ fn limits_are_the_callers() {
         let place = Place::new(rung);
         let spec = place.write("spec.json", &place.spec("ulimit -Sn; ulimit -Hn; ulimit -Su"));
         let inner = format!(
-            "ulimit -c 0; ulimit -Hn 3000; ulimit -Sn 900; ulimit -Su; exec {} run {spec}",
+            "ulimit -c 0; ulimit -Sn 900; ulimit -Hn 3000; ulimit -Su; exec {} run {spec}",
             place.program().display()
         );
         let output = rung.command("bash").args(["-c", &inner]).output().unwrap();
