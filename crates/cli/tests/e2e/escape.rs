@@ -16,7 +16,7 @@ use kiln_testkit::tools::{run, tool};
 use tar::EntryType;
 
 use crate::place::{Place, Ran};
-use crate::user::{User, for_each_user};
+use crate::user::for_each_user;
 
 /// What no image may hold and no message say.
 const CANARY: &str = "the canary sings";
