@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use kiln_core::{IoError, IoResultExt};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
@@ -148,20 +148,21 @@ impl Answerer {
 
     /// Answers until nobody is left to ask.
     fn serve(&mut self) -> io::Result<()> {
+        // Since Linux 6.11 receiving ends when nobody is left; before, only polling tells.
+        let polls = crate::kernel::version() < (6, 11);
         loop {
-            let mut ready = [PollFd::new(&self.listener, PollFlags::IN)];
-            match poll(&mut ready, None) {
-                Err(Errno::INTR) => continue,
-                other => other?,
-            };
-            let events = ready[0].revents();
-            if !events.contains(PollFlags::IN) {
+            if polls && self.is_over(true)? {
                 return Ok(());
             }
             let notification = match sys::receive(self.listener.as_fd()) {
                 Ok(notification) => notification,
-                // It died before we looked, or a signal came.
-                Err(error) if matches!(errno_of(&error), Errno::NOENT | Errno::INTR) => continue,
+                // A caller died before we looked, or the last one did, or a signal came.
+                Err(error) if matches!(errno_of(&error), Errno::NOENT | Errno::INTR) => {
+                    if self.is_over(false)? {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let answer = match self.decide(&notification) {
@@ -173,6 +174,19 @@ impl Answerer {
                 // It is gone.
                 Err(error) if matches!(errno_of(&error), Errno::NOENT | Errno::INPROGRESS) => {}
                 other => other?,
+            }
+        }
+    }
+
+    /// Whether nobody is left; waits until somebody asks, or only looks.
+    fn is_over(&self, waits: bool) -> io::Result<bool> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            let mut ready = [PollFd::new(&self.listener, PollFlags::IN)];
+            match poll(&mut ready, if waits { None } else { Some(&now) }) {
+                Err(Errno::INTR) => {}
+                Ok(_) => return Ok(ready[0].revents().contains(PollFlags::HUP)),
+                Err(error) => return Err(error.into()),
             }
         }
     }

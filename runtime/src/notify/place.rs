@@ -59,7 +59,8 @@ impl Place {
         loop {
             let (from, to) = (self.end, (self.end + PIECE).min(self.buffer.len()));
             let into = &mut self.buffer[from..to];
-            let length = sys::read_memory(tid, address + (from - ROOM) as u64, into).map_err(errno)?;
+            let length =
+                sys::read_memory(tid, address.wrapping_add((from - ROOM) as u64), into).map_err(errno)?;
             match into[..length].iter().position(|&byte| byte == 0) {
                 Some(at) => {
                     self.end = from + at;

@@ -28,6 +28,7 @@ mod remote;
 mod rungs;
 mod same_digest;
 mod secrets;
+mod single_id;
 mod snapshotter;
 mod ssh;
 mod stages;
