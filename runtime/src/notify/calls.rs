@@ -44,6 +44,7 @@ pub(crate) enum Call {
     Execve,
     Execveat,
     Chroot,
+    Keep,
     /// Of the file locks; with this as "unlimited", in so many bytes.
     GetLimit {
         unlimited: u64,
@@ -150,6 +151,7 @@ fn other(name: &str, audit: u32) -> Option<Call> {
         "execve" => Call::Execve,
         "execveat" => Call::Execveat,
         "chroot" => Call::Chroot,
+        "prctl" => Call::Keep,
         "getrlimit" if is_64_bit => Call::GetLimit { unlimited: u64::MAX, width: 8 },
         "getrlimit" => Call::GetLimit { unlimited: 0x7fff_ffff, width: 4 },
         "ugetrlimit" => Call::GetLimit { unlimited: 0xffff_ffff, width: 4 },

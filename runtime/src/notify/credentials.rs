@@ -30,6 +30,10 @@ pub(crate) struct Credentials {
     pub(crate) group: Ids,
     /// Supplementary groups, sorted as the kernel sorts them.
     pub(crate) groups: Arc<[u32]>,
+    /// Whether it has asked to keep its capabilities (PR_SET_KEEPCAPS of prctl(2)) when it gives up the id 0.
+    pub(crate) keeps: bool,
+    /// Whether it has, and so may change ids without being root.
+    pub(crate) capable: bool,
 }
 
 impl Ids {
@@ -111,6 +115,8 @@ pub(crate) enum Change {
     /// That for files.
     Files(Kind, u32),
     Groups(Vec<u32>),
+    /// PR_SET_KEEPCAPS.
+    Keep(bool),
 }
 
 /// Whose ids.
@@ -129,9 +135,9 @@ impl Credentials {
     }
 
     /// Returns what a change makes of them. Who has the effective id 0 has the right to any: the capabilities come and go
-    /// with that id, unless a program handles them itself, which kiln does not follow.
+    /// with that id. Who keeps them over a change of its user is taken to make them effective again at once.
     pub(crate) fn changed(&self, change: Change) -> Result<Self, Errno> {
-        let privileged = self.user.effective == 0;
+        let privileged = self.user.effective == 0 || self.capable;
         let (kind, ids) = match change {
             Change::One(kind, id) => (kind, self.ids(kind).set(id, privileged)?),
             Change::Two(kind, [real, effective]) => {
@@ -139,6 +145,7 @@ impl Credentials {
             }
             Change::Three(kind, ids) => (kind, self.ids(kind).set_three(ids, privileged)?),
             Change::Files(kind, id) => (kind, self.ids(kind).set_files(id, privileged)),
+            Change::Keep(keeps) => return Ok(Self { keeps, ..self.clone() }),
             Change::Groups(_) if !privileged => return Err(Errno::PERM),
             Change::Groups(groups) if groups.len() > MOST_GROUPS || groups.contains(&NONE) => {
                 return Err(Errno::INVAL);
@@ -149,7 +156,11 @@ impl Credentials {
             }
         };
         Ok(match kind {
-            Kind::User => Self { user: ids, ..self.clone() },
+            Kind::User => {
+                let gives_up = self.user.has(0) && !ids.has(0);
+                let capable = if gives_up { self.keeps } else { self.capable };
+                Self { user: ids, capable, ..self.clone() }
+            }
             Kind::Group => Self { group: ids, ..self.clone() },
         })
     }
@@ -160,6 +171,8 @@ impl Credentials {
             user: self.user.executed(user.unwrap_or(self.user.effective)),
             group: self.group.executed(group.unwrap_or(self.group.effective)),
             groups: Arc::clone(&self.groups),
+            keeps: false,
+            capable: false,
         }
     }
 

@@ -50,6 +50,7 @@ impl Answerer {
                 }
                 return Ok(Answer::Value(0));
             }
+            Call::Keep => Change::Keep(b != 0),
             Call::SetOne(kind) => Change::One(kind, one(a)),
             Call::SetTwo(kind) => Change::Two(kind, [one(a), one(b)]),
             Call::SetThree(kind) => Change::Three(kind, [one(a), one(b), one(c)]),
@@ -62,6 +63,8 @@ impl Answerer {
         let value = match &change {
             // These two return what was, whatever becomes of it.
             Change::Files(kind, _) => shown(old.ids(*kind).files, narrow),
+            // The kernel wants to know, too.
+            Change::Keep(_) => Answer::Continue,
             _ => Answer::Value(0),
         };
         let new = old.changed(change)?;

@@ -248,6 +248,8 @@ pub(crate) fn change_really(change: &crate::notify::Change) -> io::Result<()> {
                 libc::syscall(of(kind, libc::SYS_setfsuid, libc::SYS_setfsgid), *id);
                 Ok(())
             }
+            // It changes no ids by itself.
+            Change::Keep(_) => Ok(()),
             Change::Groups(ids) => check(libc::syscall(libc::SYS_setgroups, ids.len(), ids.as_ptr())),
         }
     }

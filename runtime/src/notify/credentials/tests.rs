@@ -10,7 +10,12 @@ fn ids(real: u32, effective: u32, saved: u32, files: u32) -> Ids {
 #[test]
 fn changes_follow_credentials_7() {
     let root = Credentials::default();
-    let ann = Credentials { user: ids(7, 7, 7, 7), group: ids(8, 8, 8, 8), groups: [3, 9].into() };
+    let ann = Credentials {
+        user: ids(7, 7, 7, 7),
+        group: ids(8, 8, 8, 8),
+        groups: [3, 9].into(),
+        ..Credentials::default()
+    };
     let lowered = Credentials { user: ids(0, 7, 0, 7), ..root.clone() };
     for (from, change, expected) in [
         (&root, Change::One(User, 7), Ok(ids(7, 7, 7, 7))),
@@ -35,9 +40,26 @@ fn changes_follow_credentials_7() {
     assert_eq!(root.changed(Change::Groups(vec![0; MOST_GROUPS + 1])), Err(Errno::INVAL));
 }
 
+/// As setpriv(1) does it: the user first.
+#[test]
+fn who_keeps_capabilities_changes_groups_after_the_user() {
+    let root = Credentials::default();
+    let change = |from: &Credentials, change| from.changed(change).unwrap();
+    let gone = change(&root, Change::Three(User, [7, 7, 7]));
+    assert_eq!(gone.changed(Change::Groups(vec![1])), Err(Errno::PERM));
+    let kept = change(&change(&root, Change::Keep(true)), Change::Three(User, [7, 7, 7]));
+    let grouped = change(&change(&kept, Change::Three(Group, [8, 8, 8])), Change::Groups(vec![1]));
+    assert_eq!((grouped.group, &*grouped.groups), (ids(8, 8, 8, 8), &[1][..]));
+    let ran = grouped.executed(None, None);
+    assert_eq!(ran.changed(Change::One(User, 0)), Err(Errno::PERM));
+    // Who could come back has not given up anything yet.
+    let lowered = change(&root, Change::Three(User, [NONE, 7, NONE]));
+    assert!(!lowered.capable && lowered.changed(Change::Groups(vec![])).is_err());
+}
+
 #[test]
 fn a_program_gives_its_owners_id() {
-    let ann = Credentials { user: ids(7, 7, 0, 7), group: ids(8, 8, 8, 8), groups: [].into() };
+    let ann = Credentials { user: ids(7, 7, 0, 7), group: ids(8, 8, 8, 8), ..Credentials::default() };
     assert_eq!(ann.executed(None, None).user, ids(7, 7, 7, 7));
     assert_eq!(ann.executed(Some(0), None).user, ids(7, 0, 0, 0));
     assert_eq!(ann.executed(None, Some(4)).group, ids(8, 4, 4, 4));
@@ -46,7 +68,12 @@ fn a_program_gives_its_owners_id() {
 #[test]
 fn only_root_gives_files_away() {
     let root = Credentials::default();
-    let ann = Credentials { user: ids(7, 7, 7, 7), group: ids(8, 8, 8, 8), groups: [3, 9].into() };
+    let ann = Credentials {
+        user: ids(7, 7, 7, 7),
+        group: ids(8, 8, 8, 8),
+        groups: [3, 9].into(),
+        ..Credentials::default()
+    };
     for (who, owner, user, group, expected) in [
         (&root, (7, 8), Some(1), Some(2), true),
         (&ann, (7, 8), Some(1), None, false),
@@ -65,7 +92,12 @@ fn only_root_gives_files_away() {
 
 #[test]
 fn who_may_make_something_in_a_directory() {
-    let ann = Credentials { user: ids(7, 7, 7, 7), group: ids(8, 8, 8, 8), groups: [3, 9].into() };
+    let ann = Credentials {
+        user: ids(7, 7, 7, 7),
+        group: ids(8, 8, 8, 8),
+        groups: [3, 9].into(),
+        ..Credentials::default()
+    };
     for (owner, mode, expected) in [
         ((7, 0), 0o755, true),
         ((7, 0), 0o577, false),
@@ -92,7 +124,12 @@ fn of_the_kernel() -> Credentials {
         [real, effective, saved, files] => ids(real, effective, saved, files),
         _ => panic!("{status}"),
     };
-    Credentials { user: four("Uid:"), group: four("Gid:"), groups: numbers("Groups:").into() }
+    Credentials {
+        user: four("Uid:"),
+        group: four("Gid:"),
+        groups: numbers("Groups:").into(),
+        ..Credentials::default()
+    }
 }
 
 /// Random sequences of calls, by real threads as real root: ids are a thread's own for the kernel. A generator of
