@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::{Cancel, IoResultExt as _, Secret};
 use memchr::memmem::Finder;
-use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, lgetxattr, llistxattr, seek};
+use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, lgetxattr, llistxattr, llistxattr_query, seek};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -89,7 +89,7 @@ impl LeakScanner {
     fn find_in_attributes(&self, path: &Path) -> std::io::Result<Option<&str>> {
         let mut names = Vec::new();
         loop {
-            let size = match llistxattr(path, &mut [0_u8; 0]) {
+            let size = match llistxattr_query(path) {
                 // The file system has none.
                 Err(Errno::NOTSUP) | Ok(0) => return Ok(None),
                 other => other?,
