@@ -389,9 +389,12 @@ const ARCHIVE: &[Entry] = &[
     (DIR, "forged", "", &[("user.overlay.redirect", "@")]),
 ];
 
+/// Makes a configuration hostile; the text is a path of the host.
+type Change = fn(&mut ImageConfig, &str);
+
 #[test]
 fn the_configuration_of_a_base_image_reaches_nothing() {
-    let changes: [(&str, fn(&mut ImageConfig, &str)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("the working directory", |config, host| config.config.working_dir = format!("/{UPWARDS}{host}/new")),
         ("the working directory of another process", |config, _| {
             config.config.working_dir = "/proc/1/cwd".to_owned()

@@ -1,6 +1,8 @@
 //! Where results go, and where inputs come from besides the context.
 
 use std::fs::File;
+use std::os::unix::fs::FileTypeExt as _;
+use std::process::Command;
 
 use kiln_testkit::tools::{run, tool};
 
@@ -34,6 +36,27 @@ fn files_go_to_a_directory_or_a_tar() {
         assert_eq!(entries(streamed.stdout.as_slice()).len(), names.len());
         let streamed = place.build(&["-o", "type=oci"]).ok();
         assert!(entries(streamed.stdout.as_slice()).contains_key("index.json"));
+    });
+}
+
+#[test]
+fn what_is_no_file_is_written_into_and_a_link_stays_one() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        let pipe = place.path("pipe");
+        assert!(Command::new("mkfifo").args(["-m", "666"]).arg(&pipe).status().expect("mkfifo").success());
+        let reader = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || std::fs::read(pipe).expect("a tar"))
+        };
+        place.build(&["-o", &format!("type=tar,dest={}", pipe.display())]).ok();
+        assert!(entries(reader.join().expect("a reader").as_slice()).contains_key("file"));
+        assert!(std::fs::symlink_metadata(&pipe).expect("a pipe").file_type().is_fifo());
+        std::fs::write(place.path("real.tar"), "").expect("a file");
+        std::os::unix::fs::symlink("real.tar", place.path("link.tar")).expect("a link");
+        place.build(&["-o", "type=tar,dest=link.tar"]).ok();
+        assert!(entries(File::open(place.path("real.tar")).expect("a tar")).contains_key("file"));
+        assert!(std::fs::symlink_metadata(place.path("link.tar")).expect("a link").is_symlink());
     });
 }
 

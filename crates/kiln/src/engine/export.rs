@@ -171,7 +171,8 @@ fn parts<'a>(plan: &'a BuildPlan, solved: &'a Solved) -> impl Iterator<Item = (S
     })
 }
 
-/// Writes a file that appears whole or not at all; or standard output.
+/// Writes a file that appears whole or not at all; or standard output, or into what is there and is no file: a pipe, a
+/// device. A link stays one.
 fn to_file(
     dest: Option<&Path>,
     write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
@@ -181,6 +182,16 @@ fn to_file(
         write(&mut out)?;
         return Ok(out.flush().at("write to", "standard output")?);
     };
+    let there = std::fs::metadata(dest).ok().map(|meta| meta.file_type());
+    if there.is_some_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        // Never renamed over: /dev/null would be gone.
+        let pipe = std::fs::File::options().write(true).open(dest).at("open", dest)?;
+        let mut out = BufWriter::with_capacity(256 * 1024, pipe);
+        write(&mut out)?;
+        return Ok(out.flush().at("write to", dest)?);
+    }
+    let real = if there.is_some() { std::fs::canonicalize(dest).at("find", dest)? } else { dest.to_owned() };
+    let dest = real.as_path();
     let dir = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let half = tempfile::Builder::new().prefix(".kiln-").tempfile_in(dir).at("create a file in", dir)?;
     let mut out = BufWriter::with_capacity(256 * 1024, half);
