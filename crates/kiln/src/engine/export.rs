@@ -185,7 +185,7 @@ fn to_file(
     let there = std::fs::metadata(dest).ok().map(|meta| meta.file_type());
     if there.is_some_and(|kind| !kind.is_file() && !kind.is_dir()) {
         // Never renamed over: /dev/null would be gone.
-        let pipe = std::fs::File::options().write(true).open(dest).at("open", dest)?;
+        let pipe = File::options().write(true).open(dest).at("open", dest)?;
         let mut out = BufWriter::with_capacity(256 * 1024, pipe);
         write(&mut out)?;
         return Ok(out.flush().at("write to", dest)?);
