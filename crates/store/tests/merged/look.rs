@@ -22,7 +22,9 @@ fn look_at(
     let stat = fs::symlink_metadata(path).unwrap();
     let inside = path.strip_prefix(root).unwrap().to_owned();
     let mut line = format!("{:o} {}:{} ", stat.mode(), stat.uid(), stat.gid());
-    if inside != Path::new("") {
+    // When a deletion was written down means nothing.
+    let deletion = stat.mode() & 0o170_000 == 0o020_000 && stat.rdev() == 0;
+    if inside != Path::new("") && !deletion {
         line += &format!("{}.{:09} ", stat.mtime(), stat.mtime_nsec());
     }
     if stat.is_symlink() {
