@@ -277,7 +277,12 @@ impl OneFile<'_> {
     fn finish_open(&self, entry: &Entry, from: &File, to: &File) -> Result<(), CopyError> {
         let step = |op: &'static str| move |error: std::io::Error| self.dest_error(op, &error);
         let (uid, gid) = self.common.owner.unwrap_or((entry.uid, entry.gid));
-        set_owner(self.common.ids, to, uid, gid).map_err(step("set the owner of"))?;
+        let is_device = entry.stat.size == 0
+            && self.common.which == Which::Portable
+            && self.keep_recorded_device(from, to, (uid, gid)).map_err(step("record the type of"))?;
+        if !is_device {
+            set_owner(self.common.ids, to, uid, gid).map_err(step("set the owner of"))?;
+        }
         let xattrs = xattr::read(from, self.common.which)
             .map_err(|error| self.source_error("read attributes of", error.into()))?;
         match xattr::write(to, &xattrs) {
@@ -286,9 +291,6 @@ impl OneFile<'_> {
             }
             _ => {}
         }
-        if entry.stat.size == 0 && self.common.which == Which::Portable {
-            self.keep_recorded_device(from, to).map_err(step("record the type of"))?;
-        }
         let mode = Mode::from_raw_mode(self.common.mode(entry.mode, false));
         rustix::fs::fchmod(to, mode).map_err(|error| self.dest_error("set the mode of", &error.into()))?;
         rustix::fs::futimens(to, &timestamps(self.common.time(entry.stat.mtime)))
@@ -296,15 +298,15 @@ impl OneFile<'_> {
         Ok(())
     }
 
-    /// Where devices cannot be made they are empty files with a record: it goes with them.
-    fn keep_recorded_device(&self, from: &File, to: &File) -> std::io::Result<()> {
+    /// Where devices cannot be made they are empty files with a record: it goes with them, and says their owner, for a record
+    /// counts on kiln's own files only. Returns whether there was one.
+    fn keep_recorded_device(&self, from: &File, to: &File, (uid, gid): (u32, u32)) -> std::io::Result<bool> {
         let there = owner::of(from, &rustix::fs::fstat(from)?)?;
         if there.file_type() == rustix::fs::FileType::RegularFile {
-            return Ok(());
+            return Ok(false);
         }
-        let stat = rustix::fs::fstat(to)?;
-        let own = owner::of(to, &stat)?;
-        owner::record(to, &Owner { mode: there.mode, device: there.device, ..own }, &stat)
+        owner::record(to, &Owner { uid, gid, ..there }, &rustix::fs::fstat(to)?)?;
+        Ok(true)
     }
 
     fn device(&self, entry: &Entry, sum: &mut State) -> Result<(), CopyError> {

@@ -30,9 +30,11 @@ fn everything() -> Odd {
         )
         .file(
             "own/attributes",
-            As { mode: 0o600, owner: (7, 8), xattrs: &[("user.kind", b"odd"), ("trusted.kind", b"odd")] },
+            As { mode: 0o600, owner: (7, 8), xattrs: &[("user.kind", b"odd")] },
             "attributes",
         )
+        // Without root's rights, only a file of root's keeps it.
+        .file("own/trusted", As { mode: 0o600, owner: (0, 8), xattrs: &[("trusted.kind", b"odd")] }, "x")
         .link("own/link", (1000, 1001), "plain")
         .hard("own/hard-link", "own/link")
         .link("own/dangling", (65_000, 65_001), "/nowhere")
@@ -141,12 +143,12 @@ fn files_of_a_stage_keep_their_owners() {
 fn archives_bring_their_owners() {
     let layers = same_layers(&[], |place| {
         context(place);
-        place.base("ADD odd.tar /\nADD --chown=77:78 odd.tar /chown/\nADD odd.tar /own/sub/\n");
+        place.base("ADD odd.tar /\nADD --chown=0:78 odd.tar /chown/\nADD odd.tar /own/sub/\n");
     });
     assert_eq!(field(&layers, "own/link", "uid"), "1000");
     assert_eq!(field(&layers, "own/link", "type"), "Link");
-    assert_eq!(field(&layers, "own/attributes", "pax SCHILY.xattr.trusted.kind"), "odd");
-    assert_eq!(field(&layers, "chown/own/link", "uid"), "77");
+    assert_eq!(field(&layers, "own/trusted", "pax SCHILY.xattr.trusted.kind"), "odd");
+    assert_eq!(field(&layers, "chown/own/link", "gid"), "78");
 }
 
 #[test]
