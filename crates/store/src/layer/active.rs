@@ -123,7 +123,7 @@ impl ActiveLayer {
     /// # Errors
     /// It cannot be read or changed.
     pub fn take_out_unchanged(&self) -> Result<(), StoreError> {
-        Ok(unchanged::take_out(&self.upper, &self.below_dirs(), &self.other_owners()?)?)
+        unchanged::take_out(&self.upper, &self.below_dirs(), &self.other_owners()?)
     }
 
     /// Returns what belongs to somebody else than below, where only lists say so: links, fifos, devices.

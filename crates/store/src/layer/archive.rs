@@ -55,7 +55,7 @@ const DIRECTORY: OFlags =
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Longest path in bytes: what is longer nobody can unpack by its name (PATH_MAX), and [`unpack`](crate::unpack) refuses.
-const MAX_PATH: usize = 4095;
+pub(super) const MAX_PATH: usize = 4095;
 
 /// So many of the directories on the way are kept open.
 const OPEN_LEVELS: usize = 64;
@@ -100,8 +100,8 @@ impl Writer<'_, '_, '_, '_> {
             if self.path.len() > MAX_PATH {
                 return Err(StoreError::LongPath { path: self.shown(), length: self.path.len() });
             }
-            let above = OsStr::from_bytes(&self.path[..level.path]);
-            if level.dir.is_none() && level.path > 0 {
+            let above = OsStr::from_bytes(self.path[..level.path].get(self.skip()..).unwrap_or_default());
+            if level.dir.is_none() && !above.is_empty() {
                 level.dir =
                     Some(open_dir(root.as_fd(), Path::new(above)).map_err(|error| self.io("open", error))?);
             }
@@ -301,8 +301,12 @@ impl Writer<'_, '_, '_, '_> {
 
     /// Where we are in the tree.
     fn shown(&self) -> PathBuf {
-        let skip = if self.plan.below.is_empty() { 0 } else { self.plan.below.len() + 1 };
-        PathBuf::from(OsStr::from_bytes(self.path.get(skip..).unwrap_or_default()))
+        PathBuf::from(OsStr::from_bytes(self.path.get(self.skip()..).unwrap_or_default()))
+    }
+
+    /// Bytes of a path in the tar before the path in the tree.
+    fn skip(&self) -> usize {
+        if self.plan.below.is_empty() { 0 } else { self.plan.below.len() + 1 }
     }
 
     fn io(&self, op: &str, error: Errno) -> StoreError {

@@ -17,9 +17,11 @@ use rustix::fs::{
     openat, unlinkat,
 };
 
+use super::archive::MAX_PATH;
 use super::same::same;
 use super::stack::{DIRECTORY, Stack, is_deletion};
 use super::{OPAQUE, is_opaque};
+use crate::error::StoreError;
 use crate::tree::{FileStat, Time};
 
 /// Takes out of the tree `upper` what is the same in `below` (trees, lowest first). Files at `other_owner` belong to
@@ -28,11 +30,17 @@ pub(super) fn take_out(
     upper: &Path,
     below: &[PathBuf],
     other_owner: &BTreeSet<PathBuf>,
-) -> Result<(), IoError> {
+) -> Result<(), StoreError> {
     let root = openat(CWD, upper, DIRECTORY, Mode::empty()).at("open", upper)?;
     let walk = Walk { upper, other_owner };
     walk.directory(&root, Path::new(""), &Stack::open(below)?, false).map(drop)
 }
+
+/// Levels from which on the walk goes on with a stack of its own; few trees are as deep.
+const DEEP: usize = 128;
+
+/// Bytes for as many levels as a path can have: half as many as bytes. Only what is used costs memory.
+const DEEP_STACK: usize = 256 << 20;
 
 struct Walk<'a> {
     upper: &'a Path,
@@ -41,7 +49,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// `hides`: whether nothing of `below` is seen through it. Returns whether anything is left in it.
-    fn directory(&self, dir: &OwnedFd, path: &Path, below: &Stack, hides: bool) -> Result<bool, IoError> {
+    fn directory(&self, dir: &OwnedFd, path: &Path, below: &Stack, hides: bool) -> Result<bool, StoreError> {
+        let length = path.as_os_str().len();
+        if length > MAX_PATH {
+            return Err(StoreError::LongPath { path: path.to_owned(), length });
+        }
         let full = self.upper.join(path);
         let mut names = BTreeMap::new();
         for entry in Dir::read_from(dir).at("read", &full)? {
@@ -96,11 +108,20 @@ impl Walk<'_> {
         path: &Path,
         below: &Stack,
         hides: bool,
-    ) -> Result<bool, IoError> {
+    ) -> Result<bool, StoreError> {
         let full = self.upper.join(path);
         let merged = below.child(name).at("open below", &full)?;
         let child = openat(dir, name, DIRECTORY, Mode::empty()).at("open", &full)?;
-        let left = self.directory(&child, path, &merged, hides)?;
+        let left = if path.components().count() == DEEP {
+            let deeper = || self.directory(&child, path, &merged, hides);
+            std::thread::scope(|scope| {
+                let builder = std::thread::Builder::new().stack_size(DEEP_STACK);
+                let thread = builder.spawn_scoped(scope, deeper).at("start", "a thread")?;
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })?
+        } else {
+            self.directory(&child, path, &merged, hides)?
+        };
         let Some(top) = merged.top().filter(|_| !left) else { return Ok(false) };
         let alike = || {
             let (own, original) = (FileStat::of(&child)?, FileStat::of(top)?);

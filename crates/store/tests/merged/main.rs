@@ -331,7 +331,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 /// Does it; what cannot be done is left.
-fn done(root: &Path, deed: &Deed) -> Option<()> {
+fn done(ids: kiln_store::Ids, root: &Path, deed: &Deed) -> Option<()> {
     let all: Vec<PathBuf> = look(root).into_keys().collect();
     let dirs: Vec<PathBuf> = all.iter().filter(|path| root.join(path).is_dir()).cloned().collect();
     let pick = |from: &[PathBuf], by: usize| root.join(&from[by % from.len()]);
@@ -345,7 +345,15 @@ fn done(root: &Path, deed: &Deed) -> Option<()> {
             let mode = [0o644, 0o4755, 0o700, 0o1777][deed.second % 4];
             fs::set_permissions(&one, fs::Permissions::from_mode(mode)).ok()
         }
-        3 => std::os::unix::fs::lchown(&one, Some(deed.second as u32 % 3), Some(1)).ok(),
+        // With a single id, owners are records.
+        3 if ids == kiln_store::Ids::Single && !is_link && (one.is_dir() || one.is_file()) => {
+            let file = fs::File::open(&one).ok()?;
+            let stat = rustix::fs::fstat(&file).ok()?;
+            kiln_store::owner::set(ids, &file, &stat, deed.second as u32 % 3, 1).ok()
+        }
+        3 if ids == kiln_store::Ids::Full => {
+            std::os::unix::fs::lchown(&one, Some(deed.second as u32 % 3), Some(1)).ok()
+        }
         4 if one != root => fs::rename(&one, &place).ok(),
         5 if one != root && one.is_dir() && !is_link => fs::remove_dir_all(&one).ok(),
         6 if one != root => fs::remove_file(&one).ok(),
@@ -397,7 +405,7 @@ proptest! {
                 let below = tree.snapshot().clone();
                 let snapshot = step(&store, &mut tree, |root| {
                     for deed in round {
-                        done(root, deed);
+                        done(ids, root, deed);
                     }
                 });
                 let seen = look(tree.path());
