@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{IoError, IoResultExt as _};
+use kiln_core::IoResultExt as _;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, fremovexattr, futimens, mknodat,
     openat, unlinkat,
