@@ -234,7 +234,7 @@ fn a_step_cannot_change_its_emulator() {
     for_each_user(|user| {
         let Some(qemu) = tool("qemu-aarch64-static") else { return };
         // It is opened while it runs, when nobody can write to it, and written to when nobody runs it.
-        let attack = "RUN sleep 1000 & exec 3</proc/$!/exe && kill $! && { wait $!; echo spoilt >/proc/self/fd/3; } 2>/said; cat /said; \\\n\
+        let attack = "RUN exec 4>/said; sleep 1000 & exec 3</proc/$!/exe && kill $! && { wait $!; echo spoilt >/proc/self/fd/3; } 2>&4; cat /said; \\\n\
              grep -q 'Read-only file system' /said\n";
         let Some(place) = with(user, attack) else { return };
         fs::copy(qemu.get_program(), place.path("qemu")).expect("room for a copy");
