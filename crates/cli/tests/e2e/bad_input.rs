@@ -1,11 +1,9 @@
 //! What is wrong gets a message that helps, the right exit code, and leaves nothing half-made.
 
-use std::process::Command;
-
 use kiln_testkit::registry::FakeRegistry;
-use kiln_testkit::tools::{run, tool};
 
 use crate::place::{Place, Ran};
+use crate::small::Small;
 use crate::user::{User, for_each_user};
 
 #[test]
@@ -140,27 +138,6 @@ fn a_store_that_cannot_be_used_is_the_machines_fault() {
     });
 }
 
-/// A small file system of its own, with room for the base and little else; unmounted when it is dropped.
-struct Small(String);
-
-impl Small {
-    fn mount(place: &Place, options: &str) -> Option<Self> {
-        let mut mount: Command = tool("mount")?;
-        place.directory("small");
-        let (uid, gid) = place.user.ids();
-        let options = format!("{options},uid={uid},gid={gid},mode=755");
-        run(mount.args(["-t", "tmpfs", "-o", &options, "kiln-e2e", &place.text("small")]));
-        Some(Self(place.text("small")))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // What is left is a mount below a directory that cannot be removed: somebody will see it.
-        let _ = Command::new("umount").args(["-l", &self.0]).status();
-    }
-}
-
 #[test]
 fn a_full_disk_or_a_read_only_one_is_said_and_leaves_nothing_half_made() {
     for_each_user(|user| {
@@ -181,7 +158,7 @@ fn a_full_disk_or_a_read_only_one_is_said_and_leaves_nothing_half_made() {
         assert!(fsck.stderr.contains("0 problems"), "{fsck}");
         let images = Ran::of(&mut place.command_on("small/store", &["images"])).ok().out();
         assert!(images.contains("fits") && !images.contains("full"), "{images}");
-        run(Command::new("mount").args(["-o", "remount,ro", &small.0]));
+        small.remount("ro");
         Ran::of(&mut place.build_command("small/store", &["--no-cache"])).code(3).says(&["ead-only"]);
     });
 }

@@ -4,10 +4,11 @@
 use std::fs;
 use std::process::Command;
 
-use kiln_testkit::tools::{run, tool};
+use kiln_testkit::tools::run;
 use rustix::process::Signal;
 
 use crate::place::{BASE, Place, Ran};
+use crate::small::Small;
 use crate::user::{User, for_each_user};
 
 #[track_caller]
@@ -244,7 +245,7 @@ fn a_disk_of_any_size_is_full_without_harm() {
             );
             assert!(half_made(&place).is_empty(), "{kib} KiB: {:?}: {ran}", half_made(&place));
             // With more room the same store goes on from there.
-            run(Command::new("mount").args(["-o", "remount,size=40m", &small.0]));
+            small.remount("size=40m");
             let again = build().ok();
             let fsck = Ran::of(&mut place.command_on("small/store", &["debug", "fsck"])).ok();
             assert!(fsck.stderr.contains("0 problems"), "{kib} KiB: {fsck}{again}");
@@ -256,27 +257,6 @@ fn a_disk_of_any_size_is_full_without_harm() {
 fn half_made(place: &Place) -> Vec<String> {
     let Ok(entries) = fs::read_dir(place.path("small/store/tmp")) else { return Vec::new() };
     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// A small file system for a store.
-struct Small(String);
-
-impl Small {
-    fn mount(place: &Place, options: &str) -> Option<Self> {
-        let mut mount = tool("mount")?;
-        place.directory("small");
-        let (uid, gid) = place.user.ids();
-        let options = format!("{options},uid={uid},gid={gid},mode=755");
-        run(mount.args(["-t", "tmpfs", "-o", &options, "kiln-e2e", &place.text("small")]));
-        Some(Self(place.text("small")))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // What is left is a mount below a directory that cannot be removed: somebody will see it.
-        let _ = Command::new("umount").args(["-l", &self.0]).status();
-    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod rungs;
 mod same_digest;
 mod secrets;
 mod single_id;
+mod small;
 mod snapshotter;
 mod ssh;
 mod stages;
