@@ -38,7 +38,7 @@ impl StepWorker<'_> {
         let number = self.number(id, step);
         let mut scratch = Scratch::new(self.trees, self.entered);
         let held = self.take_caches(number, step, op, inputs, cancel)?;
-        let layer = self.store.begin_layer(&inputs.root)?;
+        let mut layer = self.store.begin_layer(&inputs.root)?;
         self.announce()?;
         let mut root = self.trees.root(self.entered, &layer, cancel)?;
         let rootfs = root.rootfs(self.trees, &layer);
@@ -75,7 +75,7 @@ impl StepWorker<'_> {
         match report.status {
             ExitStatus::Code(0) => {
                 layer.record_links(&LinkOwners(report.link_owners))?;
-                root.collect(&layer, cancel)?;
+                root.collect(&mut layer, cancel)?;
                 layer.record_copied_links()?;
                 self.leaks.check(layer.upper(), cancel)?;
                 let snapshot = extend(&inputs.root, layer.commit()?);

@@ -213,7 +213,7 @@ impl Root<'_> {
     }
 
     /// Brings what the process changed into the layer: all of it, and nothing that is as it was.
-    pub(crate) fn collect(&mut self, layer: &ActiveLayer, cancel: &Cancel) -> Result<(), Error> {
+    pub(crate) fn collect(&mut self, layer: &mut ActiveLayer, cancel: &Cancel) -> Result<(), Error> {
         match &mut self.0 {
             Some(lease) => lease.tree_mut().write_changes(layer, cancel)?,
             None => layer.take_out_unchanged()?,

@@ -24,6 +24,8 @@ pub struct ActiveLayer {
     pub(super) upper: PathBuf,
     work: PathBuf,
     root: Owner,
+    /// Whether it holds no opaque marks that say nothing.
+    normal: bool,
     committed: bool,
 }
 
@@ -45,6 +47,7 @@ impl Store {
             upper,
             work,
             root,
+            normal: false,
             committed: false,
         };
         for path in [&layer.dir, &layer.upper, &layer.work] {
@@ -122,8 +125,11 @@ impl ActiveLayer {
     ///
     /// # Errors
     /// It cannot be read or changed.
-    pub fn take_out_unchanged(&self) -> Result<(), StoreError> {
-        unchanged::take_out(&self.upper, &self.below_dirs(), &self.other_owners()?)
+    pub fn take_out_unchanged(&mut self) -> Result<(), StoreError> {
+        unchanged::take_out(&self.upper, &self.below_dirs(), &self.other_owners()?)?;
+        // It has put whiteouts in the place of all marks.
+        self.normal = true;
+        Ok(())
     }
 
     /// Returns what belongs to somebody else than below, where only lists say so: links, fifos, devices.
@@ -160,7 +166,7 @@ impl ActiveLayer {
         remove_tree(&self.work);
         let info = LayerInfo { root: self.root_changed()? };
         let empty = std::fs::read_dir(&self.upper).at("read", &self.upper)?.next().is_none();
-        if !empty {
+        if !empty && !self.normal {
             opaque::normalise(&self.upper, &self.below_dirs())?;
         }
         info.write(&self.dir)?;

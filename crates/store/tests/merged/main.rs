@@ -437,7 +437,7 @@ proptest! {
 
 /// The layer of a step that copied all up and hid all directories below its own.
 fn as_overlay(store: &Store, below: &Snapshot, tree: &Path) -> Snapshot {
-    let layer = store.begin_layer(below).unwrap();
+    let mut layer = store.begin_layer(below).unwrap();
     let copied = std::process::Command::new("cp").arg("-a").arg(tree.join(".")).arg(layer.upper()).status();
     assert!(copied.unwrap().success());
     let lower = tree_of(store, &below.layers.iter().collect::<Vec<_>>(), Share::Linked);

@@ -112,11 +112,11 @@ impl StepWorker<'_> {
         &self,
         (id, step, op): (StepId, &Step, &RunOp),
         inputs: &Inputs,
-        (layer, mut root): (ActiveLayer, Root<'_>),
+        (mut layer, mut root): (ActiveLayer, Root<'_>),
         reason: &str,
         cancel: &Cancel,
     ) -> Result<LayerId, Error> {
-        root.collect(&layer, cancel)?;
+        root.collect(&mut layer, cancel)?;
         layer.record_copied_links()?;
         self.leaks.check(layer.upper(), cancel)?;
         let state = FailedState {
