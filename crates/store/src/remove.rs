@@ -7,16 +7,14 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, chmodat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use crate::layer::DIRECTORY;
 use crate::scratch::random_name;
 
 /// So many levels are gone down before the next one is moved up.
 const DEEP: usize = 64;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Removes a tree whatever its modes are; what cannot be removed stays for the next sweep.
 pub(crate) fn remove_tree(path: &Path) {
@@ -91,7 +89,7 @@ fn unlink(dir: &OwnedFd, name: &CStr, how: AtFlags) -> Result<(), Errno> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use rustix::fs::mkdirat;
+    use rustix::fs::{OFlags, mkdirat};
 
     use super::*;
 

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat,
 use rustix::io::Errno;
 
 use super::header::{self, Item};
-use super::{is_opaque, is_whiteout};
+use super::{DIRECTORY, is_opaque, is_whiteout};
 use crate::error::StoreError;
 use crate::gzip::Packer;
 use crate::owner::{self, LinkOwners, Owner};
@@ -50,8 +50,6 @@ pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<Pat
 /// Bytes at the end of a tar, all zero.
 pub(crate) const END: usize = 2 * header::BLOCK;
 
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Longest path in bytes: what is longer nobody can unpack by its name (PATH_MAX), and [`unpack`](crate::unpack) refuses.

@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt as _, LayerId};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{is_opaque, is_whiteout};
+use super::{DIRECTORY, is_opaque, is_whiteout};
 use crate::error::StoreError;
 use crate::layout::TREE;
 use crate::owner::{self, LinkOwners};
@@ -78,9 +78,6 @@ struct Walk<'a> {
     lower: &'a LinkOwners,
     changes: Vec<Change>,
 }
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Walk<'_> {
     /// `lower` is what is at the same place below; nothing there, or no directory, is none.

@@ -5,19 +5,21 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt as _, Snapshot};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, openat, readlinkat, statat};
 use rustix::io::Errno;
 
+use super::DIRECTORY;
 use super::active::ActiveLayer;
 use crate::error::StoreError;
 use crate::layout::{Ids, TREE};
 use crate::owner::LinkOwners;
 use crate::store::Store;
+use crate::tree::selected::open_dir;
 
 impl Store {
     /// Returns the owners of links, fifos and devices that a merged view of a snapshot cannot show, by path in the view. Empty
@@ -54,11 +56,9 @@ impl ActiveLayer {
             return Ok(());
         }
         let known = LinkOwners::read(&self.dir)?;
-        let mut found = Nodes::default();
-        let root = openat(CWD, &self.upper, DIRECTORY, Mode::empty()).at("open", &self.upper)?;
-        found.collect(&root, Path::new(""), &self.upper)?;
-        found.nodes.retain(|(path, _)| !known.0.contains_key(path));
-        if found.nodes.is_empty() {
+        let mut found = nodes(&self.upper)?;
+        found.retain(|(path, _)| !known.0.contains_key(path));
+        if found.is_empty() {
             return Ok(());
         }
         let mut owners: HashMap<Node, Vec<Owned<'_>>> = HashMap::new();
@@ -67,7 +67,7 @@ impl ActiveLayer {
                 owners.entry(node).or_default().push((path, *ids));
             }
         }
-        let copied = found.nodes.iter().filter_map(|(path, node)| {
+        let copied = found.iter().filter_map(|(path, node)| {
             let candidates = owners.get(node)?;
             // Of several that look alike, the one that was here.
             let here = candidates.iter().find(|(other, _)| *other == path);
@@ -89,9 +89,6 @@ impl ActiveLayer {
         Ok(None)
     }
 }
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A path below, and whose it is.
 type Owned<'a> = (&'a PathBuf, (u32, u32));
@@ -122,29 +119,27 @@ impl Node {
     }
 }
 
-/// The nodes of a tree.
-#[derive(Default)]
-struct Nodes {
-    nodes: Vec<(PathBuf, Node)>,
-}
-
-impl Nodes {
-    fn collect(&mut self, dir: &OwnedFd, path: &Path, full: &Path) -> Result<(), IoError> {
-        for entry in Dir::read_from(dir).at("read", full)? {
-            let entry = entry.at("read", full)?;
+/// Finds the nodes of a tree. By hand and not by recursion: how deep it goes is for the step to say.
+fn nodes(tree: &Path) -> Result<Vec<(PathBuf, Node)>, IoError> {
+    let root = openat(CWD, tree, DIRECTORY, Mode::empty()).at("open", tree)?;
+    let mut found = Vec::new();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(path) = todo.pop() {
+        let full = tree.join(&path);
+        let dir = open_dir(root.as_fd(), &path).at("open", &full)?;
+        for entry in Dir::read_from(&dir).at("read", &full)? {
+            let entry = entry.at("read", &full)?;
             let name = entry.file_name();
             if name == c"." || name == c".." || entry.file_type() == FileType::RegularFile {
                 continue;
             }
-            let below = path.join(OsStr::from_bytes(name.to_bytes()));
-            let full = full.join(OsStr::from_bytes(name.to_bytes()));
+            let inside = path.join(OsStr::from_bytes(name.to_bytes()));
             if entry.file_type() == FileType::Directory {
-                let child = openat(dir, name, DIRECTORY, Mode::empty()).at("open", &full)?;
-                self.collect(&child, &below, &full)?;
-            } else if let Some(node) = Node::at(dir, name).at("stat", &full)? {
-                self.nodes.push((below, node));
+                todo.push(inside);
+            } else if let Some(node) = Node::at(&dir, name).at("stat", tree.join(&inside))? {
+                found.push((inside, node));
             }
         }
-        Ok(())
     }
+    Ok(found)
 }

@@ -20,12 +20,16 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use kiln_core::{IoError, IoResultExt as _, LayerId};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::layout::LAYER_FILE;
 use crate::store::Store;
+
+/// How a directory of a tree that is not ours is opened: no link is followed.
+pub(crate) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Makes a directory hide what lies below it.
 pub(crate) const OPAQUE: &str = "user.overlay.opaque";

@@ -10,10 +10,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt as _};
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fremovexattr, openat};
+use rustix::fs::{CWD, Dir, FileType, Mode, fremovexattr, openat};
 use rustix::io::Errno;
 
-use super::{OPAQUE, is_opaque};
+use super::{DIRECTORY, OPAQUE, is_opaque};
 use crate::tree::selected::open_dir;
 
 /// Removes marks that hide nothing in `below` (trees, lowest first) from the tree `upper`.
@@ -47,9 +47,6 @@ pub(crate) fn normalise(upper: &Path, below: &[PathBuf]) -> Result<(), IoError> 
     }
     Ok(())
 }
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Looks at one name in a merged directory. Returns with which layers' directories it is merged in turn, if it is.
 fn child(

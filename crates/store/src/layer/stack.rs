@@ -6,14 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use kiln_core::{IoError, IoResultExt as _};
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
+use rustix::fs::{CWD, Dir, Mode, openat};
 use rustix::io::Errno;
 
-use super::is_opaque;
+use super::{DIRECTORY, is_opaque};
 use crate::tree::{FileStat, Kind};
-
-pub(crate) const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The directories of the layers that are merged at one path, topmost first.
 #[derive(Debug, Default)]

@@ -19,8 +19,8 @@ use rustix::fs::{
 
 use super::archive::MAX_PATH;
 use super::same::same;
-use super::stack::{DIRECTORY, Stack, is_deletion};
-use super::{OPAQUE, is_opaque};
+use super::stack::{Stack, is_deletion};
+use super::{DIRECTORY, OPAQUE, is_opaque};
 use crate::error::StoreError;
 use crate::tree::{FileStat, Time};
 

@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use super::queue::{self, Queue};
 use super::{Bytes, Share, file, interrupted, under};
 use crate::error::StoreError;
-use crate::layer::is_opaque;
-use crate::layer::stack::{DIRECTORY, is_deletion};
+use crate::layer::stack::is_deletion;
+use crate::layer::{DIRECTORY, is_opaque};
 use crate::tree::{FileStat, Kind};
 
 /// Files that one thread takes at a time.

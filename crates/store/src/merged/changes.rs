@@ -12,8 +12,9 @@ use rustix::fs::{Mode, openat};
 use super::seen::{Seen, names};
 use super::{file, interrupted, under};
 use crate::error::StoreError;
+use crate::layer::DIRECTORY;
 use crate::layer::same::same;
-use crate::layer::stack::{DIRECTORY, Stack, is_deletion};
+use crate::layer::stack::{Stack, is_deletion};
 use crate::tree::{FileStat, Kind};
 
 /// One entry of the layer that a step makes.

@@ -21,8 +21,9 @@ use rustix::fs::{CWD, Mode, openat};
 
 use crate::copy::Mover;
 use crate::error::StoreError;
+use crate::layer::DIRECTORY;
 use crate::layer::active::ActiveLayer;
-use crate::layer::stack::{DIRECTORY, Stack};
+use crate::layer::stack::Stack;
 use crate::layout::TREE;
 use crate::moved::put_back;
 use crate::scratch::remove_tree;

@@ -13,7 +13,7 @@ use rustix::fs::{Dir, Mode, openat};
 
 use super::{interrupted, under};
 use crate::error::StoreError;
-use crate::layer::stack::DIRECTORY;
+use crate::layer::DIRECTORY;
 use crate::tree::{FileStat, Kind, Time};
 
 /// One file of a tree; a directory with what was in it.

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, linkat, mkdirat, mknodat, openat}
 use super::changes::{Change, Changes};
 use super::{Bytes, file, interrupted};
 use crate::error::StoreError;
-use crate::layer::stack::DIRECTORY;
+use crate::layer::DIRECTORY;
 use crate::tree::FileStat;
 
 /// Writes `changes` of the tree `root` into the empty directory `upper`. Returns which files the tree shares with it now.

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::entry::{Entries, Entry, Kind, io};
 use super::make::{At, Maker, set_xattrs, shown, times};
 use crate::error::{ArchiveError, EntryProblem};
-use crate::layer::{OPAQUE, is_whiteout};
+use crate::layer::{DIRECTORY, OPAQUE, is_whiteout};
 use crate::layout::Ids;
 use crate::owner::{self, LinkOwners};
 
@@ -34,8 +34,6 @@ pub(crate) struct Tree {
     root_said: bool,
 }
 
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Of directories that are there only because something is in them.
 const IMPLICIT: (u32, (i64, u32)) = (0o755, (0, 0));
 
