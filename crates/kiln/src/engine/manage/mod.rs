@@ -1,0 +1,64 @@
+//! Looking after a store: images, caches, room.
+
+mod caches;
+mod images;
+mod prune;
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use kiln_core::{Layer, LayerId};
+use kiln_registry::RegistryConfig;
+use kiln_store::{Problem, RecordKind, Usage};
+
+use super::Engine;
+use crate::Error;
+use crate::request::RegistryOptions;
+
+pub use caches::CacheSummary;
+pub use images::ImageSummary;
+pub use prune::{PruneReport, PruneRequest, PrunedKind, PrunedThing};
+
+/// Turns a request's registry options into the client's.
+pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
+    RegistryConfig {
+        mirrors: options.mirrors.clone(),
+        insecure: options.insecure.clone(),
+        auth_file: options.auth_file.clone(),
+        user_agent: options.user_agent.clone(),
+        ..RegistryConfig::default()
+    }
+}
+
+impl Engine {
+    /// Looks at everything in the store; returns what is not as it must be.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn fsck(&self) -> Result<Vec<Problem>, Error> {
+        Ok(self.store.fsck()?)
+    }
+
+    /// Counts what the store holds.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        Ok(self.store.usage()?)
+    }
+
+    /// Notes which directories packed layers were made of, so that a build or run from the packed image finds them.
+    pub(super) fn remember_layers(&self, packed: &HashMap<LayerId, Layer>) -> Result<(), Error> {
+        for (made, layer) in packed {
+            let key = layer.diff_id.hex();
+            if self.store.get_record::<LayerId>(RecordKind::Base, &key)?.as_ref() != Some(made) {
+                self.store.put_record(RecordKind::Base, &key, made)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,125 @@
+//! Making room.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use kiln_core::Digest;
+use kiln_store::{PruneOptions, ThingKind};
+use serde::{Deserialize, Serialize};
+
+use super::caches::scope_of;
+use super::seconds;
+use crate::Error;
+use crate::engine::Engine;
+
+/// What to prune.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneRequest {
+    /// Also what no image needs but builds would still hit.
+    pub all: bool,
+    /// Also cache mounts.
+    pub cache_mounts: bool,
+    /// Only what was not used for so many seconds.
+    pub unused_for: Option<u64>,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// What was pruned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// Each thing, in the order of going.
+    pub removed: Vec<PrunedThing>,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// One thing that was pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedThing {
+    /// What it was.
+    pub kind: PrunedKind,
+    /// Its path in the store, or the cache mount's name.
+    pub name: String,
+    /// Bytes on disk that became free with it.
+    pub bytes: u64,
+}
+
+/// What a pruned thing was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrunedKind {
+    /// The files of a base layer or a step.
+    Layer,
+    /// What a failed step left.
+    FailedStep,
+    /// A blob of an image.
+    Blob,
+    /// What was known of a step or a layer.
+    Record,
+    /// What was fetched from a URL.
+    Source,
+    /// A cache mount.
+    CacheMount,
+}
+
+impl From<ThingKind> for PrunedKind {
+    fn from(kind: ThingKind) -> Self {
+        match kind {
+            ThingKind::Record => Self::Record,
+            ThingKind::Layer => Self::Layer,
+            ThingKind::Failed => Self::FailedStep,
+            ThingKind::Blob => Self::Blob,
+            ThingKind::Source => Self::Source,
+        }
+    }
+}
+
+impl Engine {
+    /// Removes what no image needs, beside running builds; and cache mounts, if asked to.
+    ///
+    /// # Errors
+    /// Something cannot be looked at or removed. What went before is gone.
+    pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport, Error> {
+        let options = PruneOptions {
+            all: request.all,
+            until: request.unused_for.map(Duration::from_secs),
+            keep_bytes: None,
+            dry_run: request.dry_run,
+        };
+        if !request.dry_run {
+            // As docker has it, an image without a name is nobody's.
+            let oldest =
+                request.unused_for.and_then(|age| SystemTime::now().checked_sub(Duration::from_secs(age)));
+            let gone: HashSet<Digest> = self
+                .untagged()?
+                .into_iter()
+                .filter(|(_, used)| oldest.is_none_or(|oldest| *used < oldest))
+                .map(|(root, _)| root)
+                .collect();
+            self.forget(|root| gone.contains(&root))?;
+        }
+        let things = self.store.prune(&options)?;
+        let mut report = PruneReport { removed: Vec::new(), bytes: things.freed };
+        for thing in things.removed {
+            let name = thing.path.display().to_string();
+            report.removed.push(PrunedThing { kind: thing.kind.into(), name, bytes: thing.bytes });
+        }
+        if request.cache_mounts {
+            let now = seconds(SystemTime::now());
+            for cache in self.caches()? {
+                let idle = now.saturating_sub(cache.last_used);
+                if cache.held_by.is_some() || request.unused_for.is_some_and(|age| idle < age) {
+                    continue;
+                }
+                if !request.dry_run {
+                    self.caches.remove(&cache.id, Some(&scope_of(&cache.scope)))?;
+                }
+                report.bytes += cache.size;
+                let name = format!("{} ({})", cache.id, cache.scope);
+                report.removed.push(PrunedThing { kind: PrunedKind::CacheMount, name, bytes: cache.size });
+            }
+        }
+        Ok(report)
+    }
+}
