@@ -7,12 +7,8 @@ pub(crate) fn reason(flag: &str) -> Option<&'static str> {
 }
 
 const FLAGS: &[(&str, &str)] = &[
-    (
-        "--push",
-        "pushing is not supported yet; write -o type=oci,dest=image.tar and push that with skopeo or crane",
-    ),
     ("--cache-from --cache-to", "caches elsewhere are not supported yet; the store is the cache"),
-    ("--attest --annotation", "not supported yet"),
+    ("--attest", "not supported yet"),
     ("--squash", "layers are kept apart, so that they are shared; `-o type=tar` has the files in one piece"),
     (
         "--cpu-shares -c --cpuset-mems --cgroup-parent --memory-reservation --kernel-memory --blkio-weight",
@@ -32,9 +28,9 @@ mod tests {
 
     #[test]
     fn known_flags_have_a_reason() {
-        assert!(reason("--push").is_some_and(|text| text.contains("type=oci")));
+        assert!(reason("--squash").is_some_and(|text| text.contains("type=tar")));
         assert!(reason("-c").is_some());
-        assert_eq!(reason("--pushh"), None);
+        assert_eq!(reason("--squashh"), None);
         assert_eq!(reason(""), None);
     }
 }

@@ -219,6 +219,14 @@ pub enum Error {
         /// The variable.
         name: String,
     },
+    /// An output that cannot be had as it is asked for.
+    #[error("output {output}: {reason}")]
+    Output {
+        /// The output.
+        output: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// An output that holds one image, asked for several.
     #[error(
         "{output} holds one image and no index: build for one platform, or write type=oci ({platforms} were asked for)"

@@ -34,6 +34,7 @@ pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{
-    BuildRequest, ContextSource, DockerfileSource, NamedSource, OnError, Output, RegistryOptions,
+    Annotation, AnnotationPlace, BuildRequest, ContextSource, DockerfileSource, ImageForm, LayerCompression,
+    NamedSource, OnError, Output, RegistryOptions,
 };
 pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::ssh::SshAgent;
 
 pub use context::{ContextSource, DockerfileSource, NamedSource};
+pub use output::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
 
 mod context;
+mod output;
 
 /// One build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,35 +122,6 @@ pub enum OnError {
     Keep,
     /// It goes.
     Discard,
-}
-
-/// What to make of the result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Output {
-    /// An OCI image layout.
-    Oci {
-        /// File or directory; none is standard output.
-        dest: Option<PathBuf>,
-        /// Whether it is an archive.
-        tar: bool,
-    },
-    /// What `docker load` takes.
-    Docker {
-        /// File; none is standard output.
-        dest: Option<PathBuf>,
-    },
-    /// The files of the image in a directory.
-    Local {
-        /// Directory.
-        dest: PathBuf,
-    },
-    /// The files of the image in a tar.
-    Tar {
-        /// File; none is standard output.
-        dest: Option<PathBuf>,
-    },
-    /// The local image store.
-    Image,
 }
 
 /// How registries are reached.

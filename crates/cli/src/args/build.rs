@@ -73,10 +73,17 @@ pub(crate) struct BuildArgs {
     pub(crate) build_context: Vec<String>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// Where the result goes, such as type=oci,dest=image.tar; may be repeated
-    /// [types: image, oci, docker, local, tar; default: image]
+    /// Where the result goes, such as type=oci,dest=image.tar,compression=zstd; may be repeated
+    /// [types: image, registry, oci, docker, local, tar, cacheonly; default: image]
     #[arg(short, long, value_name = "DEST")]
     pub(crate) output: Vec<String>,
+    /// Push the image to the registries of its names: outputs of type=image, or a further one
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Annotate the image in every output; PLACE is manifest, index, manifest-descriptor or index-descriptor, those of
+    /// manifests with [OS/ARCH] if they are for one platform; may be repeated
+    #[arg(long, value_name = "[PLACE:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t, env = "KILN_PROGRESS", hide_env_values = true)]
     pub(crate) progress: ProgressMode,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, Entitlement, OnError, Output};
+use kiln::{BuildOutcome, BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
-    Call, call, cancel_on_signal, context_source, machine_flags, output_flag, sandbox_flags, secret_flag,
-    shell, ssh_flag, start,
+    Call, annotation_flag, call, cancel_on_signal, context_source, machine_flags, output_flag, sandbox_flags,
+    secret_flag, shell, ssh_flag, start,
 };
 use crate::args::{BuildArgs, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -88,13 +88,8 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
             return Err(Failure::usage(format!("{flag}: attestations are not supported yet")));
         }
     }
-    let mut outputs: Vec<Output> =
-        args.output.iter().map(|text| output_flag::parse(text)).collect::<Result<_, _>>()?;
-    if args.load && !outputs.is_empty() && !outputs.contains(&Output::Image) {
-        outputs.push(Output::Image);
-    }
-    let files = |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
-    if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(files) {
+    let outputs = outputs(args)?;
+    if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(|output| output.form().is_none()) {
         return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
     }
     let tags = args.tag.iter().map(|t| t.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
@@ -140,6 +135,42 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     })
 }
 
+/// `--output`, `--push`, `--load` and `--annotation` together.
+fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
+    let mut outputs: Vec<Output> =
+        args.output.iter().map(|text| output_flag::parse(text)).collect::<Result<_, _>>()?;
+    if args.push {
+        // As buildx: what is an image already is pushed as well.
+        let mut images = 0;
+        for output in &mut outputs {
+            if let Output::Image { push, .. } = output {
+                *push = true;
+                images += 1;
+            }
+        }
+        if images == 0 {
+            outputs.push(Output::Image { form: ImageForm::default(), push: true, store: true });
+        }
+    }
+    let stores = |output: &Output| matches!(output, Output::Image { store: true, .. });
+    if args.load && !outputs.is_empty() && !outputs.iter().any(stores) {
+        outputs.push(Output::image());
+    }
+    let annotations = args.annotation.iter().map(|text| annotation_flag::parse(text));
+    let annotations = annotations.collect::<Result<Vec<_>, _>>()?.concat();
+    if annotations.is_empty() {
+        return Ok(outputs);
+    }
+    if outputs.is_empty() {
+        outputs.push(Output::image());
+    }
+    for form in outputs.iter_mut().filter_map(Output::form_mut) {
+        form.annotations.extend(annotations.iter().cloned());
+        form.check().map_err(|reason| Failure::usage(format!("--annotation: {reason}")))?;
+    }
+    Ok(outputs)
+}
+
 /// `--metadata-file`, with buildx's keys.
 fn metadata(outcome: &BuildOutcome) -> String {
     let mut map = serde_json::Map::new();
@@ -162,7 +193,7 @@ fn writes_to_stdout(request: &BuildRequest) -> bool {
     request
         .outputs
         .iter()
-        .any(|o| matches!(o, Oci { dest: None, .. } | Docker { dest: None } | Tar { dest: None }))
+        .any(|o| matches!(o, Oci { dest: None, .. } | Docker { dest: None, .. } | Tar { dest: None }))
 }
 
 fn remove_old(path: &Path) -> Result<(), Failure> {

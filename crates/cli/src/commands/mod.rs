@@ -1,10 +1,12 @@
 //! One file a command: what was typed becomes a request, the answer becomes text.
 
+mod annotation_flag;
 mod build;
 mod caches;
 mod call;
 mod context;
 mod context_source;
+mod csv;
 mod debug;
 mod diff;
 mod doctor;

@@ -109,6 +109,7 @@ impl Engine {
             let rules = checked.rules().into_iter().map(str::to_owned).collect();
             return Err(Error::Checks { rules });
         }
+        request.outputs.iter().try_for_each(super::export::can)?;
         let holds_one = |output: &Output| matches!(output, Output::Docker { .. });
         if (plan.index || plan.images.len() > 1) && request.outputs.iter().any(holds_one) {
             let output = "type=docker".to_owned();

@@ -17,7 +17,7 @@ use super::Engine;
 use super::build::Build;
 use super::trees::View;
 use crate::Error;
-use crate::request::Output;
+use crate::request::{BuildRequest, ImageForm, Output};
 
 impl Build<'_> {
     /// Writes every output asked for; returns what the image's name points to.
@@ -30,7 +30,7 @@ impl Build<'_> {
         let documents =
             || images.iter().flat_map(|image| [&image.manifest, &image.config]).chain(index.as_ref());
         let root = index.as_ref().or_else(|| images.first().map(|image| &image.manifest));
-        let default = [Output::Image];
+        let default = [Output::image()];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
         let below = StoreBlobs(&engine.store);
         let blobs = Documents::over(documents(), &below);
@@ -44,23 +44,24 @@ impl Build<'_> {
                     bases.fetch(&base, &task, cancel)?;
                 }
             }
-            let names = &request.tags[..];
+            let names = &names(request, output)[..];
             let roots: Vec<Root<'_>> =
                 root.map(|document| Root { document, platform, names }).into_iter().collect();
             match output {
-                Output::Image => {
+                Output::CacheOnly => {}
+                Output::Image { .. } => {
                     let Some(root) = root else { continue };
-                    engine.keep(documents(), root, &request.tags)?;
+                    engine.keep(documents(), root, names)?;
                     let configs: Vec<Digest> = images.iter().map(|image| image.config.digest).collect();
                     super::ids::remember(&engine.store, &root.digest, &configs)?;
                 }
-                Output::Oci { dest: Some(dest), tar: false } => {
+                Output::Oci { dest: Some(dest), tar: false, .. } => {
                     kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
                 }
                 Output::Oci { dest, .. } => {
                     to_file(dest.as_deref(), |out| Ok(kiln_oci::write_layout_tar(out, &roots, &blobs)?))?;
                 }
-                Output::Docker { dest } => {
+                Output::Docker { dest, .. } => {
                     to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
                 }
                 Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
@@ -139,16 +140,38 @@ impl Engine {
 
 /// Whether an output holds images, and not files alone.
 pub(super) fn is_image(output: &Output) -> bool {
-    match output {
-        Output::Image | Output::Oci { .. } | Output::Docker { .. } => true,
-        Output::Local { .. } | Output::Tar { .. } => false,
+    output.form().is_some()
+}
+
+/// Refuses what there is not yet.
+pub(super) fn can(output: &Output) -> Result<(), Error> {
+    let Some(form) = output.form() else { return Ok(()) };
+    let refuse = |reason: &str| Err(Error::Output { output: describe(output), reason: reason.to_owned() });
+    if matches!(output, Output::Image { push: true, .. }) {
+        return refuse(
+            "pushing is not supported yet; write type=oci,dest=image.tar and push that with skopeo",
+        );
     }
+    form.check().or_else(|reason| refuse(&reason))?;
+    if *form != (ImageForm { names: form.names.clone(), ..ImageForm::default() }) {
+        return refuse("compression, media types and annotations cannot be chosen yet");
+    }
+    Ok(())
+}
+
+/// Returns the names that an output gets, each once.
+fn names(request: &BuildRequest, output: &Output) -> Vec<ImageRef> {
+    let own = output.form().map_or(&[][..], |form| &form.names);
+    let mut names = request.tags.clone();
+    names.extend(own.iter().filter(|name| !request.tags.contains(name)).cloned());
+    names
 }
 
 /// What the progress display calls it, in BuildKit's words.
 fn title(output: &Output) -> String {
     let what = match output {
-        Output::Image => "image",
+        Output::CacheOnly => return "exporting nothing".to_owned(),
+        Output::Image { .. } => "image",
         Output::Oci { .. } => "oci image format",
         Output::Docker { .. } => "docker image format",
         Output::Local { .. } => "client directory",
@@ -217,12 +240,13 @@ fn describe(output: &Output) -> String {
         dest.as_ref().map_or_else(|| "-".to_owned(), |dest| dest.display().to_string())
     };
     match output {
-        Output::Oci { dest, tar: true } => format!("type=oci,dest={}", to(dest)),
-        Output::Oci { dest, tar: false } => format!("type=oci,dest={},tar=false", to(dest)),
-        Output::Docker { dest } => format!("type=docker,dest={}", to(dest)),
+        Output::Oci { dest, tar: true, .. } => format!("type=oci,dest={}", to(dest)),
+        Output::Oci { dest, tar: false, .. } => format!("type=oci,dest={},tar=false", to(dest)),
+        Output::Docker { dest, .. } => format!("type=docker,dest={}", to(dest)),
         Output::Local { dest } => format!("type=local,dest={}", dest.display()),
         Output::Tar { dest } => format!("type=tar,dest={}", to(dest)),
-        Output::Image => "image".to_owned(),
+        Output::Image { .. } => "image".to_owned(),
+        Output::CacheOnly => "type=cacheonly".to_owned(),
     }
 }
 

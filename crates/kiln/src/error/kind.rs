@@ -64,6 +64,7 @@ impl Error {
             | Self::NoAgent { .. }
             | Self::SshKey { .. }
             | Self::SecretIsNoText { .. }
+            | Self::Output { .. }
             | Self::OnePlatformOnly { .. }
             | Self::Look(_)
             | Self::NoSuchContext { .. }
