@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kiln-registry", &["kiln-oci", "kiln-core"]),
     ("kiln-git", &["kiln-core"]),
     ("kiln-runtime", &["kiln-core"]),
+    ("kiln-sbom", &["kiln-core"]),
     ("kiln-shell", &[]),
     (
         "kiln",
@@ -29,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kiln-oci",
             "kiln-registry",
             "kiln-runtime",
+            "kiln-sbom",
             "kiln-shell",
             "kiln-solver",
             "kiln-store",
@@ -37,7 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // core and dockerfile for their types, checks for what it prints of them.
     ("kiln-cli", &["kiln", "kiln-checks", "kiln-core", "kiln-dockerfile"]),
     ("kiln-testkit", &["kiln-core", "kiln-oci", "kiln-solver"]),
-    ("kiln-fuzz", &["kiln-core", "kiln-dockerfile", "kiln-frontend"]),
+    ("kiln-fuzz", &["kiln-core", "kiln-dockerfile", "kiln-frontend", "kiln-sbom"]),
 ];
 
 /// Crates from outside that only these may use: what does I/O of a kind stays in one place.
