@@ -146,6 +146,10 @@ pub(crate) struct RegistryArgs {
     /// Registry that is reached by plain http; may be repeated
     #[arg(long, value_name = "HOST")]
     pub(crate) insecure_registry: Vec<String>,
+    /// File with credentials that counts alone, in docker's or podman's form
+    /// [default: $REGISTRY_AUTH_FILE; else $DOCKER_AUTH_CONFIG, docker's config.json, podman's auth.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,12 +5,15 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kiln::{EmulatorSearch, Platform, RegistryOptions};
+use kiln::{EmulatorSearch, Platform};
 
-use crate::args::RegistryArgs;
 use crate::hints::Failure;
+
+mod registry;
+
+pub(crate) use registry::registry;
 
 /// Returns the store's directory: as asked for, or by the XDG rules
 /// (<https://specifications.freedesktop.org/basedir-spec/latest/>).
@@ -30,28 +33,6 @@ pub(crate) fn store_root(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Returns how registries are reached: the configuration file's word, then the command line's.
-pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
-    let mut options = match config_file() {
-        Some(path) => read_config(&path)?,
-        None => RegistryOptions::default(),
-    };
-    let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for mirror in &args.registry_mirror {
-        let Some((host, url)) =
-            mirror.split_once('=').filter(|(host, url)| !host.is_empty() && !url.is_empty())
-        else {
-            return Err(Failure::usage(format!(
-                "--registry-mirror {mirror}: write HOST=URL, such as docker.io=http://127.0.0.1:5000"
-            )));
-        };
-        asked.entry(host.to_owned()).or_default().push(url.to_owned());
-    }
-    options.mirrors.extend(asked);
-    options.insecure.extend(args.insecure_registry.iter().cloned());
-    Ok(options)
-}
-
 /// Reads `--platform`.
 pub(crate) fn platforms(values: &[String]) -> Result<Vec<Platform>, Failure> {
     values.iter().map(|value| value.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)
@@ -64,10 +45,13 @@ pub(crate) fn emulators() -> EmulatorSearch {
         let program = env::var_os(name).filter(|value| !value.is_empty())?;
         Some((architecture.to_owned(), std::path::absolute(program).ok()?))
     });
+    EmulatorSearch { given: given.collect(), path: programs() }
+}
+
+/// Returns the directories of PATH. A relative one means another place in each directory, so it is none.
+fn programs() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // A relative directory of PATH means another place in each step's directory.
-    let path = env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-    EmulatorSearch { given: given.collect(), path }
+    env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
 }
 
 /// Returns `NAME=VALUE`s as a map; a name alone takes the environment's value, and is left out if there is none, as
@@ -130,26 +114,9 @@ pub(crate) fn now() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }
 
-fn config_file() -> Option<PathBuf> {
-    let dir = absolute_var("XDG_CONFIG_HOME").or_else(|| Some(absolute_var("HOME")?.join(".config")))?;
-    Some(dir.join("kiln/config.json"))
-}
-
-fn read_config(path: &Path) -> Result<RegistryOptions, Failure> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Config {
-        #[serde(default)]
-        registry: RegistryOptions,
-    }
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryOptions::default()),
-        Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
-    };
-    let config: Config = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    Ok(config.registry)
+/// `~/.config`, as it is named here.
+fn config_home() -> Option<PathBuf> {
+    absolute_var("XDG_CONFIG_HOME").or_else(|| Some(absolute_var("HOME")?.join(".config")))
 }
 
 /// The XDG rules say: a relative path is invalid and ignored.

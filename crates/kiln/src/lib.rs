@@ -27,7 +27,7 @@ pub use kiln_core::{
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
-pub use kiln_registry::DownloadError;
+pub use kiln_registry::{CredentialSource, Credentials, DownloadError};
 pub use kiln_runtime::{EmulatorSearch, EnterOptions, Isolation, NoEmulator, Rung, architectures};
 pub use kiln_store::{Change, FileState, Problem, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Sandbox, Secret};
+use kiln_registry::Credentials;
 use kiln_runtime::EmulatorSearch;
 use serde::{Deserialize, Serialize};
 
@@ -132,8 +133,8 @@ pub struct RegistryOptions {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// Hosts reached by plain http.
     pub insecure: Vec<String>,
-    /// A file with credentials, instead of docker's.
-    pub auth_file: Option<PathBuf>,
+    /// Where credentials are. None by default: the command line puts in what docker and podman use.
+    pub credentials: Credentials,
     /// What kiln calls itself.
     pub user_agent: Option<String>,
 }

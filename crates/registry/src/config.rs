@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kiln_core::Secret;
 use serde::{Deserialize, Serialize};
 
-/// The `registry` part of a configuration file; docs/registries.md describes it.
+/// How registries are reached; docs/registries.md describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistryConfig {
@@ -15,14 +16,56 @@ pub struct RegistryConfig {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// Hosts (with port) reached by plain http. Loopback hosts are anyway.
     pub insecure: Vec<String>,
-    /// A `config.json` of docker, or containers' `auth.json`, with credentials. Read when a registry first asks for
-    /// some; a file that is not there has none.
-    pub auth_file: Option<PathBuf>,
+    /// Where credentials are.
+    pub credentials: Credentials,
     /// What kiln says it is; `kiln/VERSION` if none.
     pub user_agent: Option<String>,
     /// How long to wait.
     #[serde(skip)]
     pub timeouts: Timeouts,
+}
+
+/// Where credentials are looked for. Nothing is read before a registry first asks for some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// In order; the first that has some for a registry decides.
+    pub sources: Vec<CredentialSource>,
+    /// The directories where programs named `docker-credential-NAME` are looked for: what PATH says.
+    pub programs: Vec<PathBuf>,
+    /// How long such a program may take.
+    pub patience: Duration,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        // It may have to ask its user for a password.
+        Self { sources: Vec::new(), programs: Vec::new(), patience: Duration::from_secs(60) }
+    }
+}
+
+/// One place with credentials, in the form of docker's `config.json` and containers' `auth.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CredentialSource {
+    /// A file; one that is not there has none.
+    File(PathBuf),
+    /// A text, as in the variable DOCKER_AUTH_CONFIG.
+    Text {
+        /// What messages call it.
+        name: String,
+        /// The text.
+        text: Secret,
+    },
+}
+
+impl CredentialSource {
+    /// Returns what to call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text { name, .. } => name.clone(),
+        }
+    }
 }
 
 /// How long to wait. Nothing waits endlessly: each request is tried a fixed number of times, and a stream that brings next

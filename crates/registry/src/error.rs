@@ -164,6 +164,16 @@ pub enum RegistryError {
         /// Why; never its content.
         reason: String,
     },
+    /// A program that has the credentials for a registry does not give them.
+    #[error("{program} has no credentials for {server} to give: {reason}")]
+    Helper {
+        /// `docker-credential-NAME`.
+        program: String,
+        /// For whom.
+        server: String,
+        /// Why; never a secret.
+        reason: String,
+    },
     /// The machine gives no thread, or no HTTP client can be made.
     #[error("the registry client cannot run: {cause}")]
     Client {

@@ -25,7 +25,7 @@ mod trickle;
 
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
-pub use config::{RegistryConfig, Timeouts};
+pub use config::{CredentialSource, Credentials, RegistryConfig, Timeouts};
 pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
 };

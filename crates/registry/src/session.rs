@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_core::{Digest, ImageRef};
 use kiln_oci::{Document, media};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode};
 
-use crate::auth::AuthFile;
+use crate::auth::Keychain;
 use crate::endpoint::{Endpoint, endpoints};
 use crate::http::{Http, Redirects};
 use crate::{Attempt, RegistryConfig, RegistryError, response, retry};
@@ -22,11 +22,13 @@ mod authenticate;
 pub(crate) struct Session {
     pub(crate) config: RegistryConfig,
     http: Http,
+    /// For what must not be sent on to wherever a redirect leads.
+    unfollowed: Http,
     /// By host and repository.
     grants: Mutex<HashMap<(String, String), Grant>>,
     /// Held while a token is fetched, so that parallel requests fetch one.
     granting: tokio::sync::Mutex<()>,
-    auth_file: OnceLock<Result<AuthFile, RegistryError>>,
+    keychain: Arc<Keychain>,
     /// Mirrors that did not answer; they are not waited for again.
     down: Mutex<BTreeMap<String, RegistryError>>,
     /// Mirrors that sent wrong bytes for a blob.
@@ -61,12 +63,15 @@ impl Ask {
 impl Session {
     pub(crate) fn new(config: RegistryConfig) -> Self {
         let http = Http::new(config.user_agent.clone(), config.timeouts, Redirects::Followed);
+        let unfollowed = Http::new(config.user_agent.clone(), config.timeouts, Redirects::Shown);
+        let keychain = Arc::new(Keychain::new(config.credentials.clone()));
         Self {
             config,
             http,
+            unfollowed,
             grants: Mutex::default(),
             granting: tokio::sync::Mutex::new(()),
-            auth_file: OnceLock::new(),
+            keychain,
             down: Mutex::default(),
             wrong: Mutex::default(),
         }
@@ -201,16 +206,11 @@ impl Session {
         match status.as_u16() {
             404 => RegistryError::NotFound { host, repository, reference: ask.what.clone(), detail },
             401 | 403 => {
-                let detail = self.unusable(endpoint).or(detail);
+                let detail = self.sent(endpoint, detail).await;
                 RegistryError::Unauthorized { host, repository, detail }
             }
             status => RegistryError::Status { host, status, detail },
         }
-    }
-
-    fn client_for(&self, url: &Url) -> Result<&Client, RegistryError> {
-        let host = url.host_str().unwrap_or_default();
-        self.http.client(crate::endpoint::is_loopback(host))
     }
 
     fn grant(&self, endpoint: &Endpoint) -> Option<Grant> {

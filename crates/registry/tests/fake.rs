@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read as _};
+use std::path::Path;
 use std::time::Duration;
 
 use kiln_core::{Cancel, Digest, DigestHasher, ImageRef, Platform};
 use kiln_oci::{BlobInfo, Document, MediaTypes, OciError, index, media};
-use kiln_registry::{BlobReader, RegistryClient, RegistryConfig, RegistryError, Resume};
+use kiln_registry::{
+    BlobReader, CredentialSource, Credentials, RegistryClient, RegistryConfig, RegistryError, Resume,
+};
 use kiln_testkit::image::TestImage;
 use kiln_testkit::registry::{Access, FakeRegistry, Fault};
 
@@ -379,6 +382,11 @@ fn tokens_are_fetched_once_and_again_when_void() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("GET /token?")).count(), 1, "{lines:?}");
 }
 
+/// Credentials in one file.
+fn file(path: &Path) -> Credentials {
+    Credentials { sources: vec![CredentialSource::File(path.to_owned())], ..Credentials::default() }
+}
+
 #[test]
 fn credentials_go_where_they_belong_and_nowhere_else() {
     let (registry, storage, image) = (FakeRegistry::start(), FakeRegistry::start(), image());
@@ -389,7 +397,7 @@ fn credentials_go_where_they_belong_and_nowhere_else() {
     let path = directory.path().join("config.json");
     let write = |auth: &str| {
         std::fs::write(&path, format!(r#"{{"auths": {{"{}": {auth}}}}}"#, registry.host())).unwrap();
-        client(RegistryConfig { auth_file: Some(path.clone()), ..RegistryConfig::default() })
+        client(RegistryConfig { credentials: file(&path), ..RegistryConfig::default() })
     };
     let good = || write(r#"{"username": "user", "password": "hunter2"}"#);
     let pair = ("user".to_owned(), "hunter2".to_owned());
@@ -407,18 +415,18 @@ fn credentials_go_where_they_belong_and_nowhere_else() {
         );
         assert_eq!(all(good().blob(&one, &info, None).unwrap()).unwrap(), image.blobs[&layer.digest]);
         assert!(storage.seen().iter().all(|seen| !seen.authorized));
-        for bad in [
-            write(r#"{"username": "user", "password": "wrong-hunter2"}"#),
-            write("{}"),
-            plain(),
-            write(r#"{"identitytoken": "hunter2"}"#),
-        ] {
+        for bad in [write(r#"{"username": "user", "password": "wrong-hunter2"}"#), write("{}"), plain()] {
             let error = bad.resolve_digest(&one).unwrap_err();
             assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
             assert!(!format!("{error} {error:?} {bad:?}").contains("hunter2"), "{error:?} {bad:?}");
         }
-        let error = write(r#"{"identitytoken": "hunter2"}"#).resolve_digest(&one).unwrap_err();
-        assert!(error.to_string().contains("identity token is not supported yet"), "{error}");
+        let sent = format!("sent were the credentials of auths {:?} in", registry.host());
+        let error =
+            write(r#"{"username": "user", "password": "wrong-hunter2"}"#).resolve_digest(&one).unwrap_err();
+        assert!(error.to_string().contains(&sent), "{error}");
+        let none = format!("no credentials for {} are known", registry.host());
+        let error = plain().resolve_digest(&one).unwrap_err();
+        assert!(error.to_string().contains(&none), "{error}");
     }
 }
 

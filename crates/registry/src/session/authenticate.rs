@@ -1,20 +1,22 @@
 //! Answering a 401.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Response, Url};
 use serde::Deserialize;
 
 use super::{Grant, Session, TOKEN_LIFE, TOKEN_MARGIN, lock};
-use crate::auth::{AuthFile, Challenge, Credential, Found, parse};
+use crate::auth::{Challenge, Found, Search, parse};
 use crate::endpoint::Endpoint;
 use crate::{RegistryError, response};
 
 /// More than any token has.
 const TOKEN_LIMIT: u64 = 1 << 20;
+/// What kiln is called by token services that keep books of it.
+const CLIENT: &str = "kiln";
 
 /// Registries disagree about which of the two it is; docker reads both.
 #[derive(Deserialize)]
@@ -22,6 +24,15 @@ struct Token {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
+}
+
+/// Where tokens come from.
+struct Service {
+    url: Url,
+    host: String,
+    name: Option<String>,
+    /// One per repository, as `repository:a/b:pull,push`.
+    scopes: Vec<String>,
 }
 
 impl Session {
@@ -45,25 +56,36 @@ impl Session {
             repository: endpoint.repository.clone(),
             detail,
         };
+        let Some(challenge) = challenge else {
+            return Err(denied(Some("it does not say how to authenticate".to_owned())));
+        };
+        let search = self.search(endpoint).await?;
         let grant = match challenge {
-            None => return Err(denied(Some("it does not say how to authenticate".to_owned()))),
-            Some(Challenge::Basic) => match self.found(endpoint)? {
-                Some(Found::Credential(credential)) => {
-                    Grant { header: sensitive(&basic(&credential), &denied)?, until: None }
+            Challenge::Basic => {
+                let basic = search.found.as_ref().and_then(|found| found.credential.basic());
+                let Some(basic) = basic else {
+                    let detail = detail.or(Some("it wants a name and a password".to_owned()));
+                    return Err(denied(sent(&search, endpoint, detail)));
+                };
+                Grant { header: sensitive(&basic, &denied)?, until: None }
+            }
+            Challenge::Bearer { realm, service, scope } => {
+                let ready = search.found.as_ref().and_then(|found| found.credential.bearer.as_ref());
+                if let Some(token) = ready {
+                    Grant { header: sensitive(&format!("Bearer {token}"), &denied)?, until: None }
+                } else {
+                    let service = self.service(endpoint, &realm, service, scope)?;
+                    let asked = Instant::now();
+                    let token = self.token(endpoint, &service, &search).await?;
+                    let life = token.expires_in.map_or(TOKEN_LIFE, Duration::from_secs);
+                    // Some say 0 and mean "not long": it is good for the request at hand.
+                    let life = life.max(TOKEN_LIFE) - TOKEN_MARGIN;
+                    let text = token.token.or(token.access_token).filter(|token| !token.is_empty());
+                    let text =
+                        text.ok_or_else(|| denied(Some("its token service sends no token".to_owned())))?;
+                    let header = sensitive(&format!("Bearer {text}"), &denied)?;
+                    Grant { header, until: asked.checked_add(life) }
                 }
-                Some(Found::Unusable(why)) => return Err(denied(Some(why))),
-                None => return Err(denied(detail.or(Some("it wants a name and a password".to_owned())))),
-            },
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let asked = Instant::now();
-                let token = self.token(endpoint, &realm, service, scope).await?;
-                let life = token.expires_in.map_or(TOKEN_LIFE, Duration::from_secs);
-                // Some say 0 and mean "not long": it is good for the request at hand.
-                let life = life.max(TOKEN_LIFE) - TOKEN_MARGIN;
-                let text = token.token.or(token.access_token).filter(|token| !token.is_empty());
-                let text = text.ok_or_else(|| denied(Some("its token service sends no token".to_owned())))?;
-                let header = sensitive(&format!("Bearer {text}"), &denied)?;
-                Grant { header, until: asked.checked_add(life) }
             }
         };
         let key = (endpoint.host.clone(), endpoint.repository.clone());
@@ -71,77 +93,160 @@ impl Session {
         Ok(())
     }
 
-    /// Says why credentials that exist were not sent, if so.
-    pub(super) fn unusable(&self, endpoint: &Endpoint) -> Option<String> {
-        match self.found(endpoint).ok()?? {
-            Found::Unusable(why) => Some(why),
-            Found::Credential(_) => None,
+    /// Says with which credentials a server was asked that denies access, behind its own words.
+    pub(super) async fn sent(&self, endpoint: &Endpoint, detail: Option<String>) -> Option<String> {
+        match self.search(endpoint).await {
+            Ok(search) => sent(&search, endpoint, detail),
+            Err(error) => Some(error.to_string()),
         }
     }
 
-    fn found(&self, endpoint: &Endpoint) -> Result<Option<Found>, RegistryError> {
-        let Some(path) = &self.config.auth_file else { return Ok(None) };
-        let file = self.auth_file.get_or_init(|| AuthFile::read(path));
-        let file = file.as_ref().map_err(Clone::clone)?;
-        Ok(file.find(&endpoint.host, &endpoint.repository))
+    /// Finds the credentials for an endpoint. Programs may have to be asked, which this thread cannot wait for.
+    async fn search(&self, endpoint: &Endpoint) -> Result<Search, RegistryError> {
+        if self.config.credentials.sources.is_empty() {
+            return Ok(Search::default());
+        }
+        let keychain = self.keychain.clone();
+        let (host, repository) = (endpoint.host.clone(), endpoint.repository.clone());
+        let waiting = Waiting(Arc::default());
+        let unwanted = waiting.0.clone();
+        let work = move || keychain.search(&host, &repository, &unwanted);
+        let ended =
+            |_| RegistryError::Client { cause: "looking for credentials ended unexpectedly".to_owned() };
+        tokio::task::spawn_blocking(work).await.map_err(ended)?
     }
 
-    async fn token(
+    fn service(
         &self,
         endpoint: &Endpoint,
         realm: &str,
-        service: Option<String>,
+        name: Option<String>,
         scope: Option<String>,
-    ) -> Result<Token, RegistryError> {
-        let host = &endpoint.host;
-        let wrong = |reason: &str| RegistryError::Protocol { host: host.clone(), reason: reason.to_owned() };
-        let mut url = Url::parse(realm).map_err(|_| wrong("its token service has no sound address"))?;
+    ) -> Result<Service, RegistryError> {
+        let wrong =
+            |reason: &str| RegistryError::Protocol { host: endpoint.host.clone(), reason: reason.to_owned() };
+        let url = Url::parse(realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or_else(|| wrong("its token service has no sound address"))?;
         // Whoever can forge the challenge on the way would get the password.
         if url.scheme() != "https" && endpoint.base.scheme() == "https" {
             return Err(wrong("its token service is not reached by https"));
         }
+        let host = url.host_str().unwrap_or_default().to_owned();
         let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", endpoint.repository));
-        if let Some(service) = service {
-            url.query_pairs_mut().append_pair("service", &service);
-        }
-        url.query_pairs_mut().append_pair("scope", &scope);
-        let credential = match self.found(endpoint)? {
-            Some(Found::Credential(credential)) => Some(basic(&credential)),
-            // Without them: the image may be public. If not, the refusal says why they were not sent.
-            Some(Found::Unusable(_)) | None => None,
-        };
-        let client = self.client_for(&url)?;
-        let realm_host = url.host_str().unwrap_or_default().to_owned();
-        let make = || {
-            let request = client.get(url.clone());
-            match &credential {
-                Some(basic) => request.header(AUTHORIZATION, basic),
-                None => request,
+        let scopes = scope.split_ascii_whitespace().map(str::to_owned).collect();
+        Ok(Service { url, host, name, scopes })
+    }
+
+    /// Gets a token: for an identity token as OAuth 2 has it, else as docker always did.
+    /// <https://distribution.github.io/distribution/spec/auth/oauth/>
+    async fn token(
+        &self,
+        endpoint: &Endpoint,
+        service: &Service,
+        search: &Search,
+    ) -> Result<Token, RegistryError> {
+        let credential = search.found.as_ref().map(|Found { credential, .. }| credential);
+        let loopback = crate::endpoint::is_loopback(&service.host);
+        let identity = credential.and_then(|credential| credential.identity.as_ref());
+        let answer = if let Some(identity) = identity {
+            let mut form = Form::new();
+            form.add("grant_type", "refresh_token").add("client_id", CLIENT);
+            form.add("service", service.name.as_deref().unwrap_or(&endpoint.host));
+            form.add("scope", &service.scopes.join(" ")).add("refresh_token", identity);
+            let body = form.text();
+            let client = self.unfollowed.client(loopback)?;
+            let make = || {
+                let request = client.post(service.url.clone());
+                request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body.clone())
+            };
+            self.unfollowed.exchange(&service.host, make).await?
+        } else {
+            let mut url = service.url.clone();
+            if let Some(name) = &service.name {
+                url.query_pairs_mut().append_pair("service", name);
             }
+            for scope in &service.scopes {
+                url.query_pairs_mut().append_pair("scope", scope);
+            }
+            let basic = credential.and_then(|credential| credential.basic());
+            let client = self.http.client(loopback)?;
+            let make = || {
+                let request = client.get(url.clone());
+                match &basic {
+                    Some(basic) => request.header(AUTHORIZATION, basic),
+                    None => request,
+                }
+            };
+            self.http.exchange(&service.host, make).await?
         };
-        let answer = self.http.exchange(&realm_host, make).await?;
         let stall = self.config.timeouts.stall;
         let status = answer.status();
+        let host = service.host.clone();
         if !status.is_success() {
             let detail = response::detail(stall, answer).await;
             return Err(match status.as_u16() {
-                401 | 403 => RegistryError::Unauthorized {
-                    host: realm_host,
-                    repository: endpoint.repository.clone(),
-                    detail: self.unusable(endpoint).or(detail),
-                },
-                status => RegistryError::Status { host: realm_host, status, detail },
+                // OAuth says 400 of a refresh token that is not good any more.
+                code @ (400 | 401 | 403) if code != 400 || identity.is_some() => {
+                    RegistryError::Unauthorized {
+                        host,
+                        repository: endpoint.repository.clone(),
+                        detail: sent(search, endpoint, detail),
+                    }
+                }
+                status if identity.is_some() => {
+                    let detail = detail.or(Some("its token service takes no identity tokens".to_owned()));
+                    RegistryError::Status { host, status, detail }
+                }
+                status => RegistryError::Status { host, status, detail },
             });
         }
-        let bytes = response::body(&realm_host, stall, "a token", TOKEN_LIMIT, answer).await?;
+        let bytes = response::body(&host, stall, "a token", TOKEN_LIMIT, answer).await?;
         // Not serde's words: they may quote the token.
-        serde_json::from_slice(&bytes)
-            .map_err(|_| wrong("its token service sends something else than a token"))
+        serde_json::from_slice(&bytes).map_err(|_| RegistryError::Protocol {
+            host: endpoint.host.clone(),
+            reason: "its token service sends something else than a token".to_owned(),
+        })
     }
 }
 
-fn basic(credential: &Credential) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{}:{}", credential.user, credential.password)))
+/// Tells, when it is dropped, that nobody waits any more.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `application/x-www-form-urlencoded`.
+struct Form(Option<Url>);
+
+impl Form {
+    fn new() -> Self {
+        // The query of an address is written the same way.
+        Self(Url::parse("http://form/").ok())
+    }
+
+    fn add(&mut self, name: &str, value: &str) -> &mut Self {
+        if let Some(url) = &mut self.0 {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        self
+    }
+
+    fn text(&self) -> String {
+        self.0.as_ref().and_then(|url| url.query()).unwrap_or_default().to_owned()
+    }
+}
+
+/// Says whose credentials were sent, or why none, behind the server's own words.
+fn sent(search: &Search, endpoint: &Endpoint, detail: Option<String>) -> Option<String> {
+    let who = match &search.found {
+        Some(found) => format!("sent were the credentials of {}", found.source),
+        None if search.failed.is_empty() => format!("no credentials for {} are known", endpoint.host),
+        None => search.failed.join("; "),
+    };
+    Some(detail.map_or_else(|| who.clone(), |detail| format!("{detail}; {who}")))
 }
 
 fn sensitive(

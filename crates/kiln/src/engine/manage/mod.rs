@@ -24,7 +24,7 @@ pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
     RegistryConfig {
         mirrors: options.mirrors.clone(),
         insecure: options.insecure.clone(),
-        auth_file: options.auth_file.clone(),
+        credentials: options.credentials.clone(),
         user_agent: options.user_agent.clone(),
         ..RegistryConfig::default()
     }

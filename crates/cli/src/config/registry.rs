@@ -1,0 +1,113 @@
+//! How registries are reached: kiln's own configuration file, the command line, and what docker and podman leave.
+//!
+//! Here are only the places. The files are read when a registry is first reached.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+
+use kiln::{CredentialSource, Credentials, RegistryOptions, Secret};
+
+use super::{absolute_var, config_home, programs};
+use crate::args::RegistryArgs;
+use crate::hints::Failure;
+
+/// The `registry` part of kiln's configuration file.
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    mirrors: BTreeMap<String, Vec<String>>,
+    insecure: Vec<String>,
+    auth_file: Option<PathBuf>,
+    user_agent: Option<String>,
+}
+
+/// Returns how registries are reached: the configuration file's word, then the command line's.
+pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
+    let settings = settings()?;
+    let mut options = RegistryOptions {
+        mirrors: settings.mirrors,
+        insecure: settings.insecure,
+        user_agent: settings.user_agent,
+        credentials: credentials(args.authfile.as_deref(), settings.auth_file)?,
+    };
+    let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for mirror in &args.registry_mirror {
+        let Some((host, url)) =
+            mirror.split_once('=').filter(|(host, url)| !host.is_empty() && !url.is_empty())
+        else {
+            return Err(Failure::usage(format!(
+                "--registry-mirror {mirror}: write HOST=URL, such as docker.io=http://127.0.0.1:5000"
+            )));
+        };
+        asked.entry(host.to_owned()).or_default().push(url.to_owned());
+    }
+    options.mirrors.extend(asked);
+    options.insecure.extend(args.insecure_registry.iter().cloned());
+    Ok(options)
+}
+
+/// Returns where credentials are. A file that is named counts alone, as podman has it; else DOCKER_AUTH_CONFIG, docker's file
+/// and those of podman, skopeo and buildah, in this order.
+fn credentials(flag: Option<&Path>, setting: Option<PathBuf>) -> Result<Credentials, Failure> {
+    let base = Credentials { programs: programs(), ..Credentials::default() };
+    if let Some(named) = named_file(flag, setting)? {
+        return Ok(Credentials { sources: vec![CredentialSource::File(named)], ..base });
+    }
+    let mut sources = Vec::new();
+    if let Some(text) = super::variable("DOCKER_AUTH_CONFIG").filter(|text| !text.trim_ascii().is_empty()) {
+        let text =
+            Secret::new(text).map_err(|error| Failure::usage(format!("DOCKER_AUTH_CONFIG: {error}")))?;
+        sources.push(CredentialSource::Text { name: "DOCKER_AUTH_CONFIG".to_owned(), text });
+    }
+    // Before the namespaces are entered, where this id is another.
+    let runtime = match absolute_var("XDG_RUNTIME_DIR") {
+        Some(runtime) => runtime.join("containers"),
+        None => format!("/run/containers/{}", rustix::process::getuid().as_raw()).into(),
+    };
+    let files = [
+        docker_config(),
+        Some(runtime.join("auth.json")),
+        config_home().map(|home| home.join("containers/auth.json")),
+    ];
+    sources.extend(files.into_iter().flatten().map(CredentialSource::File));
+    Ok(Credentials { sources, ..base })
+}
+
+/// `--authfile`, then REGISTRY_AUTH_FILE, then kiln's configuration file.
+fn named_file(flag: Option<&Path>, setting: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
+    let variable = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let Some(named) = flag.map(Path::to_owned).or(variable).or(setting) else { return Ok(None) };
+    let absolute = std::path::absolute(&named);
+    absolute.map(Some).map_err(|error| Failure::usage(format!("{}: {error}", named.display())))
+}
+
+/// Docker's `config.json`.
+fn docker_config() -> Option<PathBuf> {
+    let asked = env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty());
+    let directory = match asked {
+        Some(directory) => std::path::absolute(directory).ok()?,
+        None => absolute_var("HOME")?.join(".docker"),
+    };
+    Some(directory.join("config.json"))
+}
+
+fn settings() -> Result<Settings, Failure> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[serde(default)]
+        registry: Settings,
+    }
+    let Some(path) = config_home().map(|home| home.join("kiln/config.json")) else {
+        return Ok(Settings::default());
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+    };
+    let config: Config = serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(config.registry)
+}
