@@ -46,6 +46,11 @@ const DOCKERFILES: &[(&str, &str)] = &[
          RUN ln /d/z /d/zz && echo more >> /d/z\nRUN rm /d/zz\nRUN chmod 600 /d/x /d/y\n",
     ),
     (
+        "moved names of one file",
+        "RUN mkdir /d && echo x > /d/a && ln /d/a /d/b && ln /d/a /d/c && ln /d/a /d/d\n\
+         RUN mv /d/a /d/z && mkdir /e && mv /d/b /e/b\nRUN mv /d/c /d/x && mv /e/b /d/y\nRUN rm /d/d\n",
+    ),
+    (
         "mount points",
         "RUN --mount=type=cache,target=/var/cache/deep/er --mount=type=tmpfs,target=/etc/none touch /var/cache/deep/er/x\n\
          RUN --mount=type=bind,source=bin,target=/mnt/bin,rw touch /mnt/bin/x && touch /mnt/own\n\

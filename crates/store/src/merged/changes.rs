@@ -74,8 +74,8 @@ impl Below<'_> {
 struct Name {
     path: PathBuf,
     differs: bool,
-    /// Whether it was a name of this file before.
-    was: bool,
+    /// If it was a name of this file before: how many there were.
+    was: Option<u32>,
 }
 
 struct Search<'a> {
@@ -156,7 +156,7 @@ impl Search<'_> {
             );
         }
         if stat.nlink > 1 {
-            let was = seen.is_some_and(|seen| seen.inode == stat.ino);
+            let was = seen.filter(|seen| seen.inode == stat.ino).map(|seen| seen.names);
             let name = Name { path: path.to_owned(), differs, was };
             self.several.entry(stat.ino).or_default().push(name);
         } else if differs {
@@ -166,13 +166,14 @@ impl Search<'_> {
     }
 
     /// Files with several names. Overlay parts the names of a file of a lower layer when it changes, so the ones that it had
-    /// before are separate files from then on. A file that got a new name is one file under all its names.
+    /// before are separate files from then on; so they are when one of them is moved. A file that got a further name is one
+    /// file under all its names.
     fn names_of_one(&mut self) -> Result<(), IoError> {
         for names in std::mem::take(&mut self.several).into_values() {
-            if !names.iter().any(|name| name.differs) {
-                continue;
-            }
-            if names.iter().all(|name| name.was) {
+            let (old, new): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.was.is_some());
+            let before = old.iter().find_map(|name| name.was).map_or(0, |before| before as usize);
+            let moved = new.len() + old.len() <= before && old.iter().all(|name| !name.differs);
+            if new.is_empty() || moved {
                 for name in names.into_iter().filter(|name| name.differs) {
                     self.changes.insert(name.path, Change::File);
                 }

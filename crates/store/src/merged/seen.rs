@@ -20,6 +20,8 @@ use crate::tree::{FileStat, Kind, Time};
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) inode: u64,
+    /// How many names the file had.
+    pub(super) names: u32,
     /// None if it cannot be believed.
     changed: Option<Time>,
     /// Sorted by name. None for what is no directory.
@@ -52,7 +54,12 @@ impl Seen {
     }
 
     fn of(stat: &FileStat, now: Time, entries: Option<Box<[(CString, Self)]>>) -> Self {
-        Self { inode: stat.ino, changed: (stat.ctime < now).then_some(stat.ctime), entries }
+        Self {
+            inode: stat.ino,
+            names: stat.nlink,
+            changed: (stat.ctime < now).then_some(stat.ctime),
+            entries,
+        }
     }
 }
 
