@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use kiln_core::{Cancel, LogStream, Rootfs, RunSpec};
 use kiln_runtime::{
-    EnterOptions, Entered, Isolation, RunError, RunReport, enter, init, probe, run, run_interactive, view,
+    EnterOptions, Entered, Isolation, Proc, RunError, RunReport, enter, init, probe, run, run_interactive,
+    view,
 };
 
 fn main() -> ExitCode {
@@ -94,7 +95,12 @@ fn chosen() -> Option<Isolation> {
 
 fn entered() -> Entered {
     let single_id = std::env::var_os("KILN_TEST_SINGLE_ID").is_some();
-    enter(&EnterOptions { single_id, isolation: chosen() }).unwrap_or_else(|error| panic!("{error}"))
+    let proc = std::env::var("KILN_TEST_PROC").ok().map(|which| match which.as_str() {
+        "bound" => Proc::Bound,
+        "minimal" => Proc::Minimal,
+        _ => Proc::Fresh,
+    });
+    enter(&EnterOptions { single_id, isolation: chosen(), proc }).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn read(path: &str) -> RunSpec {

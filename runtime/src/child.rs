@@ -90,6 +90,7 @@ impl Child {
             isolation,
             answered,
             host: network.and_then(PrivateNetwork::host),
+            proc: entered.proc(),
             watched: this.group.is_none(),
             by_affinity: !this.group.as_ref().is_some_and(Group::limits_cpu),
             turn: TURN.fetch_add(1, Ordering::Relaxed),

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::error::{InitFailure, Stage, StageExt};
+use crate::streams::Streams;
 use crate::world::place::{Kind, Places};
 use crate::world::{self, hosts};
 
@@ -28,7 +29,6 @@ mod descendants;
 mod system;
 
 pub(crate) use descendants::Descendants;
-pub(crate) use system::Streams;
 
 /// Puts the world of `spec` together and moves the process into it.
 pub(crate) fn enter(spec: &RunSpec) -> Result<Streams, InitFailure> {

@@ -19,7 +19,11 @@ use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
 use crate::network::{NetworkError, PrivateNetwork};
 use crate::nursery::Nursery;
+use crate::proc::Proc;
 use crate::{files, mounts, notify, sys};
+use refused::{refused, refused_by, refused_with};
+
+mod refused;
 
 /// What is put around a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,8 @@ pub struct EnterOptions {
     pub single_id: bool,
     /// Namespaces or nothing; or a chroot, also where namespaces could be had. The best that there is, if not given.
     pub isolation: Option<Isolation>,
+    /// Which /proc steps have, with namespaces; for comparing rungs of the ladder. The best that there is, if not given.
+    pub proc: Option<Proc>,
 }
 
 /// Proof that the process is in its own user and mount namespace, or can do without.
@@ -48,6 +54,7 @@ pub struct Entered {
     raise: Option<String>,
     /// In a chroot, why it is no better.
     bare: Option<Missing>,
+    proc: Option<Proc>,
     /// Whether the system calls that a single id makes impossible are answered in its place.
     answers: bool,
     /// Started for the first step.
@@ -85,6 +92,10 @@ impl Entered {
     /// Returns, where steps run in a chroot, why there is nothing better, and the command that would change it.
     pub fn why_bare(&self) -> Option<(&str, Option<&str>)> {
         self.bare.as_ref().map(|bare| (bare.reason.as_str(), bare.raise.as_deref()))
+    }
+
+    pub(crate) fn proc(&self) -> Option<Proc> {
+        self.proc
     }
 
     /// Returns whether steps have all ids though there is a single one: kiln answers their system calls.
@@ -168,6 +179,7 @@ impl Entered {
             reason,
             raise,
             bare: None,
+            proc: None,
             answers,
             nursery: OnceLock::new(),
             emulating: Mutex::default(),
@@ -185,6 +197,12 @@ impl Entered {
 /// # Errors
 /// The process has threads, or the kernel allows no user namespace; the error says what would change that.
 pub fn enter(options: &EnterOptions) -> Result<Entered, EnterError> {
+    let mut entered = best(options)?;
+    entered.proc = options.proc;
+    Ok(entered)
+}
+
+fn best(options: &EnterOptions) -> Result<Entered, EnterError> {
     let threads = fs::read_dir("/proc/self/task").at("list", "/proc/self/task")?.count();
     if threads != 1 {
         return Err(EnterError::Threads { threads });
@@ -470,31 +488,4 @@ fn own_map(kind: &str) -> Result<Vec<IdRange>, IoError> {
 
 fn may_mount() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
-}
-
-fn refused(error: nix::Error) -> EnterError {
-    refused_by(&error.into())
-}
-
-/// Finds out what forbids it.
-fn refused_by(error: &io::Error) -> EnterError {
-    const SETTINGS: [(&str, &str, &str); 3] = [
-        ("kernel.unprivileged_userns_clone", "0", "1"),
-        ("user.max_user_namespaces", "0", "15000"),
-        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-    ];
-    let setting = SETTINGS.into_iter().find_map(|(name, forbids, want)| {
-        let value = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
-        let value = value.trim().to_owned();
-        (value == forbids).then(|| Obstacle::Sysctl { name: name.to_owned(), value, want: want.to_owned() })
-    });
-    let filtered =
-        || fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp:\t2"));
-    let obstacle = setting.unwrap_or_else(|| if filtered() { Obstacle::Seccomp } else { Obstacle::Unknown });
-    refused_with(error, obstacle)
-}
-
-fn refused_with(error: &io::Error, obstacle: Obstacle) -> EnterError {
-    let IoError { message, .. } = IoError::new("", "", error);
-    EnterError::NoUserNamespaces { message, obstacle }
 }

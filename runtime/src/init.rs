@@ -15,13 +15,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
-use crate::chroot::{self, Descendants, Streams};
+use crate::chroot::{self, Descendants};
 use crate::enter::Isolation;
 use crate::error::{RunError, Stage, StageExt};
 use crate::ids::IdMode;
 use crate::meter::Meter;
+use crate::proc::Proc;
 use crate::seccomp::Filters;
 use crate::step::Step;
+use crate::streams::Streams;
 use crate::stubs::Stubs;
 use crate::watch::{self, PROCESSES_IN_BETWEEN, Watch};
 use crate::wire::{self, Said, Start};
@@ -42,13 +44,13 @@ pub(crate) fn serve(control: OwnedFd, filters: &Filters) -> ! {
 fn run(control: &mut UnixStream, filters: &Filters) -> Result<Said, RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { mut spec, ids, isolation, answered, host, watched, by_affinity, turn, window } =
+    let Start { mut spec, ids, isolation, answered, host, proc, watched, by_affinity, turn, window } =
         wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut meter = Meter::open();
     let mut watch = Watch::new(&spec.resources, watched, isolation).stage(Stage::Limit, "/proc")?;
-    let mut place = Place::enter(&spec, &ids, isolation, answered, host)?;
+    let mut place = Place::enter(&spec, &ids, isolation, answered, host, proc)?;
     watch::stay_on(&spec.resources, by_affinity, turn).stage(Stage::Limit, "the processors")?;
     if let Some(pids) = spec.resources.pids.filter(|_| watched) {
         let most = Some(u64::from(pids) + PROCESSES_IN_BETWEEN);
@@ -84,7 +86,9 @@ fn run(control: &mut UnixStream, filters: &Filters) -> Result<Said, RunError> {
 struct Place {
     stubs: Stubs,
     /// In a chroot: what namespaces do elsewhere.
-    bare: Option<(Descendants, Streams)>,
+    descendants: Option<Descendants>,
+    /// Where there is no real /proc.
+    streams: Option<Streams>,
     /// Opened while it could be.
     terminal: Option<(OwnedFd, OwnedFd)>,
 }
@@ -96,12 +100,13 @@ impl Place {
         isolation: Isolation,
         answered: bool,
         host: Option<IpAddr>,
+        proc: Option<Proc>,
     ) -> Result<Self, RunError> {
         if isolation == Isolation::Chroot {
             let descendants = Descendants::adopt().stage(Stage::Wait, "/proc")?;
             let terminal = spec.tty.then(new_terminal).transpose().stage(Stage::Terminal, "/dev/ptmx")?;
-            let streams = chroot::enter(spec)?;
-            return Ok(Self { stubs: Stubs::default(), bare: Some((descendants, streams)), terminal });
+            let streams = Some(chroot::enter(spec)?);
+            return Ok(Self { stubs: Stubs::default(), descendants: Some(descendants), streams, terminal });
         }
         if spec.network == NetworkMode::None {
             sys::loopback_up().stage(Stage::Network, "lo")?;
@@ -111,7 +116,8 @@ impl Place {
             Err(Errno::PERM) => {}
             named => named.stage(Stage::Network, &spec.hostname)?,
         }
-        Ok(Self { stubs: world::enter(spec, ids, answered, host)?, bare: None, terminal: None })
+        let (stubs, streams) = world::enter(spec, ids, answered, host, proc)?;
+        Ok(Self { stubs, descendants: None, streams, terminal: None })
     }
 
     fn terminal(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -120,8 +126,10 @@ impl Place {
 
     /// Ends what is left of the step, where the kernel does not.
     fn end(&mut self) -> io::Result<()> {
-        if let Some((descendants, streams)) = &mut self.bare {
+        if let Some(descendants) = &self.descendants {
             descendants.end(&mut BTreeSet::new())?;
+        }
+        if let Some(streams) = &mut self.streams {
             streams.pump();
         }
         Ok(())
@@ -146,7 +154,7 @@ fn wait(
 ) -> io::Result<(ExitStatus, Option<Exceeded>)> {
     loop {
         let mut ready = vec![PollFd::new(signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
-        if let Some((_, streams)) = &place.bare {
+        if let Some(streams) = &place.streams {
             ready.extend(streams.wanted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
         let pause = watch.pause().map(|pause| Timespec::try_from(pause).map_err(io::Error::other));
@@ -160,7 +168,7 @@ fn wait(
         if let Some(exceeded) = watch.look()? {
             return Ok((kill_all(main, place)?, Some(exceeded)));
         }
-        if let Some((_, streams)) = &mut place.bare {
+        if let Some(streams) = &mut place.streams {
             streams.pump();
         }
         let Some(info) = signals.read_signal()? else { continue };
@@ -180,7 +188,7 @@ fn wait(
 /// Kills the step and waits until nothing of it is left, so that all it used is counted.
 fn kill_all(main: Pid, place: &mut Place) -> io::Result<ExitStatus> {
     let killed = ExitStatus::Signal(Signal::SIGKILL as i32);
-    if place.bare.is_some() {
+    if place.descendants.is_some() {
         place.end()?;
         return Ok(killed);
     }

@@ -19,9 +19,11 @@ mod network;
 mod notify;
 mod nursery;
 mod probe;
+mod proc;
 mod run;
 mod seccomp;
 mod step;
+mod streams;
 mod stubs;
 mod sys;
 mod terminal;
@@ -38,6 +40,7 @@ pub use mounts::{try_overlay, view};
 pub use network::NetworkError;
 pub use notify::LinkOwners;
 pub use probe::{Rung, probe};
+pub use proc::Proc;
 pub use run::{RunReport, run, run_interactive};
 
 /// Serves this binary when kiln executes it again; call it first thing in `main`, before any thread.

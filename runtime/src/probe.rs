@@ -8,7 +8,6 @@ use std::process::Command;
 
 use kiln_core::{IoError, IoResultExt};
 use nix::sched::CloneFlags;
-use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::emulator::{self, EmulatorSearch};
@@ -16,6 +15,7 @@ use crate::enter::{EnterOptions, Entered, Isolation, enter, in_child};
 use crate::error::EnterError;
 use crate::ids::{IdMode, IdRange};
 use crate::network::NetworkError;
+use crate::proc::{self, Proc};
 use crate::{mounts, sys};
 
 /// The name under which this binary, executed again, tries things out.
@@ -81,7 +81,7 @@ fn try_out(store: &Path, emulators: &EmulatorSearch, options: &EnterOptions) -> 
         user_ids(&entered),
         isolation(),
         file_system(&entered, store),
-        proc(),
+        proc(&entered),
         network(&entered),
         limits(&entered),
     ];
@@ -161,22 +161,30 @@ fn file_system(entered: &Entered, store: &Path) -> Rung {
     result
 }
 
-fn proc() -> Rung {
-    let fresh =
-        in_child(CloneFlags::CLONE_NEWPID, || mounts::fresh("proc", &[], MountAttrFlags::empty()).map(drop));
-    match fresh {
-        Ok(()) => {
-            rung("proc", Some("fresh".to_owned()), "steps see their own processes only".to_owned(), None)
-        }
-        Err(error) => rung(
-            "proc",
-            Some("bound".to_owned()),
-            format!(
-                "a fresh one is refused ({error}), as in a container with a masked /proc; steps see other processes"
+fn proc(entered: &Entered) -> Rung {
+    let try_out = |which| in_child(CloneFlags::CLONE_NEWPID, || proc::mount(Some(which)).map(drop));
+    let raise = || Some("docker run --security-opt systempaths=unconfined ...".to_owned());
+    let (asked, why_not) = match entered.proc() {
+        Some(asked) => (Some(asked), "another one was asked for".to_owned()),
+        None => match try_out(Proc::Fresh) {
+            Ok(()) => (Some(Proc::Fresh), String::new()),
+            Err(error) => (
+                try_out(Proc::Bound).is_ok().then_some(Proc::Bound),
+                format!("a fresh one is refused ({error})"),
             ),
-            Some("docker run --security-opt systempaths=unconfined ...".to_owned()),
-        ),
-    }
+        },
+    };
+    let (chosen, reason, raise) = match asked {
+        Some(Proc::Fresh) => ("fresh", "steps see their own processes only".to_owned(), None),
+        Some(Proc::Bound) => {
+            let why = "as in a container with a masked /proc; steps see other processes";
+            ("bound", format!("{why_not}, {why}"), raise())
+        }
+        Some(Proc::Minimal) | None => {
+            ("minimal", format!("{why_not}; it has what tells of the machine, nothing of processes"), raise())
+        }
+    };
+    rung("proc", Some(chosen.to_owned()), reason, raise)
 }
 
 fn network(entered: &Entered) -> Rung {

@@ -37,16 +37,19 @@ impl Watch {
     pub(crate) fn new(resources: &Resources, all: bool, isolation: Isolation) -> io::Result<Self> {
         let (memory, pids) = if all { (resources.memory, resources.pids) } else { (None, None) };
         let watches = memory.is_some() || pids.is_some();
-        let proc = (watches && isolation == Isolation::Chroot).then(open_proc).transpose()?;
+        let proc = watches.then(open_proc).transpose()?;
         Ok(Self { timeout: resources.timeout_ms, deadline: None, memory, pids, isolation, proc })
     }
 
     /// Starts the clock, in the step's own root.
     pub(crate) fn start(&mut self) -> io::Result<()> {
         self.deadline = self.timeout.map(|limit| (Instant::now() + Duration::from_millis(limit), limit));
-        if (self.memory.is_some() || self.pids.is_some()) && self.isolation == Isolation::Namespaces {
-            // A new one as a rule, which has the step's processes only.
-            self.proc = Some(open_proc()?);
+        if self.proc.is_some() && self.isolation == Isolation::Namespaces {
+            // A new one as a rule, which has the step's processes only. One without processes is of no use.
+            let inside = open_proc()?;
+            if own_pid(&inside).is_ok() {
+                self.proc = Some(inside);
+            }
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::enter::Isolation;
 use crate::error::RunError;
 use crate::ids::IdMode;
+use crate::proc::Proc;
 use crate::stubs::Stubs;
 
 /// To init, once, at its start.
@@ -23,6 +24,8 @@ pub(crate) struct Start {
     pub(crate) isolation: Isolation,
     /// The machine's address as the step reaches it, if it has a private network.
     pub(crate) host: Option<IpAddr>,
+    /// Which /proc it shall have; the best that there is, if not given.
+    pub(crate) proc: Option<Proc>,
     /// Whether kiln answers the system calls that a single id makes impossible.
     pub(crate) answered: bool,
     /// Whether the step's resources are init's to watch, as no control group keeps them.

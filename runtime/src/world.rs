@@ -20,6 +20,8 @@ use crate::ids::IdMode;
 use crate::kernel;
 use crate::mounts::{self, NODEV};
 use crate::network::names;
+use crate::proc::{self, Proc};
+use crate::streams::Streams;
 use crate::stubs::Stubs;
 use place::{Kind, Places, kind_of, open_in};
 
@@ -52,9 +54,10 @@ pub(crate) fn enter(
     ids: &IdMode,
     answered: bool,
     host: Option<IpAddr>,
-) -> Result<Stubs, InitFailure> {
+    proc: Option<Proc>,
+) -> Result<(Stubs, Option<Streams>), InitFailure> {
     let mut world = World::new(spec)?;
-    world.system(spec, host)?;
+    let streams = world.system(spec, host, proc)?;
     if *ids == IdMode::Single && !answered {
         world.single_id()?;
     }
@@ -67,7 +70,7 @@ pub(crate) fn enter(
     if matches!(spec.rootfs, Rootfs::Tree { .. }) {
         world.places.restore_times().stage(Stage::MountPoint, "/")?;
     }
-    world.pivot(spec.read_only)
+    Ok((world.pivot(spec.read_only)?, streams))
 }
 
 /// Whose a file is to be.
@@ -111,13 +114,16 @@ impl World {
     }
 
     /// /proc, /sys, /dev and the files of /etc that tell of the network.
-    fn system(&mut self, spec: &RunSpec, host: Option<IpAddr>) -> Result<(), InitFailure> {
-        let proc = mounts::fresh("proc", &[], NOSUID | NODEV | NOEXEC)
-            // Refused where parts of /proc are covered, as in a container: then the one that is there.
-            .or_else(|_| mounts::bind(Path::new("/proc"), NOSUID | NODEV | NOEXEC));
-        self.attach_system(proc, "/proc", Kind::Directory)?;
+    fn system(
+        &mut self,
+        spec: &RunSpec,
+        host: Option<IpAddr>,
+        proc: Option<Proc>,
+    ) -> Result<Option<Streams>, InitFailure> {
+        let (which, proc) = proc::mount(proc).stage(Stage::MountSystem, "/proc")?;
+        self.attach_system(Ok(proc), "/proc", Kind::Directory)?;
         self.attach_system(sysfs(spec.network.is_isolated(), spec.security), "/sys", Kind::Directory)?;
-        self.devices(spec.machine.shm_size)?;
+        let streams = self.devices(spec.machine.shm_size, which)?;
         let hosts = names::hosts(&spec.machine.hosts, spec.network, host);
         let hosts = self.file(&self::hosts(&spec.hostname, &hosts), 0o644);
         self.attach_system(hosts, "/etc/hosts", Kind::File)?;
@@ -125,24 +131,29 @@ impl World {
         let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let resolv = names::resolv_conf(&resolv, spec.network, host, &spec.resolver);
         let resolv = self.file(&resolv, 0o644);
-        self.attach_system(resolv, "/etc/resolv.conf", Kind::File)
+        self.attach_system(resolv, "/etc/resolv.conf", Kind::File)?;
+        Ok(streams)
     }
 
-    fn devices(&mut self, shm_size: Option<u64>) -> Result<(), InitFailure> {
+    fn devices(&mut self, shm_size: Option<u64>, proc: Proc) -> Result<Option<Streams>, InitFailure> {
+        let minimal = proc == Proc::Minimal;
+        let streams = minimal.then(|| Streams::new(&self.dev)).transpose();
+        let streams = streams.stage(Stage::MountSystem, "/dev/stdout")?;
         for name in entries(DEVICES) {
             let path = Path::new("/dev").join(name);
             let node = mounts::bind(&path, NOSUID | NOEXEC).stage(Stage::MountSystem, &path)?;
             let target = self.dev_file(name, 0o666).stage(Stage::MountPoint, &path)?;
             attach(&node, &target.into()).stage(Stage::MountSystem, &path)?;
         }
-        for (name, target) in [
+        let links = [
+            ("ptmx", "pts/ptmx"),
             ("fd", "/proc/self/fd"),
             ("stdin", "/proc/self/fd/0"),
             ("stdout", "/proc/self/fd/1"),
             ("stderr", "/proc/self/fd/2"),
             ("core", "/proc/kcore"),
-            ("ptmx", "pts/ptmx"),
-        ] {
+        ];
+        for (name, target) in links.into_iter().take(if minimal { 1 } else { links.len() }) {
             symlinkat(target, &self.dev, name).stage(Stage::MountSystem, Path::new("/dev").join(name))?;
         }
         // Group 5 owns terminals, where there is a group 5.
@@ -155,9 +166,10 @@ impl World {
         self.attach_in_dev(shm, "shm")?;
         match mounts::fresh("mqueue", &[], NOSUID | NODEV | NOEXEC) {
             // A kernel without message queues.
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            mqueue => self.attach_in_dev(mqueue, "mqueue"),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+            mqueue => self.attach_in_dev(mqueue, "mqueue")?,
         }
+        Ok(streams)
     }
 
     /// What lets a package manager work that would otherwise change its user.

@@ -9,6 +9,7 @@ mod isolation;
 mod ladder;
 mod mounts;
 mod notify;
+mod proc;
 mod secrets;
 mod steps;
 mod support;
