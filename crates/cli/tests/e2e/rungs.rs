@@ -1,5 +1,5 @@
-//! The same Dockerfile gives the same layer digests on every rung of the ladder of user ids (docs/rootless.md): as root,
-//! with subordinate ids, and with a single id.
+//! The same Dockerfile gives the same layer digests on every rung of the ladder (docs/rootless.md): as root, with subordinate
+//! ids and with a single id, each with overlay and with copied trees; and as root in a chroot.
 
 use std::path::Path;
 
@@ -13,20 +13,53 @@ mod files;
 mod odd;
 mod steps;
 
-/// Builds as each user, with nothing in the store, in a place that `prepare` has filled, and holds the layers against those of
+/// A way to run steps.
+struct Rung {
+    user: User,
+    name: String,
+    args: &'static [&'static str],
+}
+
+/// All that can be tried here; the first is what the others are held against.
+fn rungs() -> Vec<Rung> {
+    let ways: [(&str, &[&str]); 2] =
+        [("overlay", &["--snapshotter=overlay"]), ("copy", &["--snapshotter=copy"])];
+    let rung = |user: User, (way, args)| Rung { user, name: format!("{}, {way}", user.name()), args };
+    let mut rungs: Vec<Rung> =
+        ways.into_iter().flat_map(|way| users().iter().map(move |&user| rung(user, way))).collect();
+    if users().contains(&User::Root) {
+        rungs.push(rung(User::Root, ("chroot", &["--isolation=chroot"])));
+    }
+    rungs
+}
+
+/// Builds on each rung, with nothing in the store, in a place that `prepare` has filled, and holds the layers against those of
 /// the first. Returns the first one's layers.
 #[track_caller]
 pub(crate) fn same_layers(args: &[&str], prepare: impl Fn(&Place)) -> Vec<LayerTar> {
-    let mut first: Option<(User, Vec<LayerTar>)> = None;
+    same_layers_on(rungs(), args, prepare)
+}
+
+/// The same for builds that take long: copied trees are tried in the chroot only.
+#[track_caller]
+pub(crate) fn same_layers_of_much(args: &[&str], prepare: impl Fn(&Place)) -> Vec<LayerTar> {
+    let mut rungs = rungs();
+    rungs.retain(|rung| rung.args != ["--snapshotter=copy"]);
+    same_layers_on(rungs, args, prepare)
+}
+
+#[track_caller]
+fn same_layers_on(rungs: Vec<Rung>, args: &[&str], prepare: impl Fn(&Place)) -> Vec<LayerTar> {
+    let mut first: Option<(Rung, Vec<LayerTar>)> = None;
     let mut found = Vec::new();
-    for &user in users() {
-        let place = Place::new(user);
+    for rung in rungs {
+        let place = Place::new(rung.user);
         prepare(&place);
-        let layers = built(&place, args);
+        let layers = built(&place, &[args, rung.args].concat());
         match &first {
-            None => first = Some((user, layers)),
+            None => first = Some((rung, layers)),
             Some((one, theirs)) => {
-                found.extend(layer_differences((one.name(), theirs), (user.name(), &layers)));
+                found.extend(layer_differences((&one.name, theirs), (&rung.name, &layers)));
             }
         }
     }
