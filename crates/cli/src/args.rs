@@ -16,7 +16,7 @@ pub(crate) use build::{BuildArgs, MachineArgs, OnErrorMode, ProgressMode};
 use context::CONTEXT_EXAMPLES;
 pub(crate) use context::{ContextCommand, ContextLsArgs, ContextSort};
 pub(crate) use debug::{DebugCommand, DiffFormat, GraphArgs, PlanArgs, ShellArgs};
-pub(crate) use images::{ImagesArgs, RmiArgs};
+pub(crate) use images::{HistoryArgs, ImageCommand, ImagePruneArgs, ImagesArgs, InspectArgs, RmiArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 use storage::CACHE_EXAMPLES;
@@ -114,6 +114,13 @@ pub(crate) enum Command {
     Images(ImagesArgs),
     /// Remove images
     Rmi(RmiArgs),
+    /// Print all that is known of images
+    Inspect(InspectArgs),
+    /// Print the steps that an image was made by
+    History(HistoryArgs),
+    /// docker's longer names of these, and pruning of images
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// See and remove cache mounts
     #[command(subcommand, after_help = CACHE_EXAMPLES)]
     Cache(CacheCommand),

@@ -114,6 +114,16 @@ pub(crate) fn now() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }
 
+/// Reads a time as images have it, to seconds since 1970; none before that.
+pub(crate) fn seconds(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_second()).ok()
+}
+
+/// Writes seconds since 1970 as images have times.
+pub(crate) fn rfc3339(seconds: u64) -> Option<String> {
+    Some(jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?.to_string())
+}
+
 /// `~/.config`, as it is named here.
 fn config_home() -> Option<PathBuf> {
     absolute_var("XDG_CONFIG_HOME").or_else(|| Some(absolute_var("HOME")?.join(".config")))

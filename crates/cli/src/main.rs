@@ -6,6 +6,7 @@ mod config;
 mod context_hints;
 mod docker_flags;
 mod hints;
+mod template;
 mod ui;
 
 use std::process::ExitCode;

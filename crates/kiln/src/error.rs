@@ -179,6 +179,17 @@ pub enum Error {
         /// How many.
         several: usize,
     },
+    /// An id of an image with several names, which shall all go.
+    #[error("{} has {} names: {}", name.familiar(), names.len(), names.iter().map(ImageRef::familiar).collect::<Vec<_>>().join(", "))]
+    SeveralNames {
+        /// As asked for.
+        name: ImageRef,
+        /// The names.
+        names: Vec<ImageRef>,
+    },
+    /// A pattern of a filter.
+    #[error(transparent)]
+    Pattern(PatternError),
     /// An image without a command, and none was given.
     #[error("{} has neither entrypoint nor command: say what to run", image.familiar())]
     NoCommand {

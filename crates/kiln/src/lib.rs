@@ -14,22 +14,24 @@ mod ssh;
 
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    CacheSummary, ContextListing, ContextView, Engine, EnterRequest, Entering, HeldStep, ImageSummary,
-    ListedFile, PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, Rule, RuleUse, RunRequest, Side,
-    Snapshotter, StepMount, StepShell, StepSummary, Why, ignore_list,
+    CacheSummary, ContextListing, ContextView, Engine, EnterRequest, Entering, HeldStep, HistoryStep,
+    ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ListedFile,
+    PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunRequest,
+    Side, Snapshotter, StepMount, StepShell, StepSummary, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
-    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus, ImageRef, Limit,
-    LogStream, Machine, Network, NetworkChoice, Platform, Resolver, Resources, Sandbox, Secret,
-    SecretTooLarge, StepOutcome, StepUsage,
+    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus, History,
+    ImageConfig, ImageRef, Layer, Limit, LogStream, Machine, Network, NetworkChoice, Platform, Resolver,
+    Resources, Sandbox, Secret, SecretTooLarge, StepOutcome, StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
+pub use kiln_oci::LoadedImage;
 pub use kiln_registry::{CredentialSource, Credentials, DownloadError};
 pub use kiln_runtime::{EmulatorSearch, EnterOptions, Isolation, NoEmulator, Rung, architectures};
-pub use kiln_store::{Change, FileState, Problem, Usage};
+pub use kiln_store::{Change, FileState, Problem, Room, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};

@@ -27,5 +27,5 @@ pub use image::{AssembleOptions, Image, MediaTypes, assemble, index};
 pub use layout::{Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar};
 pub use load::{LoadedImage, MAX_DOCUMENT, load};
 pub use platform::matches;
-pub use read::{Children, children};
+pub use read::{Children, children, media_type};
 pub use verify::Verify;

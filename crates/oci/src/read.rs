@@ -61,6 +61,14 @@ pub fn children(document: &Document) -> Result<Children, OciError> {
     })
 }
 
+/// Returns what a manifest or index is, by what it says of itself and what it looks like.
+///
+/// # Errors
+/// The document is none that kiln reads.
+pub fn media_type(document: &Document) -> Result<String, OciError> {
+    Ok(parse(&document.bytes, &document.media_type)?.media_type())
+}
+
 /// Reads a manifest or index. `media_type` is what its descriptor or its Content-Type says, empty if nothing is known.
 ///
 /// What the document says of itself must agree with that, and a document that could be read as both is refused:

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable::children;
 use crate::error::StoreError;
 use crate::layout::{self, Layout};
+use crate::lock::{FileLock, Hold};
 use crate::record::remove_file;
 use crate::store::Store;
 
@@ -39,6 +40,7 @@ impl Store {
     /// The name has no tag, or cannot be written.
     pub fn tag(&self, name: &ImageRef, digest: &Digest) -> Result<(), StoreError> {
         let path = self.tag_path(name)?;
+        let _naming = self.naming()?;
         let tag = Tag { name: ImageRef { digest: None, ..name.clone() }, digest: *digest };
         let text = serde_json::to_vec(&tag)
             .map_err(|error| StoreError::Encode { key: name.to_string(), reason: error.to_string() })?;
@@ -51,6 +53,22 @@ impl Store {
     /// The name has no tag, or cannot be removed.
     pub fn untag(&self, name: &ImageRef) -> Result<bool, StoreError> {
         Ok(remove_file(&self.tag_path(name)?)?)
+    }
+
+    /// Takes a name away if it still means this image; returns whether it did.
+    ///
+    /// # Errors
+    /// As [`untag`](Self::untag).
+    pub fn untag_if(&self, name: &ImageRef, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.tag_path(name)?;
+        let _naming = self.naming()?;
+        let same = read(&path)?.is_some_and(|tagged| tagged.digest == *digest);
+        Ok(same && remove_file(&path)?)
+    }
+
+    /// Held while a name is given, so that nobody takes away what it means by then.
+    fn naming(&self) -> Result<FileLock, StoreError> {
+        Ok(FileLock::wait(&self.0.layout.at(layout::LOCKS).join("names"), Hold::Exclusive)?)
     }
 
     /// Returns what a name means.

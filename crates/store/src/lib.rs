@@ -30,6 +30,7 @@ pub mod tree;
 mod unpack;
 
 pub use blob::BlobWriter;
+pub use collect::room::{Parts, Room};
 pub use collect::usage::Usage;
 pub use collect::{PruneOptions, PruneReport, Removed, ThingKind};
 pub use error::{ArchiveError, EntryProblem, StoreError};

@@ -134,6 +134,26 @@ impl Store {
         }
     }
 
+    /// Reads a record as [`get_record`](Self::get_record) does, but that counts as no use: for listings.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn peek_record<T: DeserializeOwned>(
+        &self,
+        kind: RecordKind,
+        key: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let path = self.record_path(kind, key);
+        match std::fs::read(&path) {
+            Ok(text) => {
+                let envelope = serde_json::from_slice::<Envelope<T>>(&text).ok();
+                Ok(envelope.filter(|envelope| envelope.key == key).map(|envelope| envelope.value))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("read", path)?,
+        }
+    }
+
     /// Removes a record; returns whether it was there.
     ///
     /// # Errors

@@ -11,7 +11,10 @@ mod debug;
 mod diff;
 mod doctor;
 mod fix;
+mod format_flag;
+mod history;
 mod images;
+mod inspect;
 mod machine_flags;
 mod output_flag;
 mod resource_flags;
@@ -27,7 +30,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use kiln::{Cancel, Engine, EnterOptions};
 
-use crate::args::{Cli, Command, Global};
+use crate::args::{Cli, Command, Global, ImageCommand};
 use crate::config;
 use crate::hints::Failure;
 pub(crate) use call::Call;
@@ -40,6 +43,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, &args),
         Command::Rmi(args) => images::remove(global, &args),
+        Command::Inspect(args) => inspect::inspect(global, &args),
+        Command::History(args) => history::history(global, &args),
+        Command::Image(command) => match command {
+            ImageCommand::Ls(args) => images::list(global, &args),
+            ImageCommand::Rm(args) => images::remove(global, &args),
+            ImageCommand::Inspect(args) => inspect::inspect(global, &args),
+            ImageCommand::History(args) => history::history(global, &args),
+            ImageCommand::Prune(args) => images::prune(global, &args),
+        },
         Command::Cache(command) => caches::run(global, command),
         Command::Context(command) => context::run(global, &command),
         Command::Du(args) => storage::du(global, &args),

@@ -89,7 +89,7 @@ fn kind(kind: PrunedKind) -> (&'static str, &'static str) {
 }
 
 /// `until=24h` -> seconds.
-fn age(filter: &str) -> Result<u64, Failure> {
+pub(super) fn age(filter: &str) -> Result<u64, Failure> {
     let bad = || Failure::usage(format!("--filter {filter}: write until=AGE, such as until=24h or until=7d"));
     let text = filter.strip_prefix("until=").ok_or_else(bad)?;
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;

@@ -17,7 +17,7 @@ use kiln::{Event, EventSink};
 pub(crate) use diagnostics::show_diagnostics;
 pub(crate) use failure::show_failure;
 use live::Live;
-pub(crate) use table::Table;
+pub(crate) use table::{Columns, Table};
 pub(crate) use text::{age, bytes};
 
 use crate::args::ProgressMode;
@@ -88,6 +88,13 @@ impl Renderer for Quiet {
 /// A reader that closed the pipe (`kiln images | head -1`) wants no more: that is no failure.
 pub(crate) fn print(text: impl std::fmt::Display) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints bytes as they are, without a line end.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    if std::io::stdout().write_all(bytes).is_err() {
         std::process::exit(0);
     }
 }

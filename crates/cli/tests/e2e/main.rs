@@ -14,6 +14,7 @@ mod escape;
 mod git;
 mod hazards;
 mod hygiene;
+mod image_store;
 mod images;
 mod instructions;
 mod limits;

@@ -85,6 +85,10 @@ impl<'a> Bases<'a> {
     /// Finds an image of the local image store; none if the name is unknown or has no such platform.
     pub(crate) fn local(&self, name: &ImageRef, platform: &Platform) -> Result<Option<Arc<Base>>, Error> {
         let Some(digest) = super::ids::digest_of(self.store, name)? else { return Ok(None) };
+        // It is used now: what a running build found is not taken away from it, nor counts it as old.
+        if !self.store.has_blob(&digest) {
+            return Ok(None);
+        }
         let Some(bytes) = self.read_blob(&digest) else { return Ok(None) };
         let root = kiln_oci::Document::new("", bytes);
         let mut fetch = |info: &kiln_oci::BlobInfo| -> Result<Vec<u8>, Error> {

@@ -53,8 +53,8 @@ pub(super) fn remember(store: &Store, root: &Digest, configs: &[Digest]) -> Resu
 pub(super) fn known(store: &Store) -> Result<Vec<(String, Digest)>, Error> {
     let mut found = Vec::new();
     for info in store.list_records(RecordKind::Image)? {
-        if let Some(KnownImage { root }) = store.get_record(RecordKind::Image, &info.key)?
-            && store.has_blob(&root)
+        if let Some(KnownImage { root }) = store.peek_record(RecordKind::Image, &info.key)?
+            && store.blob_path(&root).exists()
         {
             found.push((info.key, root));
         }

@@ -48,7 +48,10 @@ use trees::Trees;
 pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
 pub use ignore_file::ignore_list;
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
-pub use manage::{CacheSummary, ImageSummary, PruneReport, PruneRequest, PrunedKind, PrunedThing};
+pub use manage::{
+    CacheSummary, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
+    ImagesRequest, PruneReport, PruneRequest, PrunedKind, PrunedThing, RemovedImage, history,
+};
 pub use recipe::Recipe;
 pub use run_image::RunRequest;
 pub use trees::Snapshotter;

@@ -58,6 +58,8 @@ impl Error {
             | Self::NotAnImage { .. }
             | Self::NoSuchImage { .. }
             | Self::AmbiguousId { .. }
+            | Self::SeveralNames { .. }
+            | Self::Pattern(_)
             | Self::NoCommand { .. }
             | Self::NoSuchCache { .. }
             | Self::NoSecret { .. }

@@ -28,7 +28,7 @@ pub(super) struct Node {
     /// When it, or something that needs it, was last used.
     pub(super) used: SystemTime,
     needs: Vec<usize>,
-    /// Whether something needs it.
+    /// Whether a record, an image name or what a failed step left needs it, perhaps through others.
     needed: bool,
     protected: bool,
     /// Larger than that of all it needs.
@@ -144,9 +144,14 @@ impl Graph {
 
     /// Passes uses down to what is needed, and finds out what is needed at all.
     fn settle(&mut self) {
-        for index in 0..self.nodes.len() {
+        // What only a thing needs that nothing needs goes with it: the layers of an image that lost its name.
+        let holds = |index: &usize| matches!(self.nodes[*index].kind, ThingKind::Record | ThingKind::Failed);
+        let mut left: Vec<usize> = (0..self.nodes.len()).filter(holds).chain(self.images.clone()).collect();
+        while let Some(index) = left.pop() {
             for need in self.nodes[index].needs.clone() {
-                self.nodes[need].needed = true;
+                if !std::mem::replace(&mut self.nodes[need].needed, true) {
+                    left.push(need);
+                }
             }
         }
         // Nothing needs itself by a detour: a digest cannot be known before what it is of. Records come last in the

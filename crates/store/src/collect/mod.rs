@@ -1,12 +1,14 @@
 //! Taking things away: least recently used first, never what is in use, and nothing before what needs it.
 
 mod graph;
+pub(crate) mod room;
 pub(crate) mod usage;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use kiln_core::{IoError, IoResultExt as _};
+use kiln_core::{Digest, IoError, IoResultExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -31,6 +33,8 @@ pub struct PruneOptions {
     pub keep_bytes: Option<u64>,
     /// Nothing: only say what would go.
     pub dry_run: bool,
+    /// Of all that may go, only these blobs.
+    pub only: Option<BTreeSet<Digest>>,
 }
 
 /// What went.
@@ -84,7 +88,11 @@ impl Store {
         }
         let everything = options.all || options.keep_bytes.is_some();
         let latest = options.until.and_then(|age| SystemTime::now().checked_sub(age));
-        let candidates = graph.candidates(everything, latest);
+        let mut candidates = graph.candidates(everything, latest);
+        if let Some(only) = &options.only {
+            let paths: BTreeSet<PathBuf> = only.iter().map(|digest| self.blob_path(digest)).collect();
+            candidates.retain(|&index| paths.contains(&graph.nodes[index].path));
+        }
         let mut tally = Tally::default();
         let mut total = match options.keep_bytes {
             Some(_) => self.usage()?.total(),

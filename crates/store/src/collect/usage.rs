@@ -1,6 +1,7 @@
 //! What takes how much room, counted as du(1) does: blocks, each file once.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -98,7 +99,13 @@ impl Tally {
     /// Looks at a file or a tree.
     pub(super) fn add(&mut self, path: &Path) -> std::io::Result<Size> {
         let mut size = Size::default();
-        self.walk(path, &mut size)?;
+        visit(path, &mut |metadata| {
+            let inode = (metadata.dev(), metadata.ino());
+            let names = if metadata.is_dir() { 1 } else { metadata.nlink() };
+            let file = File { bytes: metadata.blocks() * 512, names, counted: false };
+            self.files.entry(inode).or_insert(file);
+            *size.files.entry(inode).or_insert(0) += 1;
+        })?;
         Ok(size)
     }
 
@@ -128,33 +135,30 @@ impl Tally {
         }
         bytes
     }
+}
 
-    fn walk(&mut self, path: &Path, size: &mut Size) -> std::io::Result<()> {
-        // What a step has nested deeper than a path can say is not counted.
-        let gone = |error: &std::io::Error| {
-            matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidFilename)
-        };
-        let metadata = match std::fs::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if gone(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let inode = (metadata.dev(), metadata.ino());
-        let names = if metadata.is_dir() { 1 } else { metadata.nlink() };
-        let file = File { bytes: metadata.blocks() * 512, names, counted: false };
-        self.files.entry(inode).or_insert(file);
-        *size.files.entry(inode).or_insert(0) += 1;
-        if !metadata.is_dir() {
-            return Ok(());
-        }
-        let entries = match std::fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(error) if gone(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            self.walk(&entry?.path(), size)?;
-        }
-        Ok(())
+/// Shows a file, or a directory and all that is in it. What disappears in the meantime is no error.
+pub(super) fn visit(path: &Path, see: &mut dyn FnMut(&Metadata)) -> std::io::Result<()> {
+    // What a step has nested deeper than a path can say is not counted.
+    let gone = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidFilename)
+    };
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    see(&metadata);
+    if !metadata.is_dir() {
+        return Ok(());
     }
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        visit(&entry?.path(), see)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,10 @@
 
 mod caches;
 mod images;
+mod inspect;
 mod prune;
+mod remove;
+mod stored;
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -16,8 +19,10 @@ use crate::Error;
 use crate::request::RegistryOptions;
 
 pub use caches::CacheSummary;
-pub use images::ImageSummary;
+pub use images::{ImageFilter, ImageSummary, ImagesRequest};
+pub use inspect::{HistoryStep, ImageDetails, history};
 pub use prune::{PruneReport, PruneRequest, PrunedKind, PrunedThing};
+pub use remove::{ImagePruneReport, ImagePruneRequest, RemovedImage};
 
 /// Turns a request's registry options into the client's.
 pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {

@@ -86,6 +86,7 @@ impl Engine {
             until: request.unused_for.map(Duration::from_secs),
             keep_bytes: None,
             dry_run: request.dry_run,
+            only: None,
         };
         if !request.dry_run {
             // As docker has it, an image without a name is nobody's.
@@ -97,7 +98,7 @@ impl Engine {
                 .filter(|(_, used)| oldest.is_none_or(|oldest| *used < oldest))
                 .map(|(root, _)| root)
                 .collect();
-            self.forget(|root| gone.contains(&root))?;
+            self.forget(&gone)?;
         }
         let things = self.store.prune(&options)?;
         let mut report = PruneReport { removed: Vec::new(), bytes: things.freed };
