@@ -8,7 +8,7 @@ use kiln_core::{Digest, IoError};
 use crate::Document;
 
 /// Blobs by digest. What it gives is taken as verified: a store checks when it takes in.
-pub trait BlobSource {
+pub trait BlobSource: Sync {
     /// Opens a blob.
     ///
     /// # Errors

@@ -287,18 +287,16 @@ async fn receive(
     let mut window = Window::default();
     loop {
         let asked = Instant::now();
-        let mut piece = match answer.chunk().await {
+        let mut piece = match response::chunk(host, stall, &mut answer).await {
             Ok(Some(piece)) => piece,
             Ok(None) if *offset == info.size => return End::Complete,
             Ok(None) => {
                 return End::Broken(interrupted(host, info, *offset, "the connection was closed early"));
             }
-            Err(error) => {
-                return End::Broken(match response::transport(host, stall, &error) {
-                    RegistryError::Unreachable { cause, .. } => interrupted(host, info, *offset, &cause),
-                    other => other,
-                });
+            Err(RegistryError::Unreachable { cause, .. }) => {
+                return End::Broken(interrupted(host, info, *offset, &cause));
             }
+            Err(error) => return End::Broken(error),
         };
         if window.is_trickle(asked.elapsed(), piece.len(), stall) {
             return End::Broken(RegistryError::Stalled { host: host.to_owned(), seconds: stall.as_secs() });

@@ -12,15 +12,15 @@ use crate::engine::Engine;
 use crate::session::{Ask, Session};
 use crate::{RegistryConfig, RegistryError};
 
-/// Pulls from registries. Cheap to make: no thread, no TLS and no file before the first request that needs it.
+/// Pulls from registries and pushes to them. Cheap to make: no thread, no TLS and no file before the first request that needs it.
 ///
 /// Several threads may use one client; they share connections and tokens. Every call ends soon after the [`Cancel`]
 /// given is cancelled, with [`RegistryError::Cancelled`].
 #[derive(Debug)]
 pub struct RegistryClient {
-    session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     engine: OnceLock<Result<Arc<Engine>, RegistryError>>,
-    cancel: Cancel,
+    pub(crate) cancel: Cancel,
 }
 
 impl RegistryClient {
@@ -151,14 +151,14 @@ impl RegistryClient {
         })
     }
 
-    fn run<T: Send + 'static>(
+    pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
     ) -> Result<T, RegistryError> {
         self.engine()?.run(&self.cancel, work)
     }
 
-    fn engine(&self) -> Result<&Arc<Engine>, RegistryError> {
+    pub(crate) fn engine(&self) -> Result<&Arc<Engine>, RegistryError> {
         self.engine.get_or_init(|| Engine::start().map(Arc::new)).as_ref().map_err(Clone::clone)
     }
 }

@@ -25,11 +25,6 @@ impl Endpoint {
         url.set_path(&format!("/v2/{}/{kind}/{what}", self.repository));
         url
     }
-
-    /// Whether it is this machine: then a proxy is never asked, as Go's http has it.
-    pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
-    }
 }
 
 /// Returns the servers for an image, in order.

@@ -34,6 +34,16 @@ pub enum RegistryError {
         /// The registry's own words, or why no credentials could be sent.
         detail: Option<String>,
     },
+    /// It does not let this user write there.
+    #[error("{host} denies pushing to {repository}{}", said(detail))]
+    PushDenied {
+        /// Who answered.
+        host: String,
+        /// Where to.
+        repository: String,
+        /// The registry's own words, or why no credentials could be sent.
+        detail: Option<String>,
+    },
     /// Too many requests, for longer than is worth waiting.
     #[error("{host} limits the rate of requests{}", again(retry_after))]
     RateLimited {
@@ -172,6 +182,14 @@ pub enum RegistryError {
         /// For whom.
         server: String,
         /// Why; never a secret.
+        reason: String,
+    },
+    /// What is to be pushed cannot be read here.
+    #[error("{digest} cannot be pushed: {reason}")]
+    Source {
+        /// Which blob.
+        digest: Digest,
+        /// Why.
         reason: String,
     },
     /// The machine gives no thread, or no HTTP client can be made.

@@ -122,11 +122,11 @@ impl Exchanger {
                 return;
             }
             loop {
-                let piece = match answer.chunk().await {
+                let piece = match response::chunk(&host, stall, &mut answer).await {
                     Ok(Some(piece)) if piece.is_empty() => continue,
                     Ok(Some(piece)) => Ok(piece),
                     Ok(None) => Ok(Bytes::new()),
-                    Err(error) => Err(response::transport(&host, stall, &error)),
+                    Err(error) => Err(error),
                 };
                 let last = piece.as_ref().map_or(true, Bytes::is_empty);
                 if sender.send(piece).await.is_err() || last {

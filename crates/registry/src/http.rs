@@ -1,6 +1,7 @@
 //! Connections, and asking until there is an answer worth reading.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -41,8 +42,7 @@ impl Http {
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(self.user_agent.as_deref().unwrap_or(concat!("kiln/", env!("CARGO_PKG_VERSION"))))
-            .connect_timeout(self.timeouts.connect)
-            .read_timeout(self.timeouts.stall);
+            .connect_timeout(self.timeouts.connect);
         if loopback {
             builder = builder.no_proxy();
         }
@@ -59,41 +59,77 @@ impl Http {
         host: &str,
         make: impl Fn() -> RequestBuilder,
     ) -> Result<Response, RegistryError> {
-        let stall = self.timeouts.stall;
         let mut failed = 0;
         loop {
-            let answer = tokio::time::timeout(self.timeouts.connect + stall, make().send()).await;
-            let (error, again, after) = match answer {
-                Err(_) => {
-                    (RegistryError::Stalled { host: host.to_owned(), seconds: stall.as_secs() }, true, None)
-                }
-                Ok(Err(error)) => {
-                    // Who refuses a connection or has no name will hardly be there in a second; a mirror or an error
-                    // message helps more than waiting.
-                    let described = response::transport(host, stall, &error);
-                    let fixed =
-                        matches!(described, RegistryError::Tls { .. } | RegistryError::Protocol { .. });
-                    (described, !error.is_connect() && !fixed, None)
-                }
-                Ok(Ok(answer)) if !retry::is_transient(answer.status()) => return Ok(answer),
-                Ok(Ok(answer)) => {
-                    let (status, after) = (answer.status(), response::retry_after(answer.headers()));
-                    let host = host.to_owned();
-                    let error = if status == StatusCode::TOO_MANY_REQUESTS {
-                        RegistryError::RateLimited { host, retry_after: after.map(|after| after.as_secs()) }
-                    } else {
-                        let detail = response::detail(stall, answer).await;
-                        RegistryError::Status { host, status: status.as_u16(), detail }
-                    };
-                    (error, true, after)
-                }
+            let send = make().send();
+            let answer = tokio::time::timeout(self.timeouts.connect + self.timeouts.stall, send).await;
+            let stalled =
+                || RegistryError::Stalled { host: host.to_owned(), seconds: self.timeouts.stall.as_secs() };
+            let failure = match answer {
+                Err(_) => Failure { error: stalled(), again: true, after: None },
+                Ok(answer) => match self.judge(host, answer).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) => failure,
+                },
             };
-            failed += retry::cost(&error);
-            let wait = after.unwrap_or_else(|| retry::wait(failed));
-            if !again || failed >= retry::TRIES || wait > retry::LONGEST_WAIT {
-                return Err(error);
+            failed += retry::cost(&failure.error);
+            match failure.wait(failed) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(failure.error),
             }
-            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Tells answers from failures to be answered.
+    pub(crate) async fn judge(
+        &self,
+        host: &str,
+        answer: Result<Response, reqwest::Error>,
+    ) -> Result<Response, Failure> {
+        let stall = self.timeouts.stall;
+        match answer {
+            Err(error) => {
+                // Who refuses a connection or has no name will hardly be there in a second; a mirror or an error
+                // message helps more than waiting.
+                let described = response::transport(host, stall, &error);
+                let fixed = matches!(described, RegistryError::Tls { .. } | RegistryError::Protocol { .. });
+                Err(Failure { error: described, again: !error.is_connect() && !fixed, after: None })
+            }
+            Ok(answer) if !retry::is_transient(answer.status()) => Ok(answer),
+            Ok(answer) => {
+                let (status, after) = (answer.status(), response::retry_after(answer.headers()));
+                let host = host.to_owned();
+                let error = if status == StatusCode::TOO_MANY_REQUESTS {
+                    RegistryError::RateLimited { host, retry_after: after.map(|after| after.as_secs()) }
+                } else {
+                    let detail = response::detail(stall, answer).await;
+                    RegistryError::Status { host, status: status.as_u16(), detail }
+                };
+                Err(Failure { error, again: true, after })
+            }
+        }
+    }
+}
+
+/// No answer, or one that says that there is none now.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: RegistryError,
+    /// It may be another one next time.
+    pub(crate) again: bool,
+    /// When, if the server says so.
+    pub(crate) after: Option<Duration>,
+}
+
+impl Failure {
+    /// One that will be the same next time.
+    pub(crate) fn last(error: RegistryError) -> Self {
+        Self { error, again: false, after: None }
+    }
+
+    /// Returns how long to wait after the `failed`th failure, or none if it is not worth it.
+    pub(crate) fn wait(&self, failed: u32) -> Option<Duration> {
+        let wait = self.after.unwrap_or_else(|| retry::wait(failed));
+        (self.again && failed < retry::TRIES && wait <= retry::LONGEST_WAIT).then_some(wait)
     }
 }

@@ -1,6 +1,6 @@
 //! HTTP: the OCI distribution protocol, and plain downloads.
 //!
-//! [`RegistryClient`] is a blocking, thread-safe client that pulls manifests and blobs through mirrors,
+//! [`RegistryClient`] is a blocking, thread-safe client that pulls manifests and blobs through mirrors and pushes them,
 //! with tokens, retries and resumption, and verifies every byte. [`Downloader`] gets what is behind an address, if it is
 //! not what one has already, [`Exchanger`] sends what another protocol says. Inside each is one thread with an asynchronous runtime, started by the first request; no type
 //! of it is in a signature.
@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod exchange;
 mod http;
+mod push;
 mod response;
 mod retry;
 mod session;
@@ -31,3 +32,4 @@ pub use download::{
 };
 pub use error::{Attempt, RegistryError};
 pub use exchange::{Exchanger, Question, Reply, ReplyBody};
+pub use push::Pushed;

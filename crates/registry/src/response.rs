@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::Response;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
@@ -41,6 +42,20 @@ pub(crate) fn transport(host: &str, stall: Duration, error: &reqwest::Error) -> 
     RegistryError::Unreachable { host, cause }
 }
 
+/// Waits for the next piece of a body, no longer than a server may be silent; none at its end.
+///
+/// Not reqwest's read timeout: that counts while a request is still being sent, too.
+pub(crate) async fn chunk(
+    host: &str,
+    stall: Duration,
+    answer: &mut Response,
+) -> Result<Option<Bytes>, RegistryError> {
+    match tokio::time::timeout(stall, answer.chunk()).await {
+        Ok(piece) => piece.map_err(|error| transport(host, stall, &error)),
+        Err(_) => Err(RegistryError::Stalled { host: host.to_owned(), seconds: stall.as_secs() }),
+    }
+}
+
 /// Reads a small body, no more than `limit` bytes of it.
 pub(crate) async fn body(
     host: &str,
@@ -54,7 +69,7 @@ pub(crate) async fn body(
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport(host, stall, &error))? {
+    while let Some(chunk) = chunk(host, stall, &mut response).await? {
         if bytes.len() as u64 + chunk.len() as u64 > limit {
             return Err(too_large());
         }

@@ -5,27 +5,31 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kiln_core::{Digest, ImageRef};
 use kiln_oci::{Document, media};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::auth::Keychain;
 use crate::endpoint::{Endpoint, endpoints};
 use crate::http::{Http, Redirects};
 use crate::{Attempt, RegistryConfig, RegistryError, response, retry};
 
+mod access;
 mod authenticate;
+
+pub(crate) use access::Access;
 
 /// What one client knows: connections, tokens, and who failed. Shared by its tasks.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) config: RegistryConfig,
-    http: Http,
+    pub(crate) http: Http,
     /// For what must not be sent on to wherever a redirect leads.
     unfollowed: Http,
-    /// By host and repository.
-    grants: Mutex<HashMap<(String, String), Grant>>,
+    /// By host and repository, each with what it is good for.
+    grants: Mutex<HashMap<(String, String), Vec<(Access, Grant)>>>,
     /// Held while a token is fetched, so that parallel requests fetch one.
     granting: tokio::sync::Mutex<()>,
     keychain: Arc<Keychain>,
@@ -37,9 +41,11 @@ pub(crate) struct Session {
 
 /// What to send along, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Grant {
-    header: HeaderValue,
+pub(crate) struct Grant {
+    pub(crate) header: HeaderValue,
     until: Option<Instant>,
+    /// Name and password: good for all that they are good for.
+    whole: bool,
 }
 
 /// One request.
@@ -52,11 +58,23 @@ pub(crate) struct Ask {
     pub(crate) what: String,
     /// First byte wanted.
     pub(crate) offset: u64,
+    /// What one must be allowed for it.
+    pub(crate) access: Access,
+    /// Instead of the address that `kind` and `what` make: where the registry said to go on.
+    pub(crate) url: Option<Url>,
+    /// A document that is sent, and its type.
+    pub(crate) body: Option<(String, Bytes)>,
 }
 
 impl Ask {
     pub(crate) fn get(kind: &'static str, what: impl ToString) -> Self {
-        Self { method: Method::GET, kind, what: what.to_string(), offset: 0 }
+        let what = what.to_string();
+        Self { method: Method::GET, kind, what, offset: 0, access: Access::default(), url: None, body: None }
+    }
+
+    /// A request of a push: its token is good for all of them.
+    pub(crate) fn push(method: Method, kind: &'static str, what: impl ToString) -> Self {
+        Self { method, access: Access { push: true, from: None }, ..Self::get(kind, what) }
     }
 }
 
@@ -165,11 +183,12 @@ impl Session {
 
     /// Sends one request until there is an answer; only a good one is returned.
     pub(crate) async fn send(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response, RegistryError> {
-        let url = endpoint.url(ask.kind, &ask.what);
-        let client = self.http.client(endpoint.is_loopback())?;
+        let url = ask.url.clone().unwrap_or_else(|| endpoint.url(ask.kind, &ask.what));
+        let client = self.client_for(&url)?;
+        let ours = |url: &Url| url.origin() == endpoint.base.origin();
         let mut authenticated = false;
         loop {
-            let grant = self.grant(endpoint);
+            let grant = self.grant(endpoint, &ask.access).filter(|_| ours(&url));
             let make = || {
                 let mut request = client.request(ask.method.clone(), url.clone());
                 if ask.kind == "manifests" {
@@ -177,6 +196,13 @@ impl Session {
                 }
                 if ask.offset > 0 {
                     request = request.header(RANGE, format!("bytes={}-", ask.offset));
+                }
+                if let Some((media_type, bytes)) = &ask.body {
+                    request = request.header(CONTENT_TYPE, media_type).body(bytes.clone());
+                }
+                if ask.method == Method::POST {
+                    // Servers and proxies want to know that nothing comes; an empty body says it to HTTP/1.1 only if told so.
+                    request = request.header(CONTENT_LENGTH, 0);
                 }
                 match &grant {
                     Some(grant) => request.header(AUTHORIZATION, grant.header.clone()),
@@ -188,35 +214,58 @@ impl Session {
                 return Ok(answer);
             }
             // A 401 from where a redirect led is no question to us.
-            let ours = answer.url().host_str() == endpoint.base.host_str()
-                && answer.url().port_or_known_default() == endpoint.base.port_or_known_default();
-            if answer.status() == StatusCode::UNAUTHORIZED && ours && !authenticated {
+            if answer.status() == StatusCode::UNAUTHORIZED && ours(answer.url()) && !authenticated {
                 authenticated = true;
-                self.authenticate(endpoint, answer, grant).await?;
+                self.authenticate(endpoint, &ask.access, answer, grant).await?;
                 continue;
             }
             return Err(self.refused(endpoint, ask, answer).await);
         }
     }
 
-    async fn refused(&self, endpoint: &Endpoint, ask: &Ask, answer: Response) -> RegistryError {
+    pub(crate) async fn refused(&self, endpoint: &Endpoint, ask: &Ask, answer: Response) -> RegistryError {
         let (host, repository) = (endpoint.host.clone(), endpoint.repository.clone());
         let status = answer.status();
         let detail = response::detail(self.config.timeouts.stall, answer).await;
         match status.as_u16() {
             404 => RegistryError::NotFound { host, repository, reference: ask.what.clone(), detail },
-            401 | 403 => {
-                let detail = self.sent(endpoint, detail).await;
-                RegistryError::Unauthorized { host, repository, detail }
-            }
+            401 | 403 => denied(endpoint, &ask.access, self.sent(endpoint, detail).await),
             status => RegistryError::Status { host, status, detail },
         }
     }
 
-    fn grant(&self, endpoint: &Endpoint) -> Option<Grant> {
+    pub(crate) fn client_for(&self, url: &Url) -> Result<&Client, RegistryError> {
+        let host = url.host_str().unwrap_or_default();
+        self.http.client(crate::endpoint::is_loopback(host))
+    }
+
+    /// What was granted for this already, and is still good.
+    pub(crate) fn grant(&self, endpoint: &Endpoint, access: &Access) -> Option<Grant> {
         let key = (endpoint.host.clone(), endpoint.repository.clone());
-        let grant = lock(&self.grants).get(&key).cloned()?;
-        grant.until.is_none_or(|until| Instant::now() < until).then_some(grant)
+        let grants = lock(&self.grants);
+        let mut covering =
+            grants.get(&key)?.iter().filter(|(granted, grant)| grant.whole || granted.covers(access));
+        let valid = |grant: &Grant| grant.until.is_none_or(|until| Instant::now() < until);
+        covering.find_map(|(_, grant)| valid(grant).then(|| grant.clone()))
+    }
+
+    fn keep(&self, endpoint: &Endpoint, access: &Access, grant: Grant) {
+        let key = (endpoint.host.clone(), endpoint.repository.clone());
+        let mut grants = lock(&self.grants);
+        let known = grants.entry(key).or_default();
+        // One that was refused must not stand before the new one.
+        known.retain(|(granted, _)| !granted.covers(access) && !access.covers(granted));
+        known.push((access.clone(), grant));
+    }
+}
+
+/// No access, for what one wanted it.
+fn denied(endpoint: &Endpoint, access: &Access, detail: Option<String>) -> RegistryError {
+    let (host, repository) = (endpoint.host.clone(), endpoint.repository.clone());
+    if access.push {
+        RegistryError::PushDenied { host, repository, detail }
+    } else {
+        RegistryError::Unauthorized { host, repository, detail }
     }
 }
 

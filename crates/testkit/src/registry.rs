@@ -1,11 +1,13 @@
 //! A registry in this process, on 127.0.0.1, that serves plain files too: strict about what it is asked, and as faulty as a
 //! test wants it.
 
+mod access;
 mod answer;
 mod file;
+mod upload;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +53,12 @@ pub enum Fault {
     NoDigest,
     /// The body grows without end.
     Endless,
+    /// The connection closes after so many bytes of the request's body, which the registry has then.
+    Drop(usize),
+    /// The same, and an upload that was going on is void: so does Debian's registry.
+    DropAll(usize),
+    /// All is done as asked, and the connection closes without an answer.
+    NoAnswer,
 }
 
 /// Who may pull.
@@ -63,6 +71,29 @@ pub enum Access {
     Token(Option<(String, String)>),
     /// Name and password.
     Basic(String, String),
+    /// Whoever shows a token, and tokens are for reading only, whatever was asked for.
+    ReadOnly,
+}
+
+/// What this registry does in its own way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manners {
+    /// It takes blobs from its other repositories.
+    pub mounts: bool,
+    /// It takes uploads in parts.
+    pub chunks: bool,
+    /// What a part must have at least, and is said to have to, bytes.
+    pub least: Option<usize>,
+    /// What a request may bring at most, bytes.
+    pub most: Option<usize>,
+    /// Where uploads go, `http://127.0.0.1:port`, if it is another server. That one takes all that it is sent.
+    pub elsewhere: Option<String>,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { mounts: true, chunks: true, least: None, most: None, elsewhere: None }
+    }
 }
 
 pub use file::WebFile;
@@ -78,6 +109,8 @@ pub struct Seen {
     pub authorized: bool,
     /// `If-None-Match: ...` and its like, sorted.
     pub conditions: Vec<String>,
+    /// `Content-Range`, if any.
+    pub content_range: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +130,13 @@ struct State {
     /// Text that must be in the request line, how often still, what.
     faults: Vec<(String, usize, Fault)>,
     access: Access,
-    tokens: BTreeSet<String>,
+    manners: Manners,
+    /// What each is good for: repositories, and whether for writing too.
+    tokens: BTreeMap<String, Vec<(String, bool)>>,
     issued: usize,
+    /// By their ids.
+    uploads: BTreeMap<String, upload::Session>,
+    begun: usize,
     seen: Vec<Seen>,
     violations: Vec<String>,
 }
@@ -166,6 +204,26 @@ impl FakeRegistry {
     /// Says who may pull.
     pub fn access(&self, access: Access) {
         self.shared.state().access = access;
+    }
+
+    /// Says how it behaves.
+    pub fn behave(&self, manners: Manners) {
+        self.shared.state().manners = manners;
+    }
+
+    /// Returns a blob's bytes if the repository has it.
+    pub fn blob(&self, repository: &str, digest: Digest) -> Option<Vec<u8>> {
+        self.shared.state().blobs.get(&(repository.to_owned(), digest)).cloned()
+    }
+
+    /// Returns the media type and bytes of a manifest by its tag or digest.
+    pub fn manifest(&self, repository: &str, reference: &str) -> Option<(String, Vec<u8>)> {
+        self.shared.state().manifests.get(&(repository.to_owned(), reference.to_owned())).cloned()
+    }
+
+    /// Returns how many uploads were begun and neither ended nor given up.
+    pub fn uploads(&self) -> usize {
+        self.shared.state().uploads.len()
     }
 
     /// Makes all tokens void.

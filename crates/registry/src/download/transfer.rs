@@ -184,10 +184,10 @@ impl Transfer {
         let mut window = Window::default();
         loop {
             let asked = Instant::now();
-            let piece = match answer.chunk().await {
+            let piece = match response::chunk(&host, stall, &mut answer).await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
-                Err(error) => return End::Broken(response::transport(&host, stall, &error)),
+                Err(error) => return End::Broken(error),
             };
             if window.is_trickle(asked.elapsed(), piece.len(), stall) {
                 return End::Broken(stalled(host, stall));

@@ -8,7 +8,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Response, Url};
 use serde::Deserialize;
 
-use super::{Grant, Session, TOKEN_LIFE, TOKEN_MARGIN, lock};
+use super::{Access, Grant, Session, TOKEN_LIFE, TOKEN_MARGIN};
 use crate::auth::{Challenge, Found, Search, parse};
 use crate::endpoint::Endpoint;
 use crate::{RegistryError, response};
@@ -37,25 +37,22 @@ struct Service {
 
 impl Session {
     /// Makes a new grant for what the registry asks in `answer`, which came although `refused` was sent.
-    pub(super) async fn authenticate(
+    pub(crate) async fn authenticate(
         &self,
         endpoint: &Endpoint,
+        access: &Access,
         answer: Response,
         refused: Option<Grant>,
     ) -> Result<(), RegistryError> {
         let challenge = parse(answer.headers());
         let detail = response::detail(self.config.timeouts.stall, answer).await;
         let _one_at_a_time = self.granting.lock().await;
-        if let Some(other) = self.grant(endpoint)
+        if let Some(other) = self.grant(endpoint, access)
             && Some(&other) != refused.as_ref()
         {
             return Ok(());
         }
-        let denied = |detail: Option<String>| RegistryError::Unauthorized {
-            host: endpoint.host.clone(),
-            repository: endpoint.repository.clone(),
-            detail,
-        };
+        let denied = |detail: Option<String>| super::denied(endpoint, access, detail);
         let Some(challenge) = challenge else {
             return Err(denied(Some("it does not say how to authenticate".to_owned())));
         };
@@ -67,16 +64,20 @@ impl Session {
                     let detail = detail.or(Some("it wants a name and a password".to_owned()));
                     return Err(denied(sent(&search, endpoint, detail)));
                 };
-                Grant { header: sensitive(&basic, &denied)?, until: None }
+                Grant { header: sensitive(&basic, &denied)?, until: None, whole: true }
             }
             Challenge::Bearer { realm, service, scope } => {
                 let ready = search.found.as_ref().and_then(|found| found.credential.bearer.as_ref());
                 if let Some(token) = ready {
-                    Grant { header: sensitive(&format!("Bearer {token}"), &denied)?, until: None }
+                    Grant {
+                        header: sensitive(&format!("Bearer {token}"), &denied)?,
+                        until: None,
+                        whole: true,
+                    }
                 } else {
-                    let service = self.service(endpoint, &realm, service, scope)?;
+                    let service = self.service(endpoint, access, &realm, service, scope)?;
                     let asked = Instant::now();
-                    let token = self.token(endpoint, &service, &search).await?;
+                    let token = self.token(endpoint, access, &service, &search).await?;
                     let life = token.expires_in.map_or(TOKEN_LIFE, Duration::from_secs);
                     // Some say 0 and mean "not long": it is good for the request at hand.
                     let life = life.max(TOKEN_LIFE) - TOKEN_MARGIN;
@@ -84,12 +85,11 @@ impl Session {
                     let text =
                         text.ok_or_else(|| denied(Some("its token service sends no token".to_owned())))?;
                     let header = sensitive(&format!("Bearer {text}"), &denied)?;
-                    Grant { header, until: asked.checked_add(life) }
+                    Grant { header, until: asked.checked_add(life), whole: false }
                 }
             }
         };
-        let key = (endpoint.host.clone(), endpoint.repository.clone());
-        lock(&self.grants).insert(key, grant);
+        self.keep(endpoint, access, grant);
         Ok(())
     }
 
@@ -119,6 +119,7 @@ impl Session {
     fn service(
         &self,
         endpoint: &Endpoint,
+        access: &Access,
         realm: &str,
         name: Option<String>,
         scope: Option<String>,
@@ -132,8 +133,7 @@ impl Session {
             return Err(wrong("its token service is not reached by https"));
         }
         let host = url.host_str().unwrap_or_default().to_owned();
-        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", endpoint.repository));
-        let scopes = scope.split_ascii_whitespace().map(str::to_owned).collect();
+        let scopes = access.scopes(&endpoint.repository, scope.as_deref());
         Ok(Service { url, host, name, scopes })
     }
 
@@ -142,6 +142,7 @@ impl Session {
     async fn token(
         &self,
         endpoint: &Endpoint,
+        access: &Access,
         service: &Service,
         search: &Search,
     ) -> Result<Token, RegistryError> {
@@ -187,11 +188,7 @@ impl Session {
             return Err(match status.as_u16() {
                 // OAuth says 400 of a refresh token that is not good any more.
                 code @ (400 | 401 | 403) if code != 400 || identity.is_some() => {
-                    RegistryError::Unauthorized {
-                        host,
-                        repository: endpoint.repository.clone(),
-                        detail: sent(search, endpoint, detail),
-                    }
+                    super::denied(endpoint, access, sent(search, endpoint, detail))
                 }
                 status if identity.is_some() => {
                     let detail = detail.or(Some("its token service takes no identity tokens".to_owned()));

@@ -12,6 +12,20 @@ pub(super) struct Request {
     pub(super) path: String,
     /// Names in lower case.
     pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Request {
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// Returns a value of the query, if it is there.
+    pub(super) fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.path.split_once('?')?;
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.into_iter().find_map(|(key, value)| (key == name).then(|| super::access::decoded(value)))
+    }
 }
 
 pub(super) struct Answer {
@@ -36,8 +50,23 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
-    while let Some(request) = read(&mut reader)? {
+    while let Some(mut request) = read(&mut reader)? {
         let fault = note(&request, address, shared);
+        let length =
+            request.headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let wanted = match fault {
+            Some(Fault::Drop(length) | Fault::DropAll(length)) => length as u64,
+            _ => length,
+        };
+        reader.by_ref().take(wanted.min(length)).read_to_end(&mut request.body)?;
+        if let Some(Fault::Drop(_) | Fault::DropAll(_)) = fault {
+            super::upload::cut(&mut shared.state(), &request, matches!(fault, Some(Fault::DropAll(_))));
+            return Ok(());
+        }
+        if (request.body.len() as u64) < length {
+            super::upload::cut(&mut shared.state(), &request, false);
+            return Ok(());
+        }
         let mut answer = match &fault {
             Some(Fault::Status { status, headers, body }) => {
                 Answer { status: *status, headers: headers.clone(), body: body.clone().into() }
@@ -55,6 +84,9 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
             }
             Some(Fault::Shorten(length)) => answer.body.truncate(length),
             _ => {}
+        }
+        if let Some(Fault::NoAnswer) = fault {
+            return Ok(());
         }
         let endless = matches!(fault, Some(Fault::Endless));
         let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
@@ -113,13 +145,14 @@ fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
         let (name, value) = line.split_once(':')?;
         Some((name.to_ascii_lowercase(), value.trim().to_owned()))
     });
-    Ok(Some(Request { method: method.to_owned(), path: path.to_owned(), headers: headers.collect() }))
+    let (method, path, headers) = (method.to_owned(), path.to_owned(), headers.collect());
+    Ok(Some(Request { method, path, headers, body: Vec::new() }))
 }
 
 /// Writes down what came and finds out whether it is to go wrong.
 fn note(request: &Request, address: SocketAddr, shared: &Shared) -> Option<Fault> {
     let mut state = shared.state();
-    let line = format!("{} {}", request.method, request.path);
+    let line = request.line();
     if request.headers.get("host") != Some(&address.to_string()) {
         state.violations.push(format!("{line}: Host is {:?}", request.headers.get("host")));
     }
@@ -133,6 +166,7 @@ fn note(request: &Request, address: SocketAddr, shared: &Shared) -> Option<Fault
         range: request.headers.get("range").cloned(),
         authorized: request.headers.contains_key("authorization"),
         conditions: conditions.collect(),
+        content_range: request.headers.get("content-range").cloned(),
     });
     let (_, times, fault) =
         state.faults.iter_mut().find(|(on, times, _)| *times > 0 && line.contains(on.as_str()))?;
