@@ -32,7 +32,7 @@ pub use kiln_oci::LoadedImage;
 pub use kiln_registry::{CredentialSource, Credentials, DownloadError};
 pub use kiln_runtime::{EmulatorSearch, EnterOptions, Isolation, NoEmulator, Rung, architectures};
 pub use kiln_store::{Change, FileState, Problem, Room, Usage};
-pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, StepReport};
+pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{

@@ -1,5 +1,7 @@
 //! What a build made.
 
+use std::collections::BTreeMap;
+
 use kiln_core::{Digest, ImageRef, Platform, StepUsage};
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +15,30 @@ pub struct BuildOutcome {
     pub images: Vec<BuiltImage>,
     /// Names they were given.
     pub tags: Vec<ImageRef>,
+    /// What each output became, in the order asked for. `digest` and `images` are those of the first that holds an image.
+    pub exports: Vec<Export>,
     /// Each step that took part.
     pub steps: Vec<StepReport>,
     /// Wall time of the whole, microseconds.
     pub duration_us: u64,
+}
+
+/// What one output became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// Which output: `type=oci,dest=image.tar`.
+    pub output: String,
+    /// What its names point to: a manifest or an index. None where only files were asked for, as in what follows.
+    pub digest: Option<Digest>,
+    /// Its media type.
+    pub media_type: Option<String>,
+    /// Its bytes.
+    pub size: Option<u64>,
+    /// What is said of it where its digest is written: those of `manifest-descriptor`, or of `index-descriptor`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Names it was given.
+    pub names: Vec<ImageRef>,
 }
 
 /// One platform's image.

@@ -19,6 +19,9 @@ pub struct Image {
     pub manifest: Document,
     /// The layers, lowest first, their media types as in the manifest.
     pub layers: Vec<Layer>,
+    /// What is said of it where its digest is written: in an index, or in a layout.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub descriptor_annotations: BTreeMap<String, String>,
 }
 
 /// Whose names the parts get.
@@ -39,6 +42,8 @@ pub struct AssembleOptions {
     pub media_types: MediaTypes,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Annotations beside the manifest's digest.
+    pub descriptor_annotations: BTreeMap<String, String>,
 }
 
 /// Puts an image together. The configuration's diff ids are replaced by the layers', and its history is brought in
@@ -84,7 +89,8 @@ pub fn assemble(
         .expect("all that is required is set");
     manifest.set_annotations(annotations(&options.annotations));
     let manifest = Document::new(manifest_type, json::manifest(&manifest));
-    Ok(Image { platform, config, manifest, layers })
+    let descriptor_annotations = options.descriptor_annotations.clone();
+    Ok(Image { platform, config, manifest, layers, descriptor_annotations })
 }
 
 /// Makes the index of several platforms' images, in the order given. It is docker's manifest list if the first
@@ -101,6 +107,7 @@ pub fn index(images: &[&Image], annotations: &BTreeMap<String, String>) -> Docum
             .map(|image| {
                 let mut descriptor = image.manifest.info().descriptor();
                 descriptor.set_platform(Some(crate::platform::to_spec(&image.platform)));
+                descriptor.set_annotations(self::annotations(&image.descriptor_annotations));
                 descriptor
             })
             .collect(),

@@ -12,6 +12,8 @@ pub use archive::{write_docker_archive, write_layout_tar};
 pub use directory::write_layout_dir;
 pub use reader::{Layout, LayoutEntry};
 
+use std::collections::BTreeMap;
+
 use kiln_core::{Digest, ImageRef, Platform};
 
 use crate::Document;
@@ -32,6 +34,8 @@ pub struct Root<'a> {
     pub platform: Option<&'a Platform>,
     /// May be empty: the image is then found by its digest, or because it is alone.
     pub names: &'a [ImageRef],
+    /// What is said of it in `index.json`, besides its names.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 fn blob_path(digest: &Digest) -> String {

@@ -32,7 +32,12 @@ fn pull(client: &RegistryClient, image: &ImageRef) -> Result<LoadedImage, Regist
 
 fn push(image: &TestImage, directory: &Path, to: &str, options: &[&str]) -> bool {
     let layout = directory.join("layout");
-    let root = Root { document: &image.image.manifest, platform: Some(&image.image.platform), names: &[] };
+    let root = Root {
+        document: &image.image.manifest,
+        platform: Some(&image.image.platform),
+        names: &[],
+        annotations: None,
+    };
     write_layout_dir(&layout, &[root], image).unwrap();
     let Some(mut skopeo) = tool("skopeo") else { return false };
     let from = format!("oci:{}", layout.display());

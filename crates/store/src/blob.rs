@@ -98,6 +98,11 @@ impl BlobWriter {
         self.size
     }
 
+    /// Returns the digest of the bytes so far.
+    pub(crate) fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     /// Moves the blob to its place, if it is what was expected.
     ///
     /// # Errors
@@ -141,8 +146,8 @@ impl BlobWriter {
         self.size += bytes.len() as u64;
     }
 
-    fn error(&self, op: &str, error: &io::Error) -> IoError {
-        IoError::new(op, self.path.as_deref().unwrap_or(self.store.root()), error)
+    pub(crate) fn error(&self, op: &str, error: &io::Error) -> StoreError {
+        IoError::new(op, self.path.as_deref().unwrap_or(self.store.root()), error).into()
     }
 }
 

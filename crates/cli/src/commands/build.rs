@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildOutcome, BuildRequest, Entitlement, ImageForm, OnError, Output};
+use kiln::{BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
-    Call, annotation_flag, call, cancel_on_signal, context_source, machine_flags, output_flag, sandbox_flags,
-    secret_flag, shell, ssh_flag, start,
+    Call, annotation_flag, call, cancel_on_signal, context_source, machine_flags, metadata, output_flag,
+    sandbox_flags, secret_flag, shell, ssh_flag, start,
 };
 use crate::args::{BuildArgs, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -68,7 +68,7 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
         write_file(path, &id.map_or(String::new(), |id| id.to_string()))?;
     }
     if let Some(path) = &args.metadata_file {
-        write_file(path, &metadata(&outcome))?;
+        write_file(path, &metadata::text(&outcome))?;
     }
     if let Some(digest) = outcome.digest
         && !writes_to_stdout(&request)
@@ -169,23 +169,6 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
         form.check().map_err(|reason| Failure::usage(format!("--annotation: {reason}")))?;
     }
     Ok(outputs)
-}
-
-/// `--metadata-file`, with buildx's keys.
-fn metadata(outcome: &BuildOutcome) -> String {
-    let mut map = serde_json::Map::new();
-    if let Some(digest) = outcome.digest {
-        map.insert("containerimage.digest".to_owned(), digest.to_string().into());
-    }
-    if let Some(image) = outcome.images.first() {
-        map.insert("containerimage.config.digest".to_owned(), image.config.to_string().into());
-    }
-    if !outcome.tags.is_empty() {
-        let names: Vec<String> = outcome.tags.iter().map(ToString::to_string).collect();
-        map.insert("image.name".to_owned(), names.join(",").into());
-    }
-    map.insert("kiln.outcome".to_owned(), serde_json::to_value(outcome).unwrap_or_default());
-    format!("{:#}\n", serde_json::Value::Object(map))
 }
 
 fn writes_to_stdout(request: &BuildRequest) -> bool {

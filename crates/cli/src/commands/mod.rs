@@ -16,6 +16,7 @@ mod history;
 mod images;
 mod inspect;
 mod machine_flags;
+mod metadata;
 mod output_flag;
 mod resource_flags;
 mod run;

@@ -11,6 +11,7 @@ mod contexts;
 mod copy;
 mod debug_shell;
 mod escape;
+mod forms;
 mod git;
 mod hazards;
 mod hygiene;

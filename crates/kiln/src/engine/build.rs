@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
+use kiln_core::{Cancel, Digest, Event, EventSink, LayerId, StepId};
 use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
 use kiln_solver::{SolveError, Solved};
-use kiln_store::LayerOptions;
 
 use super::Engine;
 use super::agent::Backend;
@@ -18,7 +17,9 @@ use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
 use super::definition::Definition;
+use super::export::Exports;
 use super::fetch::Fetch;
+use super::finished::Packed;
 use super::foreign::{self, Ways};
 use super::index::StoreIndex;
 use super::leak::LeakScanner;
@@ -29,7 +30,7 @@ use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
 use super::worker::StepWorker;
-use crate::{BuildOutcome, BuildRequest, BuiltImage, Error, Output};
+use crate::{BuildOutcome, BuildRequest, BuiltImage, Error};
 
 /// One build whose plan stands.
 pub(super) struct Build<'a> {
@@ -69,15 +70,17 @@ impl Engine {
         if !cancel.is_cancelled() {
             self.store.finish_build()?;
         }
-        let (digest, images) = match result {
+        let Exports { first, exports } = match result {
             // Whatever broke off first, the interrupt is the reason.
             Err(_) if cancel.is_cancelled() => return Err(Error::Interrupted),
             result => result?,
         };
+        let digest = first.as_ref().and_then(|first| first.root()).map(|root| root.digest);
         Ok(BuildOutcome {
             digest,
-            images: images.iter().map(built).collect(),
+            images: first.as_ref().map_or(&[][..], |first| &first.images).iter().map(built).collect(),
             tags: if digest.is_some() { request.tags.clone() } else { Vec::new() },
+            exports,
             steps: reporter.into_reports(),
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
@@ -88,7 +91,7 @@ impl Engine {
         request: &BuildRequest,
         reporter: &Reporter<'_>,
         cancel: &Cancel,
-    ) -> Result<(Option<Digest>, Vec<Image>), Error> {
+    ) -> Result<Exports, Error> {
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
@@ -109,12 +112,6 @@ impl Engine {
             let rules = checked.rules().into_iter().map(str::to_owned).collect();
             return Err(Error::Checks { rules });
         }
-        request.outputs.iter().try_for_each(super::export::can)?;
-        let holds_one = |output: &Output| matches!(output, Output::Docker { .. });
-        if (plan.index || plan.images.len() > 1) && request.outputs.iter().any(holds_one) {
-            let output = "type=docker".to_owned();
-            return Err(Error::OnePlatformOnly { output, platforms: plan.images.len() });
-        }
         let epoch = epoch(&plan)?;
         let ways = Ways::find(&self.entered, &plan.graph, &request.emulators);
         let build = Build {
@@ -130,16 +127,19 @@ impl Engine {
             ways,
             epoch,
         };
+        build.check_outputs()?;
         let (solved, packed) = build.solve()?;
-        let images = if build.wants_images() { build.images(&solved, packed)? } else { Vec::new() };
-        let digest = build.export(&solved, &images)?;
-        Ok((digest, images))
+        let exports = build.export(&solved, &packed)?;
+        if build.epoch.is_none() {
+            self.remember_layers(&packed)?;
+        }
+        Ok(exports)
     }
 }
 
 impl Build<'_> {
     /// Does the steps, and packs layers beside them.
-    fn solve(&self) -> Result<(Solved, HashMap<LayerId, Layer>), Error> {
+    fn solve(&self) -> Result<(Solved, Packed), Error> {
         let Self { engine, plan, reporter, cancel, .. } = self;
         let store = &engine.store;
         let index = StoreIndex::new(store, now());
@@ -201,7 +201,7 @@ impl Build<'_> {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(4));
         let depth = |manifest: &Digest| self.bases.get(manifest).map_or(0, |base| base.image.layers.len());
         let (packer, queue) = Packer::new(&plan.graph, &wanted, depth);
-        let options = self.layer_options();
+        let ways = super::finished::ways(self.request, self.epoch);
         let (solved, packed) = std::thread::scope(|scope| {
             let stop = Cancel::new();
             let _forward = cancel.on_cancel({
@@ -210,7 +210,7 @@ impl Build<'_> {
             });
             let packing = scope.spawn({
                 let stop = stop.clone();
-                move || packer::pack(store, &options, queue, &stop)
+                move || packer::pack(store, &ways, queue, &stop)
             });
             let packer_of_images = self.wants_images().then_some(&packer);
             let progress = StepProgress { worker: &worker, packer: packer_of_images };
@@ -251,24 +251,6 @@ impl Build<'_> {
         Ok((solved.map_err(|error| self.blame(error, &kept))?, packed?))
     }
 
-    /// Puts the images together.
-    fn images(&self, solved: &Solved, packed: HashMap<LayerId, Layer>) -> Result<Vec<Image>, Error> {
-        let options = self.layer_options();
-        let mut pack = |layer: &LayerId| match packed.get(layer) {
-            Some(packed) => Ok(packed.clone()),
-            None => Ok(self.engine.store.layer_blob(layer, &options, self.cancel)?),
-        };
-        let mut images = Vec::new();
-        for planned in &self.plan.images {
-            let layers = self.base_of(planned).map_or_else(Vec::new, |base| base.image.layers.clone());
-            images.push(super::image::assemble(planned, &layers, solved, &mut pack, self.epoch)?);
-        }
-        if self.epoch.is_none() {
-            self.engine.remember_layers(&packed)?;
-        }
-        Ok(images)
-    }
-
     /// Returns the image that a planned one starts from.
     pub(super) fn base_of(&self, planned: &PlannedImage) -> Option<Arc<Base>> {
         self.bases.get(&chain(&self.plan.graph, planned.rootfs).base?)
@@ -278,10 +260,6 @@ impl Build<'_> {
     fn wants_images(&self) -> bool {
         let outputs = &self.request.outputs;
         outputs.is_empty() || outputs.iter().any(super::export::is_image)
-    }
-
-    fn layer_options(&self) -> LayerOptions {
-        LayerOptions { epoch: self.epoch, ..LayerOptions::default() }
     }
 
     /// Names the steps that cannot run here.

@@ -1,12 +1,12 @@
 //! Where a result goes.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Cancel, Digest, Event, ImageRef, IoError, IoResultExt as _, Snapshot};
 use kiln_frontend::BuildPlan;
-use kiln_oci::{BlobSource, Document, Documents, Image, Root};
+use kiln_oci::{BlobSource, Document, Documents, Root};
 use kiln_runtime::IdMode;
 use kiln_solver::Solved;
 use kiln_store::copy::export_tree;
@@ -15,75 +15,114 @@ use kiln_store::{Store, WholeTree};
 
 use super::Engine;
 use super::build::Build;
+use super::finished::{Finished, Packed};
+use super::to_file::to_file;
 use super::trees::View;
-use crate::Error;
 use crate::request::{BuildRequest, ImageForm, Output};
+use crate::{Error, Export};
+
+/// What outputs made.
+pub(super) struct Exports {
+    /// In the form of the first output that holds an image.
+    pub(super) first: Option<Finished>,
+    pub(super) exports: Vec<Export>,
+}
 
 impl Build<'_> {
-    /// Writes every output asked for; returns what the image's name points to.
-    pub(super) fn export(&self, solved: &Solved, images: &[Image]) -> Result<Option<Digest>, Error> {
-        let Self { engine, request, plan, bases, reporter, cancel, .. } = self;
-        let index = (plan.index || images.len() > 1).then(|| {
-            let all: Vec<&Image> = images.iter().collect();
-            kiln_oci::index(&all, &Default::default())
-        });
-        let documents =
-            || images.iter().flat_map(|image| [&image.manifest, &image.config]).chain(index.as_ref());
-        let root = index.as_ref().or_else(|| images.first().map(|image| &image.manifest));
+    /// Writes every output asked for. Images are put together once for each form.
+    pub(super) fn export(&self, solved: &Solved, packed: &Packed) -> Result<Exports, Error> {
+        let Self { request, plan, bases, reporter, cancel, .. } = self;
         let default = [Output::image()];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
-        let below = StoreBlobs(&engine.store);
-        let blobs = Documents::over(documents(), &below);
-        let platform = images.first().filter(|_| index.is_none()).map(|image| &image.platform);
+        let mut forms: Vec<(ImageForm, Finished)> = Vec::new();
+        let mut exports = Vec::new();
         let mut fetched = false;
         for output in outputs {
             let task = reporter.task(&title(output));
-            if is_image(output) && !std::mem::replace(&mut fetched, true) {
+            let form = output.form().map(|form| ImageForm { names: Vec::new(), ..form.clone() });
+            if form.is_some() && !std::mem::replace(&mut fetched, true) {
                 // Layers of bases may have been found unpacked, or not have been needed at all.
                 for base in plan.images.iter().filter_map(|planned| self.base_of(planned)) {
                     bases.fetch(&base, &task, cancel)?;
                 }
             }
-            let names = &names(request, output)[..];
-            let roots: Vec<Root<'_>> =
-                root.map(|document| Root { document, platform, names }).into_iter().collect();
-            match output {
-                Output::CacheOnly => {}
-                Output::Image { .. } => {
-                    let Some(root) = root else { continue };
-                    engine.keep(documents(), root, names)?;
-                    let configs: Vec<Digest> = images.iter().map(|image| image.config.digest).collect();
-                    super::ids::remember(&engine.store, &root.digest, &configs)?;
-                }
-                Output::Oci { dest: Some(dest), tar: false, .. } => {
-                    kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
-                }
-                Output::Oci { dest, .. } => {
-                    to_file(dest.as_deref(), |out| Ok(kiln_oci::write_layout_tar(out, &roots, &blobs)?))?;
-                }
-                Output::Docker { dest, .. } => {
-                    to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
-                }
-                Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
-                Output::Tar { dest } => {
-                    let views = engine.views(plan, solved, self.cancel)?;
-                    let trees = views.iter().map(|(below, view, links)| {
-                        Ok(WholeTree { view: view.root()?, links: links.clone(), below: below.clone() })
-                    });
-                    let trees = trees.collect::<Result<Vec<_>, Error>>()?;
-                    to_file(dest.as_deref(), |out| {
-                        Ok(engine.store.write_tar(trees, self.epoch, out, self.cancel)?)
-                    })?;
-                }
+            if let Some(form) = &form
+                && !forms.iter().any(|(known, _)| known == form)
+            {
+                forms.push((form.clone(), self.finish(solved, packed, form)?));
             }
+            let finished = form.and_then(|form| forms.iter().find(|(known, _)| *known == form));
+            let finished = finished.map(|(_, finished)| finished);
+            let names = finished.map_or_else(Vec::new, |_| names(request, output));
+            self.write(output, finished, &names, solved)?;
             task.done();
+            let digest = finished.and_then(Finished::root).map(|root| root.digest);
             reporter.emit(Event::Exported {
                 output: describe(output),
-                digest: root.map(|root| root.digest).filter(|_| is_image(output)),
+                digest,
                 names: names.iter().map(ImageRef::familiar).collect(),
             });
+            let said = finished.and_then(Finished::annotations).cloned().unwrap_or_default();
+            let root = finished.and_then(Finished::root);
+            exports.push(Export {
+                output: describe(output),
+                digest,
+                media_type: root.map(|root| root.media_type.clone()),
+                size: root.map(|root| root.bytes.len() as u64),
+                annotations: said,
+                names,
+            });
         }
-        Ok(root.map(|root| root.digest))
+        Ok(Exports { first: forms.into_iter().next().map(|(_, finished)| finished), exports })
+    }
+
+    fn write(
+        &self,
+        output: &Output,
+        finished: Option<&Finished>,
+        names: &[ImageRef],
+        solved: &Solved,
+    ) -> Result<(), Error> {
+        let Self { engine, plan, cancel, .. } = self;
+        let below = StoreBlobs(&engine.store);
+        let blobs = Documents::over(finished.into_iter().flat_map(Finished::documents), &below);
+        let root = finished.and_then(|finished| {
+            let (platform, annotations) = (finished.platform(), finished.annotations());
+            Some(Root { document: finished.root()?, platform, names, annotations })
+        });
+        let roots: Vec<Root<'_>> = root.into_iter().collect();
+        match output {
+            Output::CacheOnly => {}
+            Output::Image { .. } => {
+                let Some((finished, root)) = finished.and_then(|one| Some((one, one.root()?))) else {
+                    return Ok(());
+                };
+                engine.keep(finished.documents(), root, names)?;
+                let configs: Vec<Digest> = finished.images.iter().map(|image| image.config.digest).collect();
+                super::ids::remember(&engine.store, &root.digest, &configs)?;
+            }
+            Output::Oci { dest: Some(dest), tar: false, .. } => {
+                kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
+            }
+            Output::Oci { dest, .. } => {
+                to_file(dest.as_deref(), |out| Ok(kiln_oci::write_layout_tar(out, &roots, &blobs)?))?;
+            }
+            Output::Docker { dest, .. } => {
+                to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
+            }
+            Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
+            Output::Tar { dest } => {
+                let views = engine.views(plan, solved, self.cancel)?;
+                let trees = views.iter().map(|(below, view, links)| {
+                    Ok(WholeTree { view: view.root()?, links: links.clone(), below: below.clone() })
+                });
+                let trees = trees.collect::<Result<Vec<_>, Error>>()?;
+                to_file(dest.as_deref(), |out| {
+                    Ok(engine.store.write_tar(trees, self.epoch, out, self.cancel)?)
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -143,22 +182,6 @@ pub(super) fn is_image(output: &Output) -> bool {
     output.form().is_some()
 }
 
-/// Refuses what there is not yet.
-pub(super) fn can(output: &Output) -> Result<(), Error> {
-    let Some(form) = output.form() else { return Ok(()) };
-    let refuse = |reason: &str| Err(Error::Output { output: describe(output), reason: reason.to_owned() });
-    if matches!(output, Output::Image { push: true, .. }) {
-        return refuse(
-            "pushing is not supported yet; write type=oci,dest=image.tar and push that with skopeo",
-        );
-    }
-    form.check().or_else(|reason| refuse(&reason))?;
-    if *form != (ImageForm { names: form.names.clone(), ..ImageForm::default() }) {
-        return refuse("compression, media types and annotations cannot be chosen yet");
-    }
-    Ok(())
-}
-
 /// Returns the names that an output gets, each once.
 fn names(request: &BuildRequest, output: &Output) -> Vec<ImageRef> {
     let own = output.form().map_or(&[][..], |form| &form.names);
@@ -194,48 +217,8 @@ fn parts<'a>(plan: &'a BuildPlan, solved: &'a Solved) -> impl Iterator<Item = (S
     })
 }
 
-/// Writes a file that appears whole or not at all; or standard output, or into what is there and is no file: a pipe, a
-/// device. A link stays one.
-fn to_file(
-    dest: Option<&Path>,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let Some(dest) = dest else {
-        let mut out = BufWriter::with_capacity(256 * 1024, std::io::stdout().lock());
-        write(&mut out)?;
-        return Ok(out.flush().at("write to", "standard output")?);
-    };
-    let there = std::fs::metadata(dest).ok().map(|meta| meta.file_type());
-    if there.is_some_and(|kind| !kind.is_file() && !kind.is_dir()) {
-        // Never renamed over: /dev/null would be gone.
-        let pipe = File::options().write(true).open(dest).at("open", dest)?;
-        let mut out = BufWriter::with_capacity(256 * 1024, pipe);
-        write(&mut out)?;
-        return Ok(out.flush().at("write to", dest)?);
-    }
-    let real = if there.is_some() { std::fs::canonicalize(dest).at("find", dest)? } else { dest.to_owned() };
-    let dest = real.as_path();
-    let dir = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let half = tempfile::Builder::new().prefix(".kiln-").tempfile_in(dir).at("create a file in", dir)?;
-    let mut out = BufWriter::with_capacity(256 * 1024, half);
-    write(&mut out)?;
-    out.flush().at("write", dest)?;
-    let half = out.into_inner().map_err(|error| error.into_error()).at("write", dest)?;
-    // As any program's output: by the umask, not a temporary file's 0600.
-    let mode = 0o666 & !umask();
-    rustix::fs::fchmod(half.as_file(), rustix::fs::Mode::from_raw_mode(mode)).at("set mode of", dest)?;
-    half.persist(dest).map_err(|error| error.error).at("create", dest)?;
-    Ok(())
-}
-
-/// The umask can only be read by setting it; from /proc it can be read without a race.
-fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
-}
-
-fn describe(output: &Output) -> String {
+/// What it is called in events and messages.
+pub(super) fn describe(output: &Output) -> String {
     let to = |dest: &Option<PathBuf>| {
         dest.as_ref().map_or_else(|| "-".to_owned(), |dest| dest.display().to_string())
     };

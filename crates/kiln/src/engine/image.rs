@@ -17,6 +17,7 @@ pub(crate) fn assemble(
     solved: &Solved,
     pack: &mut dyn FnMut(&LayerId) -> Result<Layer, Error>,
     epoch: Option<u64>,
+    options: &AssembleOptions,
 ) -> Result<Image, Error> {
     let mut config = planned.config.clone();
     let mut layers = base_layers.to_vec();
@@ -56,7 +57,7 @@ pub(crate) fn assemble(
     }
     config.history = history;
     config.created = time.map(rfc3339).or(created_of_base);
-    Ok(kiln_oci::assemble(config, &layers, &AssembleOptions::default())?)
+    Ok(kiln_oci::assemble(config, &layers, options)?)
 }
 
 /// Returns seconds since 1970 as OCI writes times.

@@ -10,6 +10,7 @@ mod definition;
 mod export;
 mod fetch;
 mod files;
+mod finished;
 mod foreign;
 mod git;
 mod ids;
@@ -33,6 +34,7 @@ mod reporter;
 mod run_image;
 mod run_step;
 mod step_files;
+mod to_file;
 mod trees;
 mod worker;
 

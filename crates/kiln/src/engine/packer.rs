@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Cancel, Layer, LayerId, Snapshot, StepGraph, StepId};
+use kiln_core::{Cancel, LayerId, Snapshot, StepGraph, StepId};
 use kiln_store::{LayerOptions, Store};
 
 use super::chain::Chain;
+use super::finished::Packed;
 use crate::Error;
 
 /// Takes layers of the wanted images as their steps end. The store remembers what was packed before.
@@ -63,17 +64,19 @@ impl Packer {
     }
 }
 
-/// Packs what is queued until the queue is closed; one layer at a time, for packing itself uses all processors.
+/// Packs what is queued until the queue is closed, in each way that an output asks for; one layer at a time, for packing
+/// itself uses all processors.
 pub(crate) fn pack(
     store: &Store,
-    options: &LayerOptions,
+    ways: &[LayerOptions],
     queue: Receiver<LayerId>,
     cancel: &Cancel,
-) -> Result<HashMap<LayerId, Layer>, Error> {
-    let mut packed = HashMap::new();
+) -> Result<Packed, Error> {
+    let mut packed = Packed::new();
     for layer in queue {
-        let blob = store.layer_blob(&layer, options, cancel)?;
-        packed.insert(layer, blob);
+        for way in ways {
+            packed.insert((layer.clone(), *way), store.layer_blob(&layer, way, cancel)?);
+        }
     }
     Ok(packed)
 }

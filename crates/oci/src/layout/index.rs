@@ -24,6 +24,8 @@ pub(super) fn empty() -> ImageIndex {
 pub(super) fn add(index: &mut ImageIndex, root: &Root<'_>) {
     let mut descriptor = root.document.info().descriptor();
     descriptor.set_platform(root.platform.map(crate::platform::to_spec));
+    let said: HashMap<String, String> = root.annotations.cloned().unwrap_or_default().into_iter().collect();
+    descriptor.set_annotations(Some(said.clone()).filter(|said| !said.is_empty()));
     let mut entries = index.manifests().clone();
     if root.names.is_empty() && !entries.iter().any(|entry| entry.digest() == descriptor.digest()) {
         entries.push(descriptor.clone());
@@ -38,10 +40,9 @@ pub(super) fn add(index: &mut ImageIndex, root: &Root<'_>) {
         entries
             .retain(|entry| entry.digest() != descriptor.digest() || annotation(entry, REF_NAME).is_some());
         let mut named = descriptor.clone();
-        named.set_annotations(Some(HashMap::from([
-            (IMAGE_NAME.to_owned(), full),
-            (REF_NAME.to_owned(), tag),
-        ])));
+        let mut said = said.clone();
+        said.extend([(IMAGE_NAME.to_owned(), full), (REF_NAME.to_owned(), tag)]);
+        named.set_annotations(Some(said));
         entries.push(named);
     }
     index.set_manifests(entries);

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::header::{self, Item};
 use super::{DIRECTORY, is_opaque, is_whiteout};
+use crate::compress::Packer;
 use crate::error::StoreError;
-use crate::gzip::Packer;
 use crate::owner::{self, LinkOwners, Owner};
 use crate::tree::selected::open_dir;
 

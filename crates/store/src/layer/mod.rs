@@ -12,6 +12,7 @@ pub(crate) mod kept;
 mod links;
 mod opaque;
 pub(crate) mod pack;
+mod repack;
 pub(crate) mod same;
 pub(crate) mod stack;
 mod unchanged;

@@ -8,8 +8,8 @@ use kiln_core::{Cancel, Digest, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
+use crate::compress::{Compression, Packed, Packer};
 use crate::error::StoreError;
-use crate::gzip::{Packed, Packer};
 use crate::layout::{self, TREE};
 use crate::lock::{FileLock, Hold};
 use crate::owner::LinkOwners;
@@ -17,37 +17,13 @@ use crate::record::RecordKind;
 use crate::store::Store;
 
 /// How a layer is packed. Together with the layer's files it decides every byte of the blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LayerOptions {
     /// How the tar is compressed.
     pub compression: Compression,
     /// Latest file time that may appear, in seconds since 1970; later ones become this one.
     pub epoch: Option<u64>,
 }
-
-/// How a tar is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// RFC 1952.
-    Gzip {
-        /// 1 is fast, 9 is small.
-        level: u32,
-    },
-    /// Not at all.
-    None,
-}
-
-impl Default for Compression {
-    fn default() -> Self {
-        Self::Gzip { level: DEFAULT_LEVEL }
-    }
-}
-
-/// docs/decisions/ has the figures.
-const DEFAULT_LEVEL: u32 = 2;
-
-/// Changes whenever the bytes that come out may change: with the tar's form, the block size, or the compressor's version.
-const PACKER: &str = "1 zlib-rs-0.6.8";
 
 /// A merged view of layers, for a tar.
 #[derive(Debug)]
@@ -95,8 +71,7 @@ impl Store {
         options: &LayerOptions,
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        self.pack_on(layer, options, threads, cancel)
+        self.pack_on(layer, options, threads(), cancel)
     }
 
     pub(crate) fn pack_on(
@@ -106,18 +81,26 @@ impl Store {
         threads: usize,
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
-        let key = options.key(layer);
-        if let Some(packed) = self.packed(&key)? {
+        self.pack_once(&options.key(layer), || self.make(layer, options, threads, cancel))
+    }
+
+    /// Returns what is recorded, or makes it: one at a time, whoever asks.
+    pub(super) fn pack_once(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<PackedLayer, StoreError>,
+    ) -> Result<PackedLayer, StoreError> {
+        if let Some(packed) = self.packed(key)? {
             return Ok(packed);
         }
         let name = format!("pack-{}-{}", self.ids().dir(), Digest::of(key.as_bytes()).hex());
         let lock = FileLock::wait(&self.0.layout.at(layout::LOCKS).join(name), Hold::Exclusive)?;
-        let made = match self.packed(&key)? {
+        let made = match self.packed(key)? {
             Some(packed) => Ok(packed),
-            None => self.make(layer, options, threads, cancel),
+            None => make(),
         };
         if let Ok(packed) = &made {
-            self.put_record(RecordKind::LayerBlob, &key, packed)?;
+            self.put_record(RecordKind::LayerBlob, key, packed)?;
         }
         lock.remove();
         made
@@ -137,7 +120,7 @@ impl Store {
         for WholeTree { view, links, below } in trees {
             let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_raw_fd()));
             let plan = archive::Plan { tree: &tree, below: &below, root: true, links, epoch, cancel };
-            let Packed { blob, .. } = self.pack(&plan, None, 1)?.0;
+            let Packed { blob, .. } = self.pack(&plan, Compression::None, 1)?.0;
             let tar = blob.into_reader()?;
             // One after the other they are one tar, with one end.
             let length = tar.metadata().at("stat", "the tar")?.len().saturating_sub(archive::END as u64);
@@ -171,7 +154,7 @@ impl Store {
             epoch: options.epoch,
             cancel,
         };
-        let (Packed { blob, diff_id }, sockets) = self.pack(&plan, options.compression.level(), threads)?;
+        let (Packed { blob, diff_id }, sockets) = self.pack(&plan, options.compression, threads)?;
         let size = blob.size();
         let digest = blob.finish(None)?;
         let media_type = options.compression.media_type().to_owned();
@@ -181,42 +164,36 @@ impl Store {
     fn pack(
         &self,
         plan: &archive::Plan<'_>,
-        level: Option<u32>,
+        compression: Compression,
         threads: usize,
     ) -> Result<(Packed, Vec<PathBuf>), StoreError> {
+        self.packing(compression, threads, |packer| archive::write(plan, packer))
+    }
+
+    /// Packs what `fill` gives.
+    pub(super) fn packing<T>(
+        &self,
+        compression: Compression,
+        threads: usize,
+        fill: impl FnOnce(&mut Packer<'_, '_>) -> Result<T, StoreError>,
+    ) -> Result<(Packed, T), StoreError> {
         let blob = self.blob_writer()?;
         std::thread::scope(|scope| {
-            let mut packer = Packer::new(scope, blob, level, threads)?;
-            let sockets = archive::write(plan, &mut packer)?;
-            Ok((packer.finish()?, sockets))
+            let mut packer = Packer::new(scope, blob, compression, threads)?;
+            let filled = fill(&mut packer)?;
+            Ok((packer.finish()?, filled))
         })
     }
 }
 
-impl LayerOptions {
-    fn key(&self, layer: &LayerId) -> String {
-        let compression = match self.compression {
-            Compression::Gzip { level } => format!("gzip {level}"),
-            Compression::None => "none".to_owned(),
-        };
-        let epoch = self.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-        format!("layer {layer}, packer {PACKER}, compression {compression}, epoch {epoch}")
-    }
+/// As many as there are processors.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-impl Compression {
-    fn level(self) -> Option<u32> {
-        match self {
-            Self::Gzip { level } => Some(level.min(9)),
-            Self::None => None,
-        }
-    }
-
-    /// Returns the type of the blobs it makes.
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Gzip { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::None => "application/vnd.oci.image.layer.v1.tar",
-        }
+impl LayerOptions {
+    fn key(&self, layer: &LayerId) -> String {
+        let epoch = self.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+        format!("layer {layer}, {}, epoch {epoch}", self.compression.version())
     }
 }

@@ -55,6 +55,16 @@ impl<'a> Source<'a> {
         Ok(Self { tar, failed })
     }
 
+    /// Returns how many bytes of the tar were read; none at its end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
+        loop {
+            match self.tar.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(|error| self.failure(&error)),
+            }
+        }
+    }
+
     /// Returns what a failure means.
     fn failure(&self, error: &io::Error) -> ArchiveError {
         match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -102,11 +112,9 @@ pub(crate) fn decode(
         let mut buffer = pipe.buffer();
         let mut filled = 0;
         while filled < buffer.len() {
-            match source.tar.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(length) => filled += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(source.failure(&error)),
+            match source.read(&mut buffer[filled..])? {
+                0 => break,
+                length => filled += length,
             }
         }
         count += filled as u64;

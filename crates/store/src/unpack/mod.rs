@@ -22,7 +22,7 @@ use crate::scratch::remove_tree;
 use crate::store::Store;
 
 pub use decode::begins_archive;
-pub(crate) use decode::is_tar;
+pub(crate) use decode::{Source, is_tar};
 
 /// What to unpack, and how much of it.
 #[derive(Debug, Clone)]
@@ -135,7 +135,7 @@ pub(crate) fn stream<T: Send>(
     see: impl FnMut(&[u8]),
     extract: impl FnOnce(&mut entry::Entries) -> Result<T, ArchiveError> + Send,
 ) -> Result<T, ArchiveError> {
-    let source = decode::Source::new(reader)?;
+    let source = Source::new(reader)?;
     let (sender, receiver) = pipe::pipe();
     let (decoded, extracted) = std::thread::scope(|scope| {
         let extracting = scope.spawn(|| extract(&mut entry::Entries::new(receiver, options.max_entries)));

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use kiln_core::{Digest, History, ImageConfig, ImageOp, Layer, LayerId, Op, Platform, Snapshot, StepId};
 use kiln_frontend::{PlannedHistory, PlannedImage};
+use kiln_oci::AssembleOptions;
 use kiln_solver::{Finished, Solved, Verdict};
 
 use super::assemble;
@@ -68,7 +69,8 @@ fn assembled(
         base: (!base.is_empty()).then_some(base_config),
     };
     let mut pack = |made: &LayerId| Ok(layer(&made.0));
-    let image = assemble(&planned, &base_layers, &solved, &mut pack, epoch).unwrap();
+    let image =
+        assemble(&planned, &base_layers, &solved, &mut pack, epoch, &AssembleOptions::default()).unwrap();
 
     let names: Vec<&str> = base.iter().copied().chain(lines.iter().map(|(text, _)| *text)).collect();
     let name = |digest: &Digest| {

@@ -7,14 +7,14 @@ mod prune;
 mod remove;
 mod stored;
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
-use kiln_core::{Layer, LayerId};
+use kiln_core::LayerId;
 use kiln_registry::RegistryConfig;
 use kiln_store::{Problem, RecordKind, Usage};
 
 use super::Engine;
+use super::finished::Packed;
 use crate::Error;
 use crate::request::RegistryOptions;
 
@@ -53,8 +53,8 @@ impl Engine {
     }
 
     /// Notes which directories packed layers were made of, so that a build or run from the packed image finds them.
-    pub(super) fn remember_layers(&self, packed: &HashMap<LayerId, Layer>) -> Result<(), Error> {
-        for (made, layer) in packed {
+    pub(super) fn remember_layers(&self, packed: &Packed) -> Result<(), Error> {
+        for ((made, _), layer) in packed {
             let key = layer.diff_id.hex();
             if self.store.get_record::<LayerId>(RecordKind::Base, &key)?.as_ref() != Some(made) {
                 self.store.put_record(RecordKind::Base, &key, made)?;

@@ -1,35 +1,109 @@
-//! Gzip on several threads whose bytes do not depend on how many there are.
+//! Compression on several threads whose bytes do not depend on how many there are.
 //!
-//! The input is cut into blocks of 1 MiB. Each goes through a compressor of its own, primed with the last 32 KiB of the
-//! block before, and ends in a sync flush; together they are one gzip member, as pigz writes it
-//! (<https://zlib.net/pigz/pigz.pdf>). A compressor that was used and reset gives other bytes, and so do writes
-//! of other sizes: hence fresh ones, one call a block. docs/decisions has the measurements.
+//! The input is cut into blocks, each of which goes through a fresh compressor in one call: a compressor that was used
+//! and reset gives other bytes, and so do writes of other sizes.
+//!
+//! For gzip a block is 1 MiB; its compressor is primed with the last 32 KiB of the block before and ends in a sync flush;
+//! together they are one gzip member, as pigz writes it (<https://zlib.net/pigz/pigz.pdf>). For zstd a block is a frame of
+//! 4 MiB; frames one after the other are one stream (<https://www.rfc-editor.org/rfc/rfc8878#section-3>). docs/decisions
+//! has the measurements.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use flate2::{Compress, Crc, FlushCompress, Status};
 use kiln_core::{Digest, DigestHasher};
 
 use crate::blob::BlobWriter;
 use crate::error::StoreError;
 
-/// Bytes of a block of input. Part of what decides the output.
-const BLOCK: usize = 1 << 20;
-/// Bytes of the block before that a compressor is primed with: deflate's window.
+/// How a tar is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip {
+        /// 1 is fast, 9 is small; 0 is not compressed.
+        level: u32,
+    },
+    /// RFC 8878.
+    Zstd {
+        /// 1 is fast, 22 is small; 0 is zstd's own default.
+        level: u32,
+    },
+    /// Not at all.
+    None,
+}
+
+/// Bytes of the block before that a gzip compressor is primed with: deflate's window.
 const WINDOW: usize = 32 << 10;
 /// Deflate, no name, no time, unknown system, as Go's compress/gzip writes it.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// More would need more memory than they save time.
 const MAX_THREADS: usize = 8;
 
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Gzip { level: Self::GZIP }
+    }
+}
+
+impl Compression {
+    /// The level of gzip where none is asked for; docs/decisions/0004 has the figures.
+    pub const GZIP: u32 = 2;
+    /// That of zstd: its own default.
+    pub const ZSTD: u32 = 3;
+
+    /// Returns the type of the blobs it makes.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd { .. } => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+        }
+    }
+
+    /// Names all of it that decides the bytes: it changes whenever they may.
+    pub(crate) fn version(self) -> String {
+        match self {
+            Self::Gzip { level } => format!("packer 1 zlib-rs-0.6.8, compression gzip {level}"),
+            Self::Zstd { level } => {
+                format!("packer 1 zstd-{}, compression zstd {level}", zstd::zstd_safe::version_string())
+            }
+            // As it was written when there was gzip only.
+            Self::None => "packer 1 zlib-rs-0.6.8, compression none".to_owned(),
+        }
+    }
+
+    /// Bytes of a block of input. Part of what decides the output.
+    const fn block(self) -> usize {
+        match self {
+            Self::Gzip { .. } | Self::None => 1 << 20,
+            Self::Zstd { .. } => 4 << 20,
+        }
+    }
+
+    /// Compresses one block.
+    fn pack(self, block: &mut Block) -> std::io::Result<()> {
+        match self {
+            Self::Gzip { level } => gzip(block, level.min(9)),
+            Self::Zstd { level } => {
+                let level = i32::try_from(level.min(22)).unwrap_or_default();
+                block.packed.clear();
+                block.packed.reserve(zstd::zstd_safe::compress_bound(block.raw.len()));
+                zstd::bulk::Compressor::new(level)?.compress_to_buffer(&block.raw, &mut block.packed)?;
+            }
+            Self::None => {}
+        }
+        Ok(())
+    }
+}
+
 /// Takes a stream of bytes and passes them on in blocks.
 pub(crate) struct Packer<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    /// None: not compressed.
-    level: Option<u32>,
+    compression: Compression,
     threads: usize,
     block: Block,
     /// None while it moves to, and is with, the crew's writer.
@@ -75,16 +149,16 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     pub(crate) fn new(
         scope: &'scope Scope<'scope, 'env>,
         mut blob: BlobWriter,
-        level: Option<u32>,
+        compression: Compression,
         threads: usize,
     ) -> Result<Self, StoreError> {
-        if level.is_some() {
+        if matches!(compression, Compression::Gzip { .. }) {
             blob.append(&HEADER)?;
         }
         let output = Output { blob, diff: DigestHasher::new(), crc: Crc::new() };
         let threads = threads.clamp(1, MAX_THREADS);
         let block = Block::default();
-        Ok(Self { scope, level, threads, block, output: Some(output), crew: None, sent: 0, made: 1 })
+        Ok(Self { scope, compression, threads, block, output: Some(output), crew: None, sent: 0, made: 1 })
     }
 
     /// Adds bytes.
@@ -101,10 +175,11 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 
     /// Returns room for more bytes, at least one.
     pub(crate) fn space(&mut self) -> Result<&mut [u8], StoreError> {
-        if self.sent == BLOCK {
+        let size = self.compression.block();
+        if self.sent == size {
             self.pass(false)?;
         }
-        self.block.raw.resize(BLOCK, 0);
+        self.block.raw.resize(size, 0);
         Ok(&mut self.block.raw[self.sent..])
     }
 
@@ -121,25 +196,33 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             Some(crew) => join(crew)?,
             None => self.output.take().expect("nobody else has it without a crew"),
         };
-        if self.level.is_some() {
+        if matches!(self.compression, Compression::Gzip { .. }) {
             // RFC 1952: the checksum, and the length modulo 2^32.
             let trailer = [output.crc.sum().to_le_bytes(), output.crc.amount().to_le_bytes()].concat();
             output.blob.append(&trailer)?;
         }
-        Ok(Packed { blob: output.blob, diff_id: output.diff.finish() })
+        let diff_id = match self.compression {
+            Compression::None => output.blob.digest(),
+            _ => output.diff.finish(),
+        };
+        Ok(Packed { blob: output.blob, diff_id })
     }
 
     /// Sends the block on its way and takes another one.
     fn pass(&mut self, last: bool) -> Result<(), StoreError> {
         let mut block = std::mem::take(&mut self.block);
         block.last = last;
-        let window = block.raw[block.raw.len().saturating_sub(WINDOW)..].to_vec();
+        let window = match self.compression {
+            Compression::Gzip { .. } => block.raw[block.raw.len().saturating_sub(WINDOW)..].to_vec(),
+            _ => Vec::new(),
+        };
         let number = block.number + 1;
-        let alone = self.level.is_none() || (last && self.crew.is_none());
+        let alone = self.compression == Compression::None || (last && self.crew.is_none());
         let mut next = if alone {
-            pack(&mut block, self.level);
+            let packed = self.compression.pack(&mut block);
             let output = self.output.as_mut().expect("nobody else has it without a crew");
-            output.take(&block, self.level)?;
+            packed.map_err(|error| output.blob.error("compress", &error))?;
+            output.take(&block, self.compression)?;
             block
         } else {
             self.hand_over(block)?
@@ -154,7 +237,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     fn hand_over(&mut self, block: Block) -> Result<Block, StoreError> {
         if self.crew.is_none() {
             let output = self.output.take().expect("nobody else has it without a crew");
-            self.crew = Some(Crew::start(self.scope, output, self.level, self.threads));
+            self.crew = Some(Crew::start(self.scope, output, self.compression, self.threads));
         }
         let crew = self.crew.as_ref().expect("made just above");
         let sent = crew.jobs.send(block);
@@ -178,11 +261,11 @@ impl<'scope> Crew<'scope> {
     fn start<'env>(
         scope: &'scope Scope<'scope, 'env>,
         mut output: Output,
-        level: Option<u32>,
+        compression: Compression,
         threads: usize,
     ) -> Self {
         let (jobs, queue) = channel::<Block>();
-        let (done, finished) = channel::<Block>();
+        let (done, finished) = channel::<std::io::Result<Block>>();
         let (give_back, free) = channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
@@ -191,8 +274,8 @@ impl<'scope> Crew<'scope> {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(mut block) = job else { return };
-                    pack(&mut block, level);
-                    if done.send(block).is_err() {
+                    let packed = compression.pack(&mut block).map(|()| block);
+                    if done.send(packed).is_err() {
                         return;
                     }
                 }
@@ -201,9 +284,10 @@ impl<'scope> Crew<'scope> {
         let writer = scope.spawn(move || {
             let (mut next, mut early) = (0, BTreeMap::new());
             while let Ok(block) = finished.recv() {
+                let block = block.map_err(|error| output.blob.error("compress", &error))?;
                 early.insert(block.number, block);
                 while let Some(block) = early.remove(&next) {
-                    output.take(&block, level)?;
+                    output.take(&block, compression)?;
                     next += 1;
                     let _ = give_back.send(block);
                 }
@@ -215,10 +299,14 @@ impl<'scope> Crew<'scope> {
 }
 
 impl Output {
-    fn take(&mut self, block: &Block, level: Option<u32>) -> Result<(), StoreError> {
+    fn take(&mut self, block: &Block, compression: Compression) -> Result<(), StoreError> {
+        if compression == Compression::None {
+            // The blob's digest is the tar's.
+            return self.blob.append(&block.raw);
+        }
         self.diff.update(&block.raw);
         self.crc.combine(&block.crc);
-        self.blob.append(if level.is_some() { &block.packed } else { &block.raw })
+        self.blob.append(&block.packed)
     }
 }
 
@@ -231,15 +319,14 @@ fn join(crew: Crew<'_>) -> Result<Output, StoreError> {
     result
 }
 
-/// Compresses one block.
-fn pack(block: &mut Block, level: Option<u32>) {
-    let Some(level) = level else { return };
+/// Deflates one block.
+fn gzip(block: &mut Block, level: u32) {
     block.crc = Crc::new();
     block.crc.update(&block.raw);
     block.packed.clear();
     // Static trees spend nine bits on a byte at worst.
     block.packed.reserve(block.raw.len() + block.raw.len() / 8 + 4096);
-    let mut compress = Compress::new(Compression::new(level), false);
+    let mut compress = Compress::new(flate2::Compression::new(level), false);
     if !block.window.is_empty() {
         compress.set_dictionary(&block.window).expect("a fresh raw deflate stream takes a dictionary");
     }

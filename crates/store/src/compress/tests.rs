@@ -20,9 +20,17 @@ fn sample(length: usize) -> Vec<u8> {
     out
 }
 
-fn pack_with(store: &Store, bytes: &[u8], level: u32, threads: usize, step: usize) -> (Vec<u8>, Digest) {
+const BLOCK: usize = 1 << 20;
+
+fn pack_with(
+    store: &Store,
+    bytes: &[u8],
+    compression: Compression,
+    threads: usize,
+    step: usize,
+) -> (Vec<u8>, Digest) {
     let packed = std::thread::scope(|scope| {
-        let mut packer = Packer::new(scope, store.blob_writer().unwrap(), Some(level), threads).unwrap();
+        let mut packer = Packer::new(scope, store.blob_writer().unwrap(), compression, threads).unwrap();
         bytes.chunks(step).for_each(|chunk| packer.put(chunk).unwrap());
         packer.finish().unwrap()
     });
@@ -30,37 +38,51 @@ fn pack_with(store: &Store, bytes: &[u8], level: u32, threads: usize, step: usiz
     (std::fs::read(store.blob_path(&digest)).unwrap(), packed.diff_id)
 }
 
+fn unpacked(bytes: &[u8], compression: Compression) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    match compression {
+        Compression::Gzip { .. } => flate2::read::GzDecoder::new(bytes).read_to_end(&mut decoded),
+        Compression::Zstd { .. } => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut decoded),
+        Compression::None => (&bytes[..]).read_to_end(&mut decoded),
+    }
+    .unwrap();
+    decoded
+}
+
 #[test]
 fn bytes_depend_on_nothing_but_input_and_level() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Ids::Full).unwrap();
+    let gzip = [0, 1, 9].map(|level| Compression::Gzip { level });
+    let zstd = [0, 1, 9].map(|level| Compression::Zstd { level });
     for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 12_345] {
         let bytes = sample(length);
-        for level in [1, 6, 9] {
-            let (first, diff_id) = pack_with(&store, &bytes, level, 1, usize::MAX);
+        for compression in gzip.into_iter().chain(zstd).chain([Compression::None]) {
+            let (first, diff_id) = pack_with(&store, &bytes, compression, 1, usize::MAX);
             assert_eq!(diff_id, Digest::of(&bytes));
-            let mut decoded = Vec::new();
-            flate2::read::GzDecoder::new(&first[..]).read_to_end(&mut decoded).unwrap();
-            assert!(decoded == bytes, "length {length}, level {level}");
+            assert!(unpacked(&first, compression) == bytes, "length {length}, {compression:?}");
             for (threads, step) in [(2, 4096), (3, 7777), (8, BLOCK)] {
-                let (other, _) = pack_with(&store, &bytes, level, threads, step);
-                assert!(first == other, "length {length}, level {level}, {threads} threads");
+                let (other, _) = pack_with(&store, &bytes, compression, threads, step);
+                assert!(first == other, "length {length}, {compression:?}, {threads} threads");
             }
         }
     }
 }
 
-/// If this fails after an update of zlib-rs, its version in `layer::pack::PACKER` must change too: layers packed anew
-/// get other digests.
+/// If this fails after an update of zlib-rs, its version in `Compression::version` must change too: layers packed anew
+/// get other digests. That of zstd changes by itself.
 #[test]
 fn bytes_are_those_of_this_compressor() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Ids::Full).unwrap();
     let digests: Vec<String> = [1, 2, 3, 4, 5, 6, 9]
-        .map(|level| Digest::of(&pack_with(&store, &sample(3 * BLOCK + 999), level, 2, 65_536).0).short())
-        .into();
-    let expected =
-        "6a34fbad67f3 d08530ac6f0c ccf9d599ea13 fc7afec07527 cebb8c0b2e88 d70235d60a16 53ec556c41ee";
+        .map(|level| Compression::Gzip { level })
+        .into_iter()
+        .chain([1, 3].map(|level| Compression::Zstd { level }))
+        .map(|how| Digest::of(&pack_with(&store, &sample(3 * BLOCK + 999), how, 2, 65_536).0).short())
+        .collect();
+    let expected = "6a34fbad67f3 d08530ac6f0c ccf9d599ea13 fc7afec07527 cebb8c0b2e88 d70235d60a16 53ec556c41ee \
+                    9c3e146def46 76a7f32e0e6c";
     assert_eq!(digests.join(" "), expected);
 }
 
@@ -70,7 +92,7 @@ fn a_writer_that_fails_ends_the_crew() {
     let store = Store::open(dir.path(), Ids::Full).unwrap();
     let bytes = sample(BLOCK);
     let result = std::thread::scope(|scope| {
-        let mut packer = Packer::new(scope, BlobWriter::full(&store), Some(1), 3)?;
+        let mut packer = Packer::new(scope, BlobWriter::full(&store), Compression::Gzip { level: 1 }, 3)?;
         for _ in 0..100 {
             packer.put(&bytes)?;
         }
