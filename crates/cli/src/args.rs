@@ -1,26 +1,33 @@
 //! What was typed. Names and meanings are docker's where docker has them.
 
+mod archive;
 mod build;
 mod context;
 mod debug;
 mod images;
+mod index;
 mod run;
 mod sandbox;
 mod storage;
+mod transfer;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use archive::{FormatArg, ImportArgs, LoadArgs, SaveArgs};
 pub(crate) use build::{BuildArgs, MachineArgs, OnErrorMode, ProgressMode};
 use context::CONTEXT_EXAMPLES;
 pub(crate) use context::{ContextCommand, ContextLsArgs, ContextSort};
 pub(crate) use debug::{DebugCommand, DiffFormat, GraphArgs, PlanArgs, ShellArgs};
 pub(crate) use images::{HistoryArgs, ImageCommand, ImagePruneArgs, ImagesArgs, InspectArgs, RmiArgs};
+use index::INDEX_EXAMPLES;
+pub(crate) use index::{IndexArgs, IndexCommand, TagArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 use storage::CACHE_EXAMPLES;
 pub(crate) use storage::{CacheCommand, DuArgs, PruneArgs};
+pub(crate) use transfer::{CopyArgs, PullArgs, PushArgs, ShowArgs};
 
 /// Build container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]
@@ -121,6 +128,23 @@ pub(crate) enum Command {
     /// docker's longer names of these, and pruning of images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Give an image further names
+    Tag(TagArgs),
+    /// Bring an image from a registry into the image store
+    Pull(PullArgs),
+    /// Send an image of the image store to a registry
+    Push(PushArgs),
+    /// Copy an image between registries, layouts, archives, engines and the image store
+    Copy(CopyArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Take the images of an archive into the image store
+    Load(LoadArgs),
+    /// Make an image of a tar of files
+    Import(ImportArgs),
+    /// Make one index of images for several platforms
+    #[command(subcommand, alias = "manifest", alias = "imagetools", after_help = INDEX_EXAMPLES)]
+    Index(IndexCommand),
     /// See and remove cache mounts
     #[command(subcommand, after_help = CACHE_EXAMPLES)]
     Cache(CacheCommand),

@@ -104,6 +104,11 @@ pub(crate) fn results_on_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// Returns whether input would come from a person.
+pub(crate) fn input_on_terminal() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 /// Returns whether to use colours: on a terminal, unless NO_COLOR asks for none (<https://no-color.org>).
 pub(crate) fn colours() -> bool {
     std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -248,6 +248,26 @@ pub enum Error {
         /// How many.
         platforms: usize,
     },
+    /// A `--change` of an import that does not change a configuration.
+    #[error("--change {change:?}: {reason}")]
+    Change {
+        /// As given.
+        change: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A place that keeps no manifests, asked to keep a digest.
+    #[error("{place} keeps no manifest, and so no digest: write oci-archive: or oci:")]
+    NotPreserved {
+        /// The place.
+        place: String,
+    },
+    /// A place that an index cannot be made in.
+    #[error("an index is made in the image store or in a registry (docker://), not in {place}")]
+    NoIndexThere {
+        /// The place.
+        place: String,
+    },
     /// A file was written to while it was copied.
     #[error("{} changed while it was copied: build again", path.display())]
     ContextChanged {

@@ -14,10 +14,11 @@ mod ssh;
 
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    CacheSummary, ContextListing, ContextView, Engine, EnterRequest, Entering, HeldStep, HistoryStep,
-    ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ListedFile,
-    PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunRequest,
-    Side, Snapshotter, StepMount, StepShell, StepSummary, Why, history, ignore_list,
+    CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
+    HeldStep, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
+    ImagesRequest, ImportRequest, IndexRequest, ListedFile, LoadRequest, PruneReport, PruneRequest,
+    PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunRequest, SaveFormat, SaveRequest, Side,
+    Snapshotter, StepMount, StepShell, StepSummary, TagRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
@@ -36,7 +37,7 @@ pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{
-    Annotation, AnnotationPlace, BuildRequest, ContextSource, DockerfileSource, ImageForm, LayerCompression,
-    NamedSource, OnError, Output, RegistryOptions,
+    Annotation, AnnotationPlace, BuildRequest, ContextSource, DockerfileSource, ImageForm, ImagePlace,
+    LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms, RegistryOptions,
 };
 pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

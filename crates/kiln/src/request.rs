@@ -12,9 +12,11 @@ use crate::ssh::SshAgent;
 
 pub use context::{ContextSource, DockerfileSource, NamedSource};
 pub use output::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
+pub use place::{ImagePlace, PlaceError, Platforms};
 
 mod context;
 mod output;
+mod place;
 
 /// One build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -113,6 +113,30 @@ pub enum OciError {
         /// The blob.
         digest: Digest,
     },
+    /// A file that an archive's list names is not in it.
+    #[error("{} has no file {}, which its manifest.json names", path.display(), name.display())]
+    NoFile {
+        /// The archive.
+        path: PathBuf,
+        /// The file.
+        name: PathBuf,
+    },
+    /// Two images for one platform in one index.
+    #[error("the index would have two images for {platform}: {first} and {second}")]
+    SamePlatform {
+        /// The platform.
+        platform: String,
+        /// The one that is there.
+        first: Digest,
+        /// The other.
+        second: Digest,
+    },
+    /// An image whose platform nothing tells.
+    #[error("{digest} does not say which platform it is for")]
+    PlatformUnknown {
+        /// Of the manifest.
+        digest: Digest,
+    },
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoError),

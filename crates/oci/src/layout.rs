@@ -6,10 +6,12 @@ mod directory;
 mod files;
 mod index;
 mod reader;
+mod scan;
 mod walk;
 
 pub use archive::{write_docker_archive, write_layout_tar};
 pub use directory::write_layout_dir;
+pub(crate) use files::Files;
 pub use reader::{Layout, LayoutEntry};
 
 use std::collections::BTreeMap;
@@ -36,6 +38,8 @@ pub struct Root<'a> {
     pub names: &'a [ImageRef],
     /// What is said of it in `index.json`, besides its names.
     pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// A name that only the layout knows, as in `oci:DIRECTORY:TAG`.
+    pub tag: Option<&'a str>,
 }
 
 fn blob_path(digest: &Digest) -> String {

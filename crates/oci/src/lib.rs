@@ -9,6 +9,8 @@
 //! `kiln-core`. Specifications: <https://github.com/opencontainers/image-spec>.
 
 mod blob;
+mod compose;
+mod docker;
 mod document;
 mod error;
 mod image;
@@ -21,11 +23,13 @@ mod read;
 mod verify;
 
 pub use blob::{BlobSource, Documents};
+pub use compose::{JoinOptions, Part, join, manifest};
+pub use docker::{Archive, ArchivedImage, ArchivedLayer, DockerArchive};
 pub use document::{BlobInfo, Document};
 pub use error::OciError;
 pub use image::{AssembleOptions, Image, MediaTypes, assemble, index};
 pub use layout::{Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar};
 pub use load::{LoadedImage, MAX_DOCUMENT, load};
 pub use platform::matches;
-pub use read::{Children, children, media_type};
+pub use read::{Children, children, media_type, subject};
 pub use verify::Verify;

@@ -1,6 +1,6 @@
 //! Reading manifests and indexes, from whoever made them.
 
-use kiln_core::Platform;
+use kiln_core::{Digest, Platform};
 use oci_spec::image::{ImageIndex, ImageManifest};
 use serde_json::Value;
 
@@ -67,6 +67,29 @@ pub fn children(document: &Document) -> Result<Children, OciError> {
 /// The document is none that kiln reads.
 pub fn media_type(document: &Document) -> Result<String, OciError> {
     Ok(parse(&document.bytes, &document.media_type)?.media_type())
+}
+
+impl Document {
+    /// Takes bytes of which only the digest is known, and finds out what they are.
+    ///
+    /// # Errors
+    /// They are no manifest and no index.
+    pub fn typed(bytes: Vec<u8>) -> Result<Self, OciError> {
+        let media_type = parse(&bytes, "")?.media_type();
+        Ok(Self::new(media_type, bytes))
+    }
+}
+
+/// Returns what a manifest or index says it is about (`subject`), if it says that.
+///
+/// # Errors
+/// The document is none that kiln reads.
+pub fn subject(document: &Document) -> Result<Option<Digest>, OciError> {
+    let subject = match parse(&document.bytes, &document.media_type)? {
+        Parsed::Manifest(manifest) => manifest.subject().as_ref().map(BlobInfo::of),
+        Parsed::Index(index) => index.subject().as_ref().map(BlobInfo::of),
+    };
+    Ok(subject.transpose()?.map(|info| info.digest))
 }
 
 /// Reads a manifest or index. `media_type` is what its descriptor or its Content-Type says, empty if nothing is known.

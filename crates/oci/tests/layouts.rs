@@ -27,7 +27,13 @@ fn image(content: &str) -> TestImage {
 }
 
 fn root<'a>(image: &'a TestImage, names: &'a [ImageRef]) -> Root<'a> {
-    Root { document: &image.image.manifest, platform: Some(&image.image.platform), names, annotations: None }
+    Root {
+        document: &image.image.manifest,
+        platform: Some(&image.image.platform),
+        names,
+        annotations: None,
+        tag: None,
+    }
 }
 
 fn tar_of(image: &TestImage, names: &[ImageRef]) -> Vec<u8> {
@@ -94,7 +100,7 @@ fn an_index_carries_all_its_images() {
     let index = index(&[&amd.image, &arm.image], &BTreeMap::new());
     let all = amd.clone().and(&arm).with(&index);
     let names = names(&["both"]);
-    let root = Root { document: &index, platform: None, names: &names, annotations: None };
+    let root = Root { document: &index, platform: None, names: &names, annotations: None, tag: None };
     write_layout_dir(directory.path(), std::slice::from_ref(&root), &all).unwrap();
     let layout = Layout::open(directory.path()).unwrap();
     for (platform, expected) in [("linux/amd64", &amd), ("linux/arm64", &arm)] {
@@ -332,7 +338,7 @@ fn a_missing_blob_leaves_no_index() {
     assert!(!dest.join("index.json").exists());
     // An image that is no manifest is refused before anything is written.
     let document = Document::new("application/json", b"{}".to_vec());
-    let root = Root { document: &document, platform: None, names: &[], annotations: None };
+    let root = Root { document: &document, platform: None, names: &[], annotations: None, tag: None };
     assert!(write_layout_dir(&directory.path().join("none"), &[root], &image).is_err());
     assert!(!directory.path().join("none").exists());
 }

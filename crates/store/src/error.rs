@@ -145,6 +145,14 @@ pub enum StoreError {
         /// Of what: `bytes`, `entries`.
         unit: String,
     },
+    /// A layer or an archive of images from elsewhere cannot be read.
+    #[error("{name}: {error}")]
+    Archive {
+        /// What it is called.
+        name: String,
+        /// What is wrong with it.
+        error: ArchiveError,
+    },
     /// A value cannot be written as JSON.
     #[error("record {key:?} cannot be written: {reason}")]
     Encode {

@@ -41,6 +41,7 @@ pub use layer::active::ActiveLayer;
 pub use layer::changes::{Change, FileState};
 pub use layer::kept::KeptHold;
 pub use layer::pack::{LayerOptions, PackedLayer, WholeTree};
+pub use layer::take::Spooled;
 pub use layout::Ids;
 pub use merged::{MergedTree, Share};
 pub use pin::Pin;

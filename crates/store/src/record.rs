@@ -37,6 +37,8 @@ pub enum RecordKind {
     Build,
     /// By a configuration's digest (docker's image id): the manifest or index it belongs to.
     Image,
+    /// By a blob's digest: the repositories of registries that have it.
+    Origin,
     /// By the hash of a URL, which may hold what nobody must see: what was fetched from there.
     Source,
 }
@@ -57,7 +59,7 @@ struct Envelope<T> {
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Step,
         Self::KeyParts,
         Self::Alias,
@@ -67,6 +69,7 @@ impl RecordKind {
         Self::Reference,
         Self::Build,
         Self::Image,
+        Self::Origin,
         Self::Source,
     ];
 
@@ -81,6 +84,7 @@ impl RecordKind {
             Self::Reference => "reference",
             Self::Build => "build",
             Self::Image => "image",
+            Self::Origin => "origin",
             Self::Source => "source",
         }
     }

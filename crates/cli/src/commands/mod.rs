@@ -1,6 +1,7 @@
 //! One file a command: what was typed becomes a request, the answer becomes text.
 
 mod annotation_flag;
+mod archive;
 mod build;
 mod caches;
 mod call;
@@ -14,6 +15,7 @@ mod fix;
 mod format_flag;
 mod history;
 mod images;
+mod index;
 mod inspect;
 mod machine_flags;
 mod metadata;
@@ -25,6 +27,7 @@ mod secret_flag;
 mod shell;
 mod ssh_flag;
 mod storage;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -53,6 +56,14 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             ImageCommand::History(args) => history::history(global, &args),
             ImageCommand::Prune(args) => images::prune(global, &args),
         },
+        Command::Tag(args) => index::tag(global, &args),
+        Command::Pull(args) => transfer::pull(global, &args),
+        Command::Push(args) => transfer::push(global, &args),
+        Command::Copy(args) => transfer::copy(global, &args),
+        Command::Save(args) => archive::save(global, &args),
+        Command::Load(args) => archive::load(global, &args),
+        Command::Import(args) => archive::import(global, &args),
+        Command::Index(command) => index::index(global, &command),
         Command::Cache(command) => caches::run(global, command),
         Command::Context(command) => context::run(global, &command),
         Command::Du(args) => storage::du(global, &args),

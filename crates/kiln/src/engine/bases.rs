@@ -9,6 +9,7 @@ use kiln_oci::{Layout, LoadedImage};
 use kiln_registry::RegistryClient;
 use kiln_store::Store;
 
+use super::transfer::Origin;
 use crate::Error;
 use crate::request::NamedSource;
 
@@ -25,16 +26,6 @@ pub(crate) struct Base {
     /// All of it but its layers' bytes.
     pub(crate) image: LoadedImage,
     pub(super) origin: Origin,
-}
-
-/// Where an image's layers come from.
-pub(super) enum Origin {
-    /// They are blobs of the store, or were when the image was made.
-    Store,
-    /// An OCI layout.
-    Layout(Arc<Layout>),
-    /// A registry.
-    Registry(ImageRef),
 }
 
 impl<'a> Bases<'a> {

@@ -88,7 +88,7 @@ impl Build<'_> {
         let blobs = Documents::over(finished.into_iter().flat_map(Finished::documents), &below);
         let root = finished.and_then(|finished| {
             let (platform, annotations) = (finished.platform(), finished.annotations());
-            Some(Root { document: finished.root()?, platform, names, annotations })
+            Some(Root { document: finished.root()?, platform, names, annotations, tag: None })
         });
         let roots: Vec<Root<'_>> = root.into_iter().collect();
         match output {

@@ -61,7 +61,7 @@ pub(crate) fn assemble(
 }
 
 /// Returns seconds since 1970 as OCI writes times.
-fn rfc3339(seconds: u64) -> String {
+pub(super) fn rfc3339(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds)
         .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |time| time.to_string())

@@ -3,12 +3,14 @@
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Cancel, Layer, LayerId, Snapshot};
+use kiln_core::{Cancel, Digest, Layer, LayerId, Snapshot};
+use kiln_oci::OciError;
 use kiln_registry::RegistryError;
 use kiln_store::{RecordKind, StoreError};
 
-use super::bases::{Base, Bases, Origin};
+use super::bases::{Base, Bases};
 use super::reporter::Task;
+use super::transfer::Origin;
 use crate::Error;
 
 /// Layers fetched and unpacked at once: enough to keep two connections and the disk busy, few enough for memory.
@@ -41,8 +43,8 @@ impl Bases<'_> {
             }
             let mut reader = self.reader(base, layer, task, cancel)?;
             let mut buffer = vec![0; 256 * 1024];
-            reader.drain(layer, &mut buffer)?;
-            reader.finish(layer)
+            reader.drain(&layer.digest, &mut buffer)?;
+            reader.finish(&blob_info(layer))
         })
     }
 
@@ -57,8 +59,8 @@ impl Bases<'_> {
         let unpacked = self.store.unpack(&layer.diff_id, &layer.media_type, &mut reader);
         // If reading failed, the unpacker knows only that it did.
         unpacked.map_err(|error| reader.failed.take().unwrap_or(Error::Store(error)))?;
-        reader.drain(layer, &mut [0; 4096])?;
-        reader.finish(layer)
+        reader.drain(&layer.diff_id, &mut [0; 4096])?;
+        reader.finish(&blob_info(layer))
     }
 
     /// Reads a layer's blob: from the store if it is there, else from its origin, and into the store on the way.
@@ -81,16 +83,7 @@ impl Bases<'_> {
             }
         };
         let into = if keep { Some(self.store.blob_writer()?) } else { None };
-        Ok(BlobReader {
-            source,
-            into,
-            read: 0,
-            item: layer.digest.short(),
-            total: layer.size,
-            task,
-            cancel,
-            failed: None,
-        })
+        Ok(BlobReader::new(source, into, &blob_info(layer), task, cancel))
     }
 
     /// Returns the directory that has a layer's files: unpacked from it, or the one that a step left and the layer
@@ -118,7 +111,7 @@ impl LayerProgress for Task<'_> {
 }
 
 /// A blob on its way: what is read is kept, counted and reported.
-struct BlobReader<'a> {
+pub(super) struct BlobReader<'a> {
     source: Box<dyn Read + Send + 'a>,
     into: Option<kiln_store::BlobWriter>,
     read: u64,
@@ -138,7 +131,7 @@ impl Read for BlobReader<'_> {
             self.failed = Some(Error::Interrupted);
             return Err(std::io::Error::other("interrupted"));
         }
-        let count = self.source.read(buffer).inspect_err(|error| self.failed = of_registry(error))?;
+        let count = self.source.read(buffer).inspect_err(|error| self.failed = of_source(error))?;
         if let Some(into) = &mut self.into
             && let Err(error) = into.append(&buffer[..count])
         {
@@ -154,16 +147,27 @@ impl Read for BlobReader<'_> {
     }
 }
 
-impl BlobReader<'_> {
-    /// Reads what is left: all of it, or what a decompressor did not want.
-    fn drain(&mut self, layer: &Layer, buffer: &mut [u8]) -> Result<(), Error> {
+impl<'a> BlobReader<'a> {
+    pub(super) fn new(
+        source: Box<dyn Read + Send + 'a>,
+        into: Option<kiln_store::BlobWriter>,
+        info: &kiln_oci::BlobInfo,
+        task: &'a dyn LayerProgress,
+        cancel: &'a Cancel,
+    ) -> Self {
+        let (item, total) = (info.digest.short(), info.size);
+        Self { source, into, read: 0, item, total, task, cancel, failed: None }
+    }
+
+    /// Reads what is left: all of it, or what a decompressor did not want. `what` is for the message.
+    pub(super) fn drain(&mut self, what: &Digest, buffer: &mut [u8]) -> Result<(), Error> {
         loop {
             match self.read(buffer) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) => {
                     let message = error.to_string();
-                    let unknown = || StoreError::LayerRead { layer: layer.diff_id, message }.into();
+                    let unknown = || StoreError::LayerRead { layer: *what, message }.into();
                     return Err(self.failed.take().unwrap_or_else(unknown));
                 }
             }
@@ -171,24 +175,26 @@ impl BlobReader<'_> {
     }
 
     /// Makes the blob the store's if it is what was promised.
-    fn finish(self, layer: &Layer) -> Result<(), Error> {
+    pub(super) fn finish(self, info: &kiln_oci::BlobInfo) -> Result<(), Error> {
         if let Some(into) = self.into {
-            into.finish(Some((layer.digest, layer.size)))?;
+            into.finish(Some((info.digest, info.size)))?;
         }
         Ok(())
     }
 }
 
-/// A registry's failure, which travels inside an I/O error.
-fn of_registry(error: &std::io::Error) -> Option<Error> {
-    error.get_ref()?.downcast_ref::<RegistryError>().cloned().map(Error::Registry)
+/// A registry's or a layout's failure, which travels inside an I/O error.
+pub(super) fn of_source(error: &std::io::Error) -> Option<Error> {
+    let inner = error.get_ref()?;
+    let registry = inner.downcast_ref::<RegistryError>().cloned().map(Error::Registry);
+    registry.or_else(|| inner.downcast_ref::<OciError>().cloned().map(Error::Oci))
 }
 
-/// Does something for each layer, a few at once; the first failure is returned and the rest not begun.
-fn each(
-    layers: &[Layer],
+/// Does something for each layer or blob, a few at once; the first failure is returned and the rest not begun.
+pub(super) fn each<T: Sync>(
+    layers: &[T],
     cancel: &Cancel,
-    work: impl Fn(&Layer) -> Result<(), Error> + Sync,
+    work: impl Fn(&T) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);

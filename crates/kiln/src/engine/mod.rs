@@ -35,6 +35,7 @@ mod run_image;
 mod run_step;
 mod step_files;
 mod to_file;
+mod transfer;
 mod trees;
 mod worker;
 
@@ -56,6 +57,9 @@ pub use manage::{
 };
 pub use recipe::Recipe;
 pub use run_image::RunRequest;
+pub use transfer::{
+    CopyOutcome, CopyRequest, ImportRequest, IndexRequest, LoadRequest, SaveFormat, SaveRequest, TagRequest,
+};
 pub use trees::Snapshotter;
 
 /// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.

@@ -33,6 +33,7 @@ impl Error {
             // Whatever was being done.
             full if full.is_full() => ErrorKind::Machine,
             Self::Registry(RegistryError::Cancelled)
+            | Self::Store(StoreError::Interrupted)
             | Self::NotHad { error: RegistryError::Cancelled, .. }
             | Self::Download(DownloadError::Cancelled)
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
@@ -68,6 +69,9 @@ impl Error {
             | Self::SecretIsNoText { .. }
             | Self::Output { .. }
             | Self::OnePlatformOnly { .. }
+            | Self::Change { .. }
+            | Self::NotPreserved { .. }
+            | Self::NoIndexThere { .. }
             | Self::Look(_)
             | Self::NoSuchContext { .. }
             | Self::ContextChanged { .. }
@@ -76,7 +80,10 @@ impl Error {
             | Self::Oci(_) => ErrorKind::Input,
             Self::Download(DownloadError::Address { .. })
             | Self::Store(
-                StoreError::FileName { .. } | StoreError::Sparse { .. } | StoreError::LongPath { .. },
+                StoreError::Archive { .. }
+                | StoreError::FileName { .. }
+                | StoreError::Sparse { .. }
+                | StoreError::LongPath { .. },
             ) => ErrorKind::Input,
             Self::Git(error) => match error.root() {
                 GitError::Unsupported { .. }

@@ -1,6 +1,5 @@
 //! A layout's files: of a directory, or inside a tar that is read where it lies.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
@@ -8,24 +7,20 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::{IoError, IoResultExt as _};
 
-use crate::OciError;
+use super::scan::{Found, scan};
+use crate::{MAX_DOCUMENT, OciError};
 
 #[derive(Debug)]
-pub(super) enum Files {
+pub(crate) enum Files {
     Directory(PathBuf),
-    /// Positions and sizes by name. Only plain files count; a link in such an archive leads nowhere.
-    Archive {
-        path: PathBuf,
-        file: File,
-        entries: HashMap<String, (u64, u64)>,
-    },
+    Archive { path: PathBuf, file: File, found: Found },
 }
 
 /// A reader and how many bytes it has.
-pub(super) type Opened<'a> = (Box<dyn Read + Send + 'a>, u64);
+pub(crate) type Opened<'a> = (Box<dyn Read + Send + 'a>, u64);
 
 impl Files {
-    pub(super) fn open(path: &Path) -> Result<Self, OciError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, OciError> {
         let meta = std::fs::metadata(path).at("open", path)?;
         if meta.is_dir() {
             return Ok(Self::Directory(path.to_owned()));
@@ -37,21 +32,21 @@ impl Files {
             let reason = "the archive is compressed; unpack it to a plain tar first".to_owned();
             return Err(OciError::NotALayout { path: path.to_owned(), reason });
         }
-        let entries = scan(&file).map_err(|error| OciError::NotALayout {
+        let found = scan(&file).map_err(|error| OciError::NotALayout {
             path: path.to_owned(),
             reason: format!("it is no tar archive: {error}"),
         })?;
-        Ok(Self::Archive { path: path.to_owned(), file, entries })
+        Ok(Self::Archive { path: path.to_owned(), file, found })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) | Self::Archive { path, .. } => path,
         }
     }
 
-    /// Opens a file of the layout, with its size; none if it is not there.
-    pub(super) fn get(&self, name: &str) -> Result<Option<Opened<'_>>, IoError> {
+    /// Opens a file of the layout, with its size; none if it is not there. A link in an archive leads nowhere.
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Opened<'_>>, IoError> {
         match self {
             Self::Directory(directory) => {
                 let path = directory.join(name);
@@ -62,27 +57,39 @@ impl Files {
                 let size = file.metadata().at("stat", &path)?.len();
                 Ok(Some((Box::new(file), size)))
             }
-            Self::Archive { file, entries, .. } => Ok(entries.get(name).map(|&(position, size)| {
-                let section = Section { file, position, left: size };
-                (Box::new(section) as Box<dyn Read + Send>, size)
-            })),
+            Self::Archive { file, found, .. } => {
+                Ok(found.files.get(name).map(|&(position, size)| section(file, position, size)))
+            }
         }
+    }
+
+    /// Opens a file of an archive, through links: `docker save` writes a layer that two images share once, and links to it.
+    /// Links of a directory are not followed here: they could lead out of it.
+    pub(crate) fn follow(&self, name: &str) -> Result<Option<Opened<'_>>, IoError> {
+        match self {
+            Self::Directory(_) => self.get(name),
+            Self::Archive { file, found, .. } => {
+                Ok(found.follow(name).map(|(position, size)| section(file, position, size)))
+            }
+        }
+    }
+
+    /// Reads a small file whole, never more than [`MAX_DOCUMENT`] bytes of it.
+    pub(crate) fn small(&self, name: &str) -> Result<Option<Vec<u8>>, OciError> {
+        let Some((reader, size)) = self.get(name)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(size.min(MAX_DOCUMENT) as usize);
+        let read = reader.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
+        read.map_err(|error| IoError::new("read", self.path().join(name), &error))?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            let reason = format!("it has more than {MAX_DOCUMENT} bytes");
+            return Err(OciError::Malformed { what: name.to_owned(), reason });
+        }
+        Ok(Some(bytes))
     }
 }
 
-/// Headers only: the bytes of entries are jumped over.
-fn scan(file: &File) -> io::Result<HashMap<String, (u64, u64)>> {
-    let mut entries = HashMap::new();
-    for entry in tar::Archive::new(file).entries_with_seek()? {
-        let entry = entry?;
-        if entry.header().entry_type().is_file() {
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
-            // The last of equal names is what unpacking would leave.
-            entries.insert(name, (entry.raw_file_position(), entry.size()));
-        }
-    }
-    Ok(entries)
+fn section(file: &File, position: u64, size: u64) -> Opened<'_> {
+    (Box::new(Section { file, position, left: size }), size)
 }
 
 /// Part of a file, read by position, so that several can be read at once.

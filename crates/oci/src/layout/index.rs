@@ -27,7 +27,20 @@ pub(super) fn add(index: &mut ImageIndex, root: &Root<'_>) {
     let said: HashMap<String, String> = root.annotations.cloned().unwrap_or_default().into_iter().collect();
     descriptor.set_annotations(Some(said.clone()).filter(|said| !said.is_empty()));
     let mut entries = index.manifests().clone();
-    if root.names.is_empty() && !entries.iter().any(|entry| entry.digest() == descriptor.digest()) {
+    if let Some(tag) = root.tag {
+        for entry in &mut entries {
+            if annotation(entry, REF_NAME) == Some(tag) {
+                unname(entry, annotation(entry, IMAGE_NAME).unwrap_or_default().to_owned().as_str(), tag);
+            }
+        }
+        entries
+            .retain(|entry| entry.digest() != descriptor.digest() || annotation(entry, REF_NAME).is_some());
+        let mut named = descriptor.clone();
+        let mut said = said.clone();
+        said.insert(REF_NAME.to_owned(), tag.to_owned());
+        named.set_annotations(Some(said));
+        entries.push(named);
+    } else if root.names.is_empty() && !entries.iter().any(|entry| entry.digest() == descriptor.digest()) {
         entries.push(descriptor.clone());
     }
     for name in root.names {

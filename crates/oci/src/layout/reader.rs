@@ -39,10 +39,13 @@ impl Layout {
     /// # Errors
     /// [`OciError::NotALayout`], or the files cannot be read.
     pub fn open(path: &Path) -> Result<Self, OciError> {
-        let files = Files::open(path)?;
-        let not_a_layout = |reason: String| OciError::NotALayout { path: path.to_owned(), reason };
-        let version = small(&files, "oci-layout")?
-            .ok_or_else(|| not_a_layout("it has no file oci-layout".to_owned()))?;
+        Self::of(Files::open(path)?)
+    }
+
+    pub(crate) fn of(files: Files) -> Result<Self, OciError> {
+        let not_a_layout = |reason: String| OciError::NotALayout { path: files.path().to_owned(), reason };
+        let version =
+            files.small("oci-layout")?.ok_or_else(|| not_a_layout("it has no file oci-layout".to_owned()))?;
         let version: Value = serde_json::from_slice(&version)
             .map_err(|error| not_a_layout(format!("its file oci-layout is not JSON: {error}")))?;
         match version.get("imageLayoutVersion").and_then(Value::as_str) {
@@ -52,8 +55,8 @@ impl Layout {
                 return Err(not_a_layout(reason));
             }
         }
-        let index = small(&files, "index.json")?
-            .ok_or_else(|| not_a_layout("it has no file index.json".to_owned()))?;
+        let index =
+            files.small("index.json")?.ok_or_else(|| not_a_layout("it has no file index.json".to_owned()))?;
         Ok(Self { index: index::parse(&index)?, files })
     }
 
@@ -108,7 +111,12 @@ impl Layout {
         Ok(Verify::new(reader, info.clone()))
     }
 
-    fn root(
+    /// Finds what an image's name points to, as [`load`](Self::load) does; of several platforms' indexes beside each other
+    /// the one for `platform`. The media type is empty if the digest of something inside an index was given.
+    ///
+    /// # Errors
+    /// No such image, or several to choose from.
+    pub fn root(
         &self,
         tag: Option<&str>,
         digest: Option<Digest>,
@@ -165,7 +173,8 @@ impl Layout {
         if size > MAX_DOCUMENT {
             return Err(OciError::TooLarge { digest, size, limit: MAX_DOCUMENT });
         }
-        small(&self.files, &blob_path(&digest))?
+        self.files
+            .small(&blob_path(&digest))?
             .ok_or_else(|| OciError::NoBlob { path: self.files.path().to_owned(), digest })
     }
 }
@@ -189,19 +198,6 @@ impl BlobSource for Layout {
             Files::Archive { .. } => None,
         }
     }
-}
-
-/// Reads a small file whole, never more than [`MAX_DOCUMENT`] bytes of it.
-fn small(files: &Files, name: &str) -> Result<Option<Vec<u8>>, OciError> {
-    let Some((reader, size)) = files.get(name)? else { return Ok(None) };
-    let mut bytes = Vec::with_capacity(size.min(MAX_DOCUMENT) as usize);
-    let read = reader.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| IoError::new("read", files.path().join(name), &error))?;
-    if bytes.len() as u64 > MAX_DOCUMENT {
-        let reason = format!("it has more than {MAX_DOCUMENT} bytes");
-        return Err(OciError::Malformed { what: name.to_owned(), reason });
-    }
-    Ok(Some(bytes))
 }
 
 fn describe(entry: &LayoutEntry) -> String {

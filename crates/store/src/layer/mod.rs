@@ -15,6 +15,7 @@ pub(crate) mod pack;
 mod repack;
 pub(crate) mod same;
 pub(crate) mod stack;
+pub(crate) mod take;
 mod unchanged;
 
 use std::os::fd::AsFd;
