@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::{Cancel, Digest, ImageRef, IoError, IoResultExt as _};
-use kiln_oci::{BlobInfo, BlobSource, Document, Layout, MAX_DOCUMENT, OciError};
+use kiln_oci::{BlobInfo, BlobSource, Document, Layout};
 use kiln_registry::RegistryClient;
 use kiln_store::{Store, StoreError};
 
@@ -65,9 +65,9 @@ impl<'a> Blobs<'a> {
         self.known.entry(blob.digest).or_insert_with(|| (blob.clone(), origin.clone()));
     }
 
-    /// Serves a document from memory.
-    pub(crate) fn add_document(&mut self, document: &Document) {
-        self.documents.insert(document.digest, document.clone());
+    /// Where a blob comes from.
+    pub(super) fn origin(&self, digest: &Digest) -> Option<&Origin> {
+        self.known.get(digest).map(|(_, origin)| origin)
     }
 
     /// Makes the store have these blobs, a few at once.
@@ -85,20 +85,6 @@ impl<'a> Blobs<'a> {
         let far = |blob: &&BlobInfo| !matches!(self.known.get(&blob.digest), Some((_, Origin::Layout(_))));
         let far: Vec<BlobInfo> = blobs.iter().filter(far).cloned().collect();
         self.bring(&far)
-    }
-
-    /// Returns the bytes of a small blob, verified.
-    pub(crate) fn small(&self, info: &BlobInfo) -> Result<Vec<u8>, Error> {
-        let BlobInfo { digest, size, .. } = *info;
-        if size > MAX_DOCUMENT {
-            return Err(OciError::TooLarge { digest, size, limit: MAX_DOCUMENT }.into());
-        }
-        let mut bytes = Vec::new();
-        let read = self.open(&digest)?.take(size + 1).read_to_end(&mut bytes);
-        read.map_err(|error| {
-            self.failure().unwrap_or_else(|| IoError::new("read", digest.to_string(), &error).into())
-        })?;
-        Ok(Document::verified(info, bytes)?.bytes)
     }
 
     /// Returns why the last reader failed, if that is known better than the reader could say it.

@@ -98,6 +98,7 @@ impl Transfer<'_> {
 
     fn write_joined(&self, to: &ImagePlace, mut tree: Tree, parts: &[Found]) -> Result<CopyOutcome, Error> {
         match to {
+            ImagePlace::Registry(name) => self.push_tree(&tree, parts, name),
             ImagePlace::Store(name) => {
                 // Each image with its blobs first, without a name.
                 for part in parts {

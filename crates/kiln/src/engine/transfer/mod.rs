@@ -8,6 +8,7 @@ mod blobs;
 mod import;
 mod index;
 pub(crate) mod origin;
+mod push;
 mod request;
 mod sink;
 mod source;

@@ -23,9 +23,8 @@ impl Transfer<'_> {
                     self.keep(found)
                 })
                 .collect(),
-            ImagePlace::Registry(_) | ImagePlace::Engine(_) => {
-                Err(Error::NoIndexThere { place: to.to_string() })
-            }
+            ImagePlace::Registry(name) => found.iter().map(|found| self.push(found, name)).collect(),
+            ImagePlace::Engine(_) => Err(Error::NoIndexThere { place: to.to_string() }),
             file => self.to_files(file, &found),
         }
     }
