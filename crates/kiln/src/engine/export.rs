@@ -16,6 +16,7 @@ use kiln_store::{Store, WholeTree};
 use super::Engine;
 use super::build::Build;
 use super::finished::{Finished, Packed};
+use super::reporter::Task;
 use super::to_file::to_file;
 use super::trees::View;
 use crate::request::{BuildRequest, ImageForm, Output};
@@ -40,7 +41,7 @@ impl Build<'_> {
         for output in outputs {
             let task = reporter.task(&title(output));
             let form = output.form().map(|form| ImageForm { names: Vec::new(), ..form.clone() });
-            if form.is_some() && !std::mem::replace(&mut fetched, true) {
+            if needs_blobs(output) && !std::mem::replace(&mut fetched, true) {
                 // Layers of bases may have been found unpacked, or not have been needed at all.
                 for base in plan.images.iter().filter_map(|planned| self.base_of(planned)) {
                     bases.fetch(&base, &task, cancel)?;
@@ -54,7 +55,7 @@ impl Build<'_> {
             let finished = form.and_then(|form| forms.iter().find(|(known, _)| *known == form));
             let finished = finished.map(|(_, finished)| finished);
             let names = finished.map_or_else(Vec::new, |_| names(request, output));
-            self.write(output, finished, &names, solved)?;
+            self.write(output, finished, &names, solved, &task)?;
             task.done();
             let digest = finished.and_then(Finished::root).map(|root| root.digest);
             reporter.emit(Event::Exported {
@@ -82,6 +83,7 @@ impl Build<'_> {
         finished: Option<&Finished>,
         names: &[ImageRef],
         solved: &Solved,
+        task: &Task<'_>,
     ) -> Result<(), Error> {
         let Self { engine, plan, cancel, .. } = self;
         let below = StoreBlobs(&engine.store);
@@ -93,13 +95,19 @@ impl Build<'_> {
         let roots: Vec<Root<'_>> = root.into_iter().collect();
         match output {
             Output::CacheOnly => {}
-            Output::Image { .. } => {
+            Output::Image { push, store, .. } => {
                 let Some((finished, root)) = finished.and_then(|one| Some((one, one.root()?))) else {
                     return Ok(());
                 };
-                engine.keep(finished.documents(), root, names)?;
-                let configs: Vec<Digest> = finished.images.iter().map(|image| image.config.digest).collect();
-                super::ids::remember(&engine.store, &root.digest, &configs)?;
+                if *store {
+                    engine.keep(finished.documents(), root, names)?;
+                    let configs: Vec<Digest> =
+                        finished.images.iter().map(|image| image.config.digest).collect();
+                    super::ids::remember(&engine.store, &root.digest, &configs)?;
+                }
+                if *push {
+                    self.push(finished, names, task)?;
+                }
             }
             Output::Oci { dest: Some(dest), tar: false, .. } => {
                 kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
@@ -174,6 +182,14 @@ impl Engine {
     /// Returns the merged view of a snapshot.
     pub(super) fn view_of(&self, snapshot: &Snapshot, cancel: &Cancel) -> Result<View<'_>, Error> {
         self.trees.view(&self.entered, snapshot, cancel)
+    }
+}
+
+/// Whether an output holds the bytes of a base's layers. A registry may have them.
+fn needs_blobs(output: &Output) -> bool {
+    match output {
+        Output::Image { store: false, form, .. } => form.force_compression,
+        output => is_image(output),
     }
 }
 

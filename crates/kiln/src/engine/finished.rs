@@ -131,11 +131,11 @@ impl Build<'_> {
                 let output = "type=docker".to_owned();
                 return Err(Error::OnePlatformOnly { output, platforms: self.plan.images.len() });
             }
-            if matches!(output, Output::Image { push: true, .. }) {
-                return refuse(
-                    "pushing is not supported yet; write type=oci,dest=image.tar and push that with skopeo"
-                        .to_owned(),
-                );
+            if matches!(output, Output::Image { push: true, .. })
+                && form.names.is_empty()
+                && self.request.tags.is_empty()
+            {
+                return refuse("a name is needed to push: add --tag, or name=REF".to_owned());
             }
             if form.compression == LayerCompression::Estargz {
                 return refuse(ESTARGZ.to_owned());

@@ -5,6 +5,7 @@
 //! So what the other side has already is never moved.
 
 mod blobs;
+mod built;
 mod import;
 mod index;
 pub(crate) mod origin;
@@ -18,6 +19,7 @@ use kiln_core::{Cancel, Digest, EventSink, ImageRef};
 use kiln_registry::RegistryClient;
 
 pub(crate) use blobs::{Blobs, Origin};
+pub(crate) use push::Push;
 pub use request::{
     CopyOutcome, CopyRequest, ImportRequest, IndexRequest, LoadRequest, SaveFormat, SaveRequest, TagRequest,
 };
