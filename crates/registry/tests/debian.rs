@@ -37,6 +37,7 @@ fn push(image: &TestImage, directory: &Path, to: &str, options: &[&str]) -> bool
         platform: Some(&image.image.platform),
         names: &[],
         annotations: None,
+        tag: None,
     };
     write_layout_dir(&layout, &[root], image).unwrap();
     let Some(mut skopeo) = tool("skopeo") else { return false };
