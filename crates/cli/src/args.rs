@@ -174,7 +174,8 @@ pub(crate) struct RegistryArgs {
     /// Try this registry before HOST's own; may be repeated
     #[arg(long, value_name = "HOST=URL")]
     pub(crate) registry_mirror: Vec<String>,
-    /// Registry that is reached by plain http; may be repeated
+    /// Registry, or network as 10.0.0.0/8, whose certificates are not checked, and that may be reached by
+    /// http; may be repeated
     #[arg(long, value_name = "HOST")]
     pub(crate) insecure_registry: Vec<String>,
     /// File with credentials that counts alone, in docker's or podman's form

@@ -30,7 +30,7 @@ pub use kiln_core::{
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
 pub use kiln_oci::LoadedImage;
-pub use kiln_registry::{CredentialSource, Credentials, DownloadError};
+pub use kiln_registry::{CredentialSource, Credentials, DownloadError, HostFiles};
 pub use kiln_runtime::{EmulatorSearch, EnterOptions, Isolation, NoEmulator, Rung, architectures};
 pub use kiln_store::{Change, FileState, Problem, Room, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};

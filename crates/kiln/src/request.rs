@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Sandbox, Secret};
-use kiln_registry::Credentials;
+use kiln_registry::{Credentials, HostFiles};
 use kiln_runtime::EmulatorSearch;
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +137,8 @@ pub struct RegistryOptions {
     pub insecure: Vec<String>,
     /// Where credentials are. None by default: the command line puts in what docker and podman use.
     pub credentials: Credentials,
+    /// What other programs of the machine are told about registries. None by default, as above.
+    pub files: HostFiles,
     /// What kiln calls itself.
     pub user_agent: Option<String>,
 }

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::endpoint::Endpoint;
 use crate::engine::{Engine, stopped};
-use crate::session::{Ask, Session};
+use crate::session::{Ask, Session, Wanted};
 use crate::trickle::Window;
 use crate::{RegistryError, response, retry};
 
@@ -215,7 +215,7 @@ impl Transfer {
         let offset = tokio::sync::Mutex::new(offset);
         let (session, info, offset, sending) = (&session, &info, &offset, &sender);
         let result = session
-            .first(&image, Some(info.digest), |endpoint| async move {
+            .first(&image, Wanted::Blob(info.digest), |endpoint| async move {
                 // Never contended: servers are asked one after the other, each going on where the last one stopped.
                 let mut offset = offset.lock().await;
                 from_one(session, &endpoint, info, &mut offset, sending).await

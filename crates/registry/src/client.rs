@@ -9,7 +9,7 @@ use reqwest::Method;
 use crate::blob::{self, BlobReader, Resume};
 use crate::endpoint;
 use crate::engine::Engine;
-use crate::session::{Ask, Session};
+use crate::session::{Ask, Session, Wanted};
 use crate::{RegistryConfig, RegistryError};
 
 /// Pulls from registries and pushes to them. Cheap to make: no thread, no TLS and no file before the first request that needs it.
@@ -119,7 +119,7 @@ impl RegistryClient {
         self.run(async move {
             let (session, tag) = (&session, &tag);
             session
-                .first(&image, None, |endpoint| async move {
+                .first(&image, Wanted::Tag, |endpoint| async move {
                     let head = Ask { method: Method::HEAD, ..Ask::get("manifests", tag) };
                     let answer = session.send(&endpoint, &head).await?;
                     let digest = answer.headers().get("docker-content-digest");
@@ -147,7 +147,7 @@ impl RegistryClient {
         self.run(async move {
             let (session, ask) = (&session, &ask);
             let fetch = |endpoint| async move { session.document(&endpoint, ask, digest).await };
-            session.first(&image, None, fetch).await
+            session.first(&image, Wanted::Document, fetch).await
         })
     }
 

@@ -14,15 +14,35 @@ pub struct RegistryConfig {
     /// Per registry host, the mirrors to try first, in order: `http://127.0.0.1:5000`. A path is put before the
     /// repository.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Hosts (with port) reached by plain http. Loopback hosts are anyway.
+    /// Hosts (with port), and networks as `10.0.0.0/8`, that are reached by https whose certificates are not checked, or,
+    /// where nobody answers so, by http. Loopback hosts are reached by http anyway.
     pub insecure: Vec<String>,
     /// Where credentials are.
     pub credentials: Credentials,
+    /// What other programs on this machine are told about registries.
+    pub files: HostFiles,
     /// What kiln says it is; `kiln/VERSION` if none.
     pub user_agent: Option<String>,
     /// How long to wait.
     #[serde(skip)]
     pub timeouts: Timeouts,
+}
+
+/// Files that tell other programs how registries are reached. Each may be missing; none is read before a registry is
+/// first reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostFiles {
+    /// Docker's `daemon.json`: the first there is counts.
+    pub daemon_json: Vec<PathBuf>,
+    /// Containers' `registries.conf`: the first there is counts.
+    pub registries_conf: Vec<PathBuf>,
+    /// Directories whose `*.conf` are read over it, in this order, each by name.
+    pub registries_conf_dirs: Vec<PathBuf>,
+    /// containerd's directories with `HOST/hosts.toml`.
+    pub containerd: Vec<PathBuf>,
+    /// Docker's and containers' directories with certificates in `HOST/`: the first that has the host counts.
+    pub certs: Vec<PathBuf>,
 }
 
 /// Where credentials are looked for. Nothing is read before a registry first asks for some.

@@ -174,6 +174,22 @@ pub enum RegistryError {
         /// Why; never its content.
         reason: String,
     },
+    /// A file that tells how registries are reached, and does not.
+    #[error("{}: {reason}", file.display())]
+    Configuration {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// One of those files forbids it.
+    #[error("{name} is blocked by {from}")]
+    Blocked {
+        /// Registry and repository.
+        name: String,
+        /// File and line.
+        from: String,
+    },
     /// A program that has the credentials for a registry does not give them.
     #[error("{program} has no credentials for {server} to give: {reason}")]
     Helper {

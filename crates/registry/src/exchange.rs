@@ -10,7 +10,7 @@ use reqwest::{Method, Url};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::endpoint::is_loopback;
+use crate::endpoint::{Trust, is_loopback};
 use crate::engine::{Engine, stopped};
 use crate::http::{Http, Redirects};
 use crate::{RegistryError, Timeouts, response};
@@ -97,7 +97,7 @@ impl Exchanger {
         let http = self.http.clone();
         let abort = engine.spawn(async move {
             let stall = http.timeouts.stall;
-            let answer = match http.client(is_loopback(&name)) {
+            let answer = match http.client(is_loopback(&name), &Trust::default()) {
                 Err(error) => Err(error),
                 Ok(client) => {
                     let body = question.body.map(Bytes::from);

@@ -1,11 +1,13 @@
 //! Connections, and asking until there is an answer worth reading.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
+use crate::endpoint::Trust;
 use crate::{RegistryError, Timeouts, response, retry, tls};
 
 /// Makes requests. Shared by the tasks of one client.
@@ -14,8 +16,8 @@ pub(crate) struct Http {
     pub(crate) timeouts: Timeouts,
     user_agent: Option<String>,
     redirects: Redirects,
-    /// With the proxies of the environment, and without for loopback.
-    clients: [OnceLock<Client>; 2],
+    /// For loopback without the proxies of the environment; and by whose certificates count.
+    clients: Mutex<BTreeMap<(bool, Trust), Client>>,
 }
 
 /// Who goes where a redirect leads.
@@ -29,16 +31,17 @@ pub(crate) enum Redirects {
 
 impl Http {
     pub(crate) fn new(user_agent: Option<String>, timeouts: Timeouts, redirects: Redirects) -> Self {
-        Self { timeouts, user_agent, redirects, clients: [OnceLock::new(), OnceLock::new()] }
+        Self { timeouts, user_agent, redirects, clients: Mutex::default() }
     }
 
-    pub(crate) fn client(&self, loopback: bool) -> Result<&Client, RegistryError> {
-        let slot = &self.clients[usize::from(loopback)];
-        if let Some(client) = slot.get() {
-            return Ok(client);
+    pub(crate) fn client(&self, loopback: bool, trust: &Trust) -> Result<Client, RegistryError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (loopback, trust.clone());
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
         }
         let fail = |cause: String| RegistryError::Client { cause };
-        let tls = tls::client_config().map_err(|error| fail(error.to_string()))?;
+        let tls = tls::client_config(trust)?;
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(self.user_agent.as_deref().unwrap_or(concat!("kiln/", env!("CARGO_PKG_VERSION"))))
@@ -50,7 +53,8 @@ impl Http {
             builder = builder.redirect(Policy::none());
         }
         let client = builder.build().map_err(|error| fail(error.to_string()))?;
-        Ok(slot.get_or_init(|| client))
+        clients.insert(key, client.clone());
+        Ok(client)
     }
 
     /// Sends until there is an answer that will not be another one next time.

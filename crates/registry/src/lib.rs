@@ -16,6 +16,7 @@ mod endpoint;
 mod engine;
 mod error;
 mod exchange;
+mod hosts;
 mod http;
 mod push;
 mod response;
@@ -26,7 +27,7 @@ mod trickle;
 
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
-pub use config::{CredentialSource, Credentials, RegistryConfig, Timeouts};
+pub use config::{CredentialSource, Credentials, HostFiles, RegistryConfig, Timeouts};
 pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
 };

@@ -48,8 +48,8 @@ impl RegistryClient {
     /// # Errors
     /// There is no answer, or no access.
     pub fn has_blob(&self, image: &ImageRef, digest: &Digest) -> Result<bool, RegistryError> {
-        let (session, endpoint, digest) = (self.session.clone(), registry(&self.session, image)?, *digest);
-        self.run(async move { has(&session, &endpoint, &digest).await })
+        let (session, image, digest) = (self.session.clone(), image.clone(), *digest);
+        self.run(async move { has(&session, &session.registry(&image).await?, &digest).await })
     }
 
     /// Makes a blob present in the repository of `image`: if it is not there, the registry takes it from one of `mounts`
@@ -68,7 +68,8 @@ impl RegistryClient {
         mounts: &[ImageRef],
         progress: &dyn Fn(u64),
     ) -> Result<Pushed, RegistryError> {
-        let endpoint = registry(&self.session, image)?;
+        let (session, name) = (self.session.clone(), image.clone());
+        let endpoint = self.run(async move { session.registry(&name).await })?;
         if self.cancel.is_cancelled() {
             return Err(RegistryError::Cancelled);
         }
@@ -108,10 +109,10 @@ impl RegistryClient {
             let reason = format!("it is to be {pinned} in {}", image.name());
             return Err(RegistryError::Source { digest, reason });
         }
-        let (session, endpoint) = (self.session.clone(), registry(&self.session, image)?);
+        let (session, image) = (self.session.clone(), image.clone());
         let reference = image.tag.clone().unwrap_or_else(|| digest.to_string());
         let document = document.clone();
-        self.run(async move { put(&session, &endpoint, &reference, document).await })
+        self.run(async move { put(&session, &session.registry(&image).await?, &reference, document).await })
     }
 }
 
@@ -164,15 +165,6 @@ async fn has(session: &Session, endpoint: &Endpoint, digest: &Digest) -> Result<
         Err(RegistryError::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// The registry itself.
-fn registry(session: &Session, image: &ImageRef) -> Result<Endpoint, RegistryError> {
-    let endpoints = crate::endpoint::endpoints(&session.config, image)?;
-    endpoints.into_iter().rfind(|endpoint| !endpoint.mirror).ok_or_else(|| RegistryError::Protocol {
-        host: image.registry.clone(),
-        reason: "it has only mirrors, and those are not pushed to".to_owned(),
-    })
 }
 
 /// Ends an upload that nobody waits for any more.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::auth::Keychain;
 use crate::endpoint::{Endpoint, endpoints};
+use crate::hosts::Hosts;
 use crate::http::{Http, Redirects};
 use crate::{Attempt, RegistryConfig, RegistryError, response, retry};
 
@@ -33,6 +34,9 @@ pub(crate) struct Session {
     /// Held while a token is fetched, so that parallel requests fetch one.
     granting: tokio::sync::Mutex<()>,
     keychain: Arc<Keychain>,
+    hosts: OnceLock<Result<Hosts, RegistryError>>,
+    /// By host, what those are reached by that may be reached by https or http.
+    settled: Mutex<BTreeMap<String, Url>>,
     /// Mirrors that did not answer; they are not waited for again.
     down: Mutex<BTreeMap<String, RegistryError>>,
     /// Mirrors that sent wrong bytes for a blob.
@@ -46,6 +50,16 @@ pub(crate) struct Grant {
     until: Option<Instant>,
     /// Name and password: good for all that they are good for.
     whole: bool,
+}
+
+/// What servers are asked for: not each may be asked for everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// What a tag means.
+    Tag,
+    /// A manifest or configuration, by its digest.
+    Document,
+    Blob(Digest),
 }
 
 /// One request.
@@ -90,6 +104,8 @@ impl Session {
             grants: Mutex::default(),
             granting: tokio::sync::Mutex::new(()),
             keychain,
+            hosts: OnceLock::new(),
+            settled: Mutex::default(),
             down: Mutex::default(),
             wrong: Mutex::default(),
         }
@@ -99,24 +115,31 @@ impl Session {
     pub(crate) async fn first<T, F>(
         &self,
         image: &ImageRef,
-        blob: Option<Digest>,
+        wanted: Wanted,
         mut ask: impl FnMut(Endpoint) -> F,
     ) -> Result<T, RegistryError>
     where
         F: Future<Output = Result<T, RegistryError>>,
     {
         let mut tried = Vec::new();
-        for endpoint in endpoints(&self.config, image)? {
+        for endpoint in self.endpoints(image)? {
+            let able = if wanted == Wanted::Tag { endpoint.resolve } else { endpoint.pull };
+            if !able {
+                continue;
+            }
             let (host, mirror) = (endpoint.host.clone(), endpoint.mirror);
             let known = lock(&self.down).get(&host).cloned();
-            let skip = blob.is_some_and(|digest| lock(&self.wrong).contains(&(host.clone(), digest)));
+            let skip = match wanted {
+                Wanted::Blob(digest) => lock(&self.wrong).contains(&(host.clone(), digest)),
+                Wanted::Tag | Wanted::Document => false,
+            };
             let error = match known {
                 Some(error) => error,
                 None if skip => RegistryError::Protocol {
                     host: host.clone(),
                     reason: "it sent wrong bytes for this blob before".to_owned(),
                 },
-                None => match ask(endpoint).await {
+                None => match ask(self.settle(endpoint).await?).await {
                     Ok(found) => return Ok(found),
                     Err(error) => error,
                 },
@@ -127,12 +150,57 @@ impl Session {
             tried.push(Attempt { host, error });
         }
         match tried.pop() {
+            None => Err(RegistryError::Protocol {
+                host: image.registry.clone(),
+                reason: "by its hosts.toml nobody may be asked for this".to_owned(),
+            }),
             Some(only) if tried.is_empty() => Err(only.error),
             last => {
                 tried.extend(last);
                 Err(RegistryError::Mirrors { name: image.name(), tried })
             }
         }
+    }
+
+    /// Returns the servers for an image, in order.
+    pub(crate) fn endpoints(&self, image: &ImageRef) -> Result<Vec<Endpoint>, RegistryError> {
+        endpoints(&self.config, self.hosts()?, image)
+    }
+
+    fn hosts(&self) -> Result<&Hosts, RegistryError> {
+        self.hosts.get_or_init(|| Hosts::read(&self.config.files)).as_ref().map_err(Clone::clone)
+    }
+
+    /// The registry itself, which is pushed to.
+    pub(crate) async fn registry(&self, image: &ImageRef) -> Result<Endpoint, RegistryError> {
+        let endpoint = self.endpoints(image)?.into_iter().rfind(|endpoint| !endpoint.mirror);
+        let endpoint = endpoint.ok_or_else(|| RegistryError::Protocol {
+            host: image.registry.clone(),
+            reason: "it has only mirrors, and those are not pushed to".to_owned(),
+        })?;
+        self.settle(endpoint).await
+    }
+
+    /// Finds out whether a server that need not be secure answers by https, once for each.
+    pub(crate) async fn settle(&self, mut endpoint: Endpoint) -> Result<Endpoint, RegistryError> {
+        if !endpoint.either {
+            return Ok(endpoint);
+        }
+        let known = lock(&self.settled).get(&endpoint.host).cloned();
+        if let Some(base) = known {
+            endpoint.base = base;
+            return Ok(endpoint);
+        }
+        let front = endpoint.front();
+        let request = self.client_for(&endpoint, &front)?.get(front).send();
+        let answer = tokio::time::timeout(self.config.timeouts.connect, request).await;
+        // Whatever it answers, it does so by https.
+        if !matches!(answer, Ok(Ok(_))) {
+            // An address with a host can be one of http.
+            let _ = endpoint.base.set_scheme("http");
+        }
+        lock(&self.settled).insert(endpoint.host.clone(), endpoint.base.clone());
+        Ok(endpoint)
     }
 
     /// Remembers that a server's bytes were wrong, so that the next try goes past it.
@@ -184,7 +252,7 @@ impl Session {
     /// Sends one request until there is an answer; only a good one is returned.
     pub(crate) async fn send(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response, RegistryError> {
         let url = ask.url.clone().unwrap_or_else(|| endpoint.url(ask.kind, &ask.what));
-        let client = self.client_for(&url)?;
+        let client = self.client_for(endpoint, &url)?;
         let ours = |url: &Url| url.origin() == endpoint.base.origin();
         let mut authenticated = false;
         loop {
@@ -204,6 +272,7 @@ impl Session {
                     // Servers and proxies want to know that nothing comes; an empty body says it to HTTP/1.1 only if told so.
                     request = request.header(CONTENT_LENGTH, 0);
                 }
+                let request = endpoint.dressed(request, &url, grant.is_some());
                 match &grant {
                     Some(grant) => request.header(AUTHORIZATION, grant.header.clone()),
                     None => request,
@@ -234,9 +303,11 @@ impl Session {
         }
     }
 
-    pub(crate) fn client_for(&self, url: &Url) -> Result<&Client, RegistryError> {
+    /// Returns the client for an address that an endpoint, or its answer, leads to: there its certificates count, as
+    /// docker has it.
+    pub(crate) fn client_for(&self, endpoint: &Endpoint, url: &Url) -> Result<Client, RegistryError> {
         let host = url.host_str().unwrap_or_default();
-        self.http.client(crate::endpoint::is_loopback(host))
+        self.http.client(crate::endpoint::is_loopback(host), &endpoint.trust)
     }
 
     /// What was granted for this already, and is still good.

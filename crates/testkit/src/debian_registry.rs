@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 
-use crate::tools::tool;
+use crate::tools::{run, tool};
 
 /// A running registry with an empty store of its own; it ends when this is dropped.
 #[derive(Debug)]
@@ -16,6 +16,17 @@ pub struct DebianRegistry {
     _directory: tempfile::TempDir,
 }
 
+/// How one is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Doors<'p> {
+    /// Its certificate and key: then it speaks TLS.
+    pub tls: Option<(&'p Path, &'p Path)>,
+    /// The authority whose certificates let one in.
+    pub clients: Option<&'p Path>,
+    /// A name and a password that it asks for.
+    pub user: Option<(&'p str, &'p str)>,
+}
+
 impl DebianRegistry {
     /// Starts one on a free port of 127.0.0.1, with TLS if a certificate and its key are given. None without the program,
     /// as [`tool`] has it.
@@ -23,14 +34,34 @@ impl DebianRegistry {
     /// # Panics
     /// It does not start; the message has what it wrote.
     pub fn start(tls: Option<(&Path, &Path)>) -> Option<Self> {
+        Self::behind(Doors { tls, ..Doors::default() })
+    }
+
+    /// The same, not for everybody.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn behind(doors: Doors<'_>) -> Option<Self> {
         let mut command = tool("docker-registry")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let storage = directory.path().join("storage");
-        let tls = tls.map_or_else(String::new, |(certificate, key)| {
+        let mut tls = doors.tls.map_or_else(String::new, |(certificate, key)| {
             format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display())
         });
+        if let Some(authority) = doors.clients {
+            tls.push_str(&format!("    clientcas:\n      - {}\n", authority.display()));
+        }
+        let auth = match doors.user {
+            Some((user, password)) => {
+                let file = directory.path().join("htpasswd");
+                fs::write(&file, run(tool("htpasswd")?.args(["-nbB", user, password])))
+                    .expect("writing its users");
+                format!("auth:\n  htpasswd:\n    realm: kiln\n    path: {}\n", file.display())
+            }
+            None => String::new(),
+        };
         let config = format!(
-            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n{tls}",
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n{tls}{auth}",
             storage.display()
         );
         let file = directory.path().join("config.yml");

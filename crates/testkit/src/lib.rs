@@ -1,5 +1,6 @@
 //! Strict fakes, fixtures as text and conformance suites; for tests only.
 
+pub mod certificates;
 pub mod debian_registry;
 pub mod git;
 pub mod image;

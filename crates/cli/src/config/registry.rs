@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use kiln::{CredentialSource, Credentials, RegistryOptions, Secret};
+use kiln::{CredentialSource, Credentials, HostFiles, RegistryOptions, Secret};
 
 use super::{absolute_var, config_home, programs};
 use crate::args::RegistryArgs;
@@ -29,6 +29,7 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> 
         mirrors: settings.mirrors,
         insecure: settings.insecure,
         user_agent: settings.user_agent,
+        files: files(),
         credentials: credentials(args.authfile.as_deref(), settings.auth_file)?,
     };
     let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -80,6 +81,35 @@ fn named_file(flag: Option<&Path>, setting: Option<PathBuf>) -> Result<Option<Pa
     let Some(named) = flag.map(Path::to_owned).or(variable).or(setting) else { return Ok(None) };
     let absolute = std::path::absolute(&named);
     absolute.map(Some).map_err(|error| Failure::usage(format!("{}: {error}", named.display())))
+}
+
+/// Returns where docker, podman and containerd are told how registries are reached: the user's files before the machine's.
+fn files() -> HostFiles {
+    let home = config_home();
+    let of = |name: &str| home.iter().map(|home| home.join(name)).collect::<Vec<_>>();
+    let with = |first: Vec<PathBuf>, then: &str| first.into_iter().chain([then.into()]).collect();
+    let named = env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|value| !value.is_empty());
+    let named = named.and_then(|path| std::path::absolute(path).ok());
+    let (registries_conf, registries_conf_dirs) = match named {
+        // It counts alone, as podman has it.
+        Some(named) => (vec![named], Vec::new()),
+        None => {
+            let mut directories = vec!["/etc/containers/registries.conf.d".into()];
+            directories.extend(of("containers/registries.conf.d"));
+            (with(of("containers/registries.conf"), "/etc/containers/registries.conf"), directories)
+        }
+    };
+    let mut certs = of("containers/certs.d");
+    certs.push("/etc/containers/certs.d".into());
+    certs.extend(of("docker/certs.d"));
+    certs.push("/etc/docker/certs.d".into());
+    HostFiles {
+        daemon_json: with(of("docker/daemon.json"), "/etc/docker/daemon.json"),
+        registries_conf,
+        registries_conf_dirs,
+        containerd: with(of("containerd/certs.d"), "/etc/containerd/certs.d"),
+        certs,
+    }
 }
 
 /// Docker's `config.json`.

@@ -24,7 +24,6 @@ const TOKEN_USER: &str = "<token>";
 
 /// What a helper is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "`kiln login` will use them"))]
 pub(crate) enum Verb {
     Get,
     Store,
@@ -121,7 +120,6 @@ impl Helper {
         self.tell(Verb::Erase, server, server.as_bytes())
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "`kiln login` will use it"))]
     fn tell(&self, verb: Verb, server: &str, input: &[u8]) -> Result<(), RegistryError> {
         let fail = |reason: String| self.failure(server, reason);
         let answer = self.run(verb, input, &Arc::default()).map_err(fail)?;

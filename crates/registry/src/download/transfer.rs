@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::address::Address;
 use super::credentials::Credential;
 use super::{Answer, DownloadError, Validators};
+use crate::endpoint::Trust;
 use crate::http::Http;
 use crate::trickle::Window;
 use crate::{RegistryError, response, retry};
@@ -93,7 +94,10 @@ impl Transfer {
         let headers = self.headers(partial);
         let mut address = self.address.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let client = self.http.client(address.is_loopback()).map_err(|error| self.server(error))?;
+            let client = self
+                .http
+                .client(address.is_loopback(), &Trust::default())
+                .map_err(|error| self.server(error))?;
             let make = || {
                 let request = client.request(Method::GET, address.0.clone()).headers(headers.clone());
                 match &self.credential {

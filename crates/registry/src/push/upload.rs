@@ -268,7 +268,7 @@ impl Upload {
         loop {
             let ours = url.origin() == self.endpoint.base.origin();
             let grant = self.session.grant(&self.endpoint, &access).filter(|_| ours);
-            let client = self.session.client_for(&url).map_err(Failure::last)?;
+            let client = self.session.client_for(&self.endpoint, &url).map_err(Failure::last)?;
             let pulse = Arc::new(Pulse::default());
             let mut request = client
                 .request(method.clone(), url.clone())
@@ -277,6 +277,7 @@ impl Upload {
             if method == Method::PATCH {
                 request = request.header("Content-Range", format!("{from}-{}", to - 1));
             }
+            request = self.endpoint.dressed(request, &url, grant.is_some());
             if let Some(grant) = &grant {
                 request = request.header(AUTHORIZATION, grant.header.clone());
             }

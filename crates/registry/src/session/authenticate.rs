@@ -155,7 +155,7 @@ impl Session {
             form.add("service", service.name.as_deref().unwrap_or(&endpoint.host));
             form.add("scope", &service.scopes.join(" ")).add("refresh_token", identity);
             let body = form.text();
-            let client = self.unfollowed.client(loopback)?;
+            let client = self.unfollowed.client(loopback, &endpoint.trust)?;
             let make = || {
                 let request = client.post(service.url.clone());
                 request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body.clone())
@@ -170,7 +170,7 @@ impl Session {
                 url.query_pairs_mut().append_pair("scope", scope);
             }
             let basic = credential.and_then(|credential| credential.basic());
-            let client = self.http.client(loopback)?;
+            let client = self.http.client(loopback, &endpoint.trust)?;
             let make = || {
                 let request = client.get(url.clone());
                 match &basic {

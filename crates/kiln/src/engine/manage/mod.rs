@@ -30,6 +30,7 @@ pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
         mirrors: options.mirrors.clone(),
         insecure: options.insecure.clone(),
         credentials: options.credentials.clone(),
+        files: options.files.clone(),
         user_agent: options.user_agent.clone(),
         ..RegistryConfig::default()
     }
