@@ -26,5 +26,6 @@ pub use access::{Access, Auth, Limits, Progress, Ssh};
 pub use checkout::{CheckoutOptions, checkout};
 pub use error::{Credentials, GitError};
 pub use http::{Http, HttpRequest, HttpResponse};
+pub use local::commit_time;
 pub use location::remote_host;
 pub use resolve::{CommitId, Resolved, resolve};

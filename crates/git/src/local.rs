@@ -21,7 +21,7 @@ use kiln_core::{Cancel, IoError, IoResultExt as _};
 use crate::local::objects::Database;
 use crate::location::Location;
 use crate::refs::Ref;
-use crate::{Access, GitError, config};
+use crate::{Access, GitError, Limits, config};
 
 /// A repository on this machine.
 pub(crate) struct Repository {
@@ -43,15 +43,19 @@ pub(crate) struct Pack {
 impl Repository {
     pub(crate) fn open(access: &Access<'_>, location: &Location, path: &Path) -> Result<Self, GitError> {
         let remote = location.name.clone();
-        let unsupported =
-            |reason: &str| GitError::Unsupported { remote: remote.clone(), reason: reason.to_owned() };
         if !access.files {
-            return Err(unsupported(
-                "a directory of this machine is read only if it was named on the command line",
-            ));
+            let reason = "a directory of this machine is read only if it was named on the command line";
+            return Err(GitError::Unsupported { remote, reason: reason.to_owned() });
         }
         let absent = || GitError::NoRepository { remote: remote.clone(), detail: String::new() };
         let directory = find(path).ok_or_else(absent)?;
+        Self::at(directory, remote, access.limits.object, access.cancel.clone())
+    }
+
+    /// `directory` is what is called `.git` in a work tree.
+    fn at(directory: PathBuf, remote: String, limit: usize, cancel: Cancel) -> Result<Self, GitError> {
+        let unsupported =
+            |reason: &str| GitError::Unsupported { remote: remote.clone(), reason: reason.to_owned() };
         let common = match read_line(&directory.join("commondir")) {
             Some(common) => directory.join(common),
             None => directory.clone(),
@@ -69,8 +73,8 @@ impl Repository {
                 _ => {}
             }
         }
-        let database = Database::open(&common.join("objects"), &remote, access.limits.object)?;
-        Ok(Self { database, directory, common, remote, cancel: access.cancel.clone() })
+        let database = Database::open(&common.join("objects"), &remote, limit)?;
+        Ok(Self { database, directory, common, remote, cancel })
     }
 
     /// Returns HEAD and everything under `refs/`.
@@ -175,6 +179,14 @@ impl Repository {
         Ok(())
     }
 
+    /// The time of a commit, by its committer's clock.
+    fn time(&mut self, id: ObjectId) -> Result<u64, GitError> {
+        let Some((Kind::Commit, data)) = self.database.find(id)? else { return Err(self.missing(id)) };
+        let committer = CommitRefIter::from_bytes(&data, HashKind::Sha1).committer();
+        let seconds = committer.map_err(|_| self.damaged(id))?.seconds();
+        Ok(u64::try_from(seconds).unwrap_or(0))
+    }
+
     fn peel(&mut self, mut id: ObjectId) -> Result<ObjectId, GitError> {
         for _ in 0..16 {
             match self.database.find(id)? {
@@ -197,6 +209,25 @@ impl Repository {
     }
 }
 
+/// Returns when the commit was made that is checked out in the work tree that `directory` is in: its committer's time, in
+/// seconds since 1970, as `git log -1 --format=%ct` has it. Nothing of the repository is executed, and its configuration is
+/// read for its format only.
+///
+/// # Errors
+/// There is no repository in the directory or above it, it has no commit yet, or it cannot be read.
+pub fn commit_time(directory: &Path) -> Result<u64, GitError> {
+    let remote = directory.display().to_string();
+    let absolute = fs::canonicalize(directory).at("find", directory)?;
+    let found = absolute.ancestors().find_map(|directory| find_in(&[directory.join(".git")], directory));
+    let Some(found) = found else {
+        return Err(GitError::NoRepository { remote, detail: "nor is it in one".to_owned() });
+    };
+    let mut repository = Repository::at(found, remote.clone(), Limits::default().object, Cancel::new())?;
+    let refs = refs::read(&repository.directory, &repository.common)?;
+    let head = refs.iter().find(|one| one.name == "HEAD").ok_or(GitError::Empty { remote })?;
+    repository.time(head.id)
+}
+
 fn low(size: usize, mask: usize) -> u8 {
     u8::try_from(size & mask).unwrap_or_default()
 }
@@ -205,14 +236,19 @@ fn low(size: usize, mask: usize) -> u8 {
 fn find(path: &Path) -> Option<PathBuf> {
     let mut bare = path.as_os_str().to_owned();
     bare.push(".git");
-    for candidate in [path.join(".git"), path.to_owned(), PathBuf::from(bare)] {
+    find_in(&[path.join(".git"), path.to_owned(), PathBuf::from(bare)], path)
+}
+
+/// The first of some places that is a repository, or a file that says where one is.
+fn find_in(candidates: &[PathBuf], path: &Path) -> Option<PathBuf> {
+    for candidate in candidates {
         if candidate.is_file() {
-            let line = read_line(&candidate)?;
+            let line = read_line(candidate)?;
             return Some(path.join(line.strip_prefix("gitdir: ")?));
         }
         let is_one = candidate.join("HEAD").symlink_metadata().is_ok();
         if is_one && (candidate.join("objects").is_dir() || candidate.join("commondir").is_file()) {
-            return Some(candidate);
+            return Some(candidate.clone());
         }
     }
     None

@@ -5,3 +5,4 @@ mod hostile;
 mod kept;
 mod submodules;
 mod support;
+mod times;
