@@ -10,6 +10,7 @@ mod run;
 mod sandbox;
 mod storage;
 mod transfer;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 use storage::CACHE_EXAMPLES;
 pub(crate) use storage::{CacheCommand, DuArgs, PruneArgs};
 pub(crate) use transfer::{CopyArgs, PullArgs, PushArgs, ShowArgs};
+use verify::VERIFY_EXAMPLES;
+pub(crate) use verify::VerifyArgs;
 
 /// Build container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]
@@ -115,6 +118,9 @@ impl From<SnapshotterArg> for kiln::Snapshotter {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Build twice under other circumstances, and say what came out differently
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Box<VerifyArgs>),
     /// Run a command in an image, to look into it
     Run(Box<RunArgs>),
     /// List images

@@ -7,7 +7,7 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use kiln::{EmulatorSearch, Platform};
+use kiln::{EmulatorSearch, Platform, SourceDate};
 
 use crate::hints::Failure;
 
@@ -78,14 +78,19 @@ pub(crate) fn variable(name: &str) -> Option<Vec<u8>> {
     env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
 }
 
-/// Returns SOURCE_DATE_EPOCH (<https://reproducible-builds.org/specs/source-date-epoch/>).
-pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
-    match env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) if !text.is_empty() => {
-            let bad = |_| Failure::usage(format!("SOURCE_DATE_EPOCH={text}: write seconds since 1970"));
-            text.parse().map(Some).map_err(bad)
-        }
-        _ => Ok(None),
+/// Returns `--source-date-epoch`, else SOURCE_DATE_EPOCH (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub(crate) fn source_date_epoch(asked: Option<&str>) -> Result<Option<SourceDate>, Failure> {
+    let (name, text) = match (asked, env::var("SOURCE_DATE_EPOCH")) {
+        (Some(text), _) => ("--source-date-epoch", text.to_owned()),
+        (None, Ok(text)) if !text.is_empty() => ("SOURCE_DATE_EPOCH", text),
+        (None, _) => return Ok(None),
+    };
+    match (asked.is_some(), text.as_str()) {
+        (true, "git" | "commit") => Ok(Some(SourceDate::Commit)),
+        (is_flag, _) => text.parse().map(|seconds| Some(SourceDate::Seconds(seconds))).map_err(|_| {
+            let or = if is_flag { ", or git for the time of the context's commit" } else { "" };
+            Failure::usage(format!("{name}={text}: write seconds since 1970{or}"))
+        }),
     }
 }
 

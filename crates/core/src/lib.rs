@@ -47,7 +47,7 @@ pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path, resolv
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError};
 pub use run::{Emulator, ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, StepUsage};
-pub use sandbox::{Exceeded, NetworkChoice, Resolver, Resources, Sandbox};
+pub use sandbox::{Exceeded, NetworkChoice, Resolver, Resources, Sandbox, Variation};
 pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};
 pub use stat_record::{NoStatRecord, STAT_XATTR, StatRecord};

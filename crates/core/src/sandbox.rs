@@ -12,6 +12,15 @@ pub struct Sandbox {
     pub resolver: Resolver,
     /// What each may use.
     pub resources: Resources,
+    /// What is different on purpose; none in a build that is worth keeping.
+    pub variation: Option<Variation>,
+}
+
+/// What is different in a build, to find out whether its result depends on it. Its steps' results are not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variation {
+    /// The host name that steps see.
+    pub hostname: String,
 }
 
 /// What a step gets that asks for the default network.

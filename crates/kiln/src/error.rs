@@ -89,6 +89,12 @@ pub enum Error {
         /// As given.
         text: String,
     },
+    /// The time of a commit is wanted, and the context is no checkout.
+    #[error("--source-date-epoch=git: {reason}; give seconds since 1970")]
+    NoCommit {
+        /// Why not.
+        reason: String,
+    },
     /// A step's process failed.
     #[error("{title}: {status}{}", killed(*exceeded))]
     StepFailed {

@@ -15,10 +15,11 @@ mod ssh;
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
     CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
-    HeldStep, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
-    ImagesRequest, ImportRequest, IndexRequest, ListedFile, LoadRequest, PruneReport, PruneRequest,
-    PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunRequest, SaveFormat, SaveRequest, Side,
-    Snapshotter, StepMount, StepShell, StepSummary, TagRequest, Why, history, ignore_list,
+    HeldStep, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport, ImagePruneRequest,
+    ImageSummary, ImagesRequest, ImportRequest, IndexRequest, ListedFile, LoadRequest, PartDifference,
+    PathDifference, PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse,
+    RunRequest, SaveFormat, SaveRequest, Side, Snapshotter, StepMount, StepShell, StepSummary, TagRequest,
+    VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
@@ -38,6 +39,6 @@ pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{
     Annotation, AnnotationPlace, BuildRequest, ContextSource, DockerfileSource, ImageForm, ImagePlace,
-    LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms, RegistryOptions,
+    LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms, RegistryOptions, SourceDate,
 };
 pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

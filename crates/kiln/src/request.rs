@@ -75,9 +75,9 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Steps that run at once; the number of processors if none.
     pub jobs: Option<usize>,
-    /// Clamps and replaces times in what is made, seconds since 1970 (SOURCE_DATE_EPOCH,
+    /// Clamps and replaces times in what is made (SOURCE_DATE_EPOCH,
     /// <https://reproducible-builds.org/specs/source-date-epoch/>).
-    pub source_date_epoch: Option<u64>,
+    pub source_date_epoch: Option<SourceDate>,
     /// How registries are reached.
     pub registry: RegistryOptions,
 }
@@ -114,6 +114,17 @@ impl BuildRequest {
             registry: RegistryOptions::default(),
         }
     }
+}
+
+/// Which time clamps and replaces those in what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceDate {
+    /// Seconds since 1970.
+    Seconds(u64),
+    /// The time of the commit that the main context is a checkout of: a git URL's, or that of the work tree that the
+    /// directory is in.
+    Commit,
 }
 
 /// What becomes of what a failed step left.

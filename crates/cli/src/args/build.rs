@@ -87,6 +87,10 @@ pub(crate) struct BuildArgs {
     /// How to show what happens
     #[arg(long, value_enum, default_value_t, env = "KILN_PROGRESS", hide_env_values = true)]
     pub(crate) progress: ProgressMode,
+    /// Latest time that may be in the image: seconds since 1970, or `git`, the time of the commit that the context is a
+    /// checkout of [default: $SOURCE_DATE_EPOCH, else none]
+    #[arg(long, value_name = "N|git|commit")]
+    pub(crate) source_date_epoch: Option<String>,
     /// Print only the image's digest
     #[arg(short, long)]
     pub(crate) quiet: bool,

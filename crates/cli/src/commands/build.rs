@@ -78,7 +78,7 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
+pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     let Some(context) = &args.context else {
         return Err(Failure::usage("which directory? `kiln build .` builds the one that you are in"));
     };
@@ -130,7 +130,7 @@ fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest, Failure> {
         allow,
         outputs,
         jobs: args.jobs.map(usize::from),
-        source_date_epoch: config::source_date_epoch()?,
+        source_date_epoch: config::source_date_epoch(args.source_date_epoch.as_deref())?,
         registry: config::registry(&args.registry)?,
     })
 }

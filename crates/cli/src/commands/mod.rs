@@ -28,6 +28,7 @@ mod shell;
 mod ssh_flag;
 mod storage;
 mod transfer;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let global = cli.global;
     match cli.command {
         Command::Build(args) => build::build(global, &args),
+        Command::Verify(args) => verify::verify(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, &args),
         Command::Rmi(args) => images::remove(global, &args),

@@ -27,6 +27,7 @@ pub(crate) fn read(args: &SandboxArgs) -> Result<Sandbox, Failure> {
             options: words("--dns-option", &args.dns_option)?,
         },
         resources: resource_flags::read(args)?,
+        variation: None,
     })
 }
 

@@ -119,6 +119,17 @@ pub(crate) struct Entry {
 }
 
 /// Reads the layers of a layout directory with one image, lowest first; names have no slash at either end.
+/// Returns the configuration of the one image of a layout.
+pub(crate) fn config(place: &Place, layout: &str) -> serde_json::Value {
+    let index: serde_json::Value =
+        serde_json::from_str(&place.read(&format!("{layout}/index.json"))).expect("JSON");
+    let blob = |digest: &serde_json::Value| -> serde_json::Value {
+        let hex = digest.as_str().and_then(|digest| digest.strip_prefix("sha256:")).expect("a digest");
+        serde_json::from_str(&place.read(&format!("{layout}/blobs/sha256/{hex}"))).expect("JSON")
+    };
+    blob(&blob(&index["manifests"][0]["digest"])["config"]["digest"])
+}
+
 pub(crate) fn layers(place: &Place, layout: &str) -> Vec<BTreeMap<String, Entry>> {
     let blob = |digest: &serde_json::Value| {
         let digest = digest.as_str().expect("a digest");

@@ -7,16 +7,11 @@ use kiln_testkit::tools::tool;
 use crate::place::{Place, Ran};
 use crate::user::for_each_user;
 
-/// Checks layout directories; returns how many documents they have.
-fn valid(place: &Place, layouts: &[&str]) -> Option<usize> {
+/// Checks layout directories.
+fn validate(place: &Place, layouts: &[&str]) -> Option<Ran> {
     let mut python: Command = tool("/usr/bin/python3")?;
-    python
-        .current_dir(place.path(""))
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oci-schemas/validate"))
-        .args(layouts);
-    let ran = Ran::of(&mut python).ok();
-    let out = ran.out();
-    out.lines().last()?.split(' ').next()?.parse().ok()
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oci-schemas/validate");
+    Some(Ran::of(python.current_dir(place.path("")).arg(script).args(layouts)))
 }
 
 #[test]
@@ -33,10 +28,15 @@ fn layouts_hold_to_the_schemas() {
         place.build(&["-t", "a:1", "-t", "b.example/c:2", "-o", &output("one")]).ok();
         place.dockerfile("FROM scratch\nCOPY file /\n");
         place.build(&["--platform=linux/amd64,linux/arm64,linux/arm/v7", "-o", &output("three")]).ok();
-        // An empty image has no layer: the schemas want one, and so does everybody who reads it.
+        let Some(ran) = validate(&place, &["one", "three"]) else { return };
+        // oci-layout, index.json; index, manifests, configurations.
+        assert_eq!(ran.code, Some(0), "{ran}");
+        assert_eq!(ran.out().trim(), format!("{} documents, 0 wrong", 4 + 9), "{ran}");
+        // An image without layers is written as docker does, though the schema wants one: nobody who reads images minds, and a layer
+        // that nobody asked for would have to be explained. <https://github.com/opencontainers/image-spec/pull/1013>
         place.dockerfile("FROM scratch\nCMD [\"x\"]\n");
         place.build(&["-o", &output("four")]).ok();
-        let Some(documents) = valid(&place, &["one", "three", "four"]) else { return };
-        assert_eq!(documents, 4 + 9 + 4, "oci-layout, index.json; index, manifests, configurations");
+        let Some(ran) = validate(&place, &["four"]) else { return };
+        assert!(ran.out().contains(": layers: [] is too short\n4 documents, 1 wrong"), "{ran}");
     });
 }

@@ -30,7 +30,7 @@ use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
 use super::worker::StepWorker;
-use crate::{BuildOutcome, BuildRequest, BuiltImage, Error};
+use crate::{BuildOutcome, BuildRequest, BuiltImage, Error, SourceDate};
 
 /// One build whose plan stands.
 pub(super) struct Build<'a> {
@@ -100,7 +100,12 @@ impl Engine {
         let fetch = Fetch { store: &self.store, reporter, remotes: &remotes, cancel };
         let (contexts, definition) = Contexts::open(request, fetch)?;
         let ignore = contexts.get("")?.ignore.clone();
-        let (plan, checked) = planning::plan(request, &definition, ignore, &bases, reporter)?;
+        let date = match request.source_date_epoch {
+            Some(SourceDate::Seconds(seconds)) => Some(seconds),
+            Some(SourceDate::Commit) => Some(contexts.commit_time(&request.context)?),
+            None => None,
+        };
+        let (plan, checked) = planning::plan(request, &definition, (ignore, date), &bases, reporter)?;
         for diagnostic in &checked.diagnostics {
             reporter.warn(diagnostic.message.clone(), Some(definition.lines(diagnostic)));
         }
@@ -142,7 +147,10 @@ impl Build<'_> {
     fn solve(&self) -> Result<(Solved, Packed), Error> {
         let Self { engine, plan, reporter, cancel, .. } = self;
         let store = &engine.store;
-        let index = StoreIndex::new(store, now());
+        let mut index = StoreIndex::new(store, now());
+        if self.request.sandbox.variation.is_some() {
+            index = index.forgetful();
+        }
         let wanted: Vec<_> = plan.images.iter().filter_map(|image| image.rootfs).collect();
         reporter.emit(Event::PlanReady { steps: plan.graph.len() });
         // Steps get their numbers in the order of the Dockerfile, whatever order they end in.

@@ -1,10 +1,11 @@
 //! Build contexts: where files are taken from. The main one is opened at once, named ones when first needed.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use kiln_core::IgnoreList;
+use kiln_core::{IgnoreList, IoResultExt as _};
 use kiln_store::Store;
 use kiln_store::tree::{SourceTree, StatIndex, TreeError};
 
@@ -53,6 +54,22 @@ impl<'a> Contexts<'a> {
             NamedSource::OciLayout { .. } | NamedSource::Image(_) => None,
         });
         Ok((Self { main, named: named.collect(), fetch }, definition))
+    }
+
+    /// Returns when the commit was made that the main context is a checkout of, seconds since 1970.
+    pub(crate) fn commit_time(&self, source: &ContextSource) -> Result<u64, Error> {
+        match source {
+            ContextSource::Directory(_) => kiln_git::commit_time(&self.main.path)
+                .map_err(|error| Error::NoCommit { reason: error.to_string() }),
+            // All files of a checkout have the commit's time, and its directory too.
+            ContextSource::Git(_) => {
+                let meta = std::fs::metadata(&self.main.path).at("stat", &self.main.path)?;
+                Ok(u64::try_from(meta.mtime()).unwrap_or(0))
+            }
+            other => Err(Error::NoCommit {
+                reason: format!("the context is {other}, which is no checkout of a commit"),
+            }),
+        }
     }
 
     /// Returns a context. The first who asks for a named one opens it, others wait.

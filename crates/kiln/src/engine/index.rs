@@ -15,6 +15,8 @@ pub(crate) struct StoreIndex<'a> {
     store: &'a Store,
     /// What new records are dated, seconds since 1970.
     now: u64,
+    /// Whether new results are recorded.
+    keeps: bool,
 }
 
 /// A record without the parts of its key: those are read only to explain a miss, so they are kept beside.
@@ -29,7 +31,12 @@ struct Kept {
 impl<'a> StoreIndex<'a> {
     /// Opens the index of a store.
     pub(crate) fn new(store: &'a Store, now: u64) -> Self {
-        Self { store, now }
+        Self { store, now, keeps: true }
+    }
+
+    /// Records nothing: for results that nobody shall find.
+    pub(crate) fn forgetful(self) -> Self {
+        Self { keeps: false, ..self }
     }
 }
 
@@ -53,6 +60,9 @@ impl CacheIndex for StoreIndex<'_> {
 
     fn record(&self, record: StepRecord, parts: &KeyParts) -> Result<StepRecord, Error> {
         let record = StepRecord { created: self.now, ..record };
+        if !self.keeps {
+            return Ok(record);
+        }
         let kept = Kept {
             snapshot: record.snapshot.clone(),
             created: record.created,
@@ -65,6 +75,9 @@ impl CacheIndex for StoreIndex<'_> {
     }
 
     fn record_alias(&self, definition: &Digest, content: &Digest) -> Result<(), Error> {
-        Ok(self.store.put_record(RecordKind::Alias, &definition.hex(), content)?)
+        if self.keeps {
+            self.store.put_record(RecordKind::Alias, &definition.hex(), content)?;
+        }
+        Ok(())
     }
 }

@@ -37,6 +37,7 @@ mod step_files;
 mod to_file;
 mod transfer;
 mod trees;
+mod verify;
 mod worker;
 
 use std::path::Path;
@@ -61,6 +62,7 @@ pub use transfer::{
     CopyOutcome, CopyRequest, ImportRequest, IndexRequest, LoadRequest, SaveFormat, SaveRequest, TagRequest,
 };
 pub use trees::Snapshotter;
+pub use verify::{ImageDifference, PartDifference, PathDifference, VerifyReport, VerifyRequest};
 
 /// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.
 #[derive(Debug)]

@@ -12,17 +12,17 @@ use crate::check::{Checked, judge, of_text};
 use crate::request::NamedSource;
 use crate::{BuildRequest, Error};
 
-/// Plans what is asked for, and says what there is to say of it.
+/// Plans what is asked for, and says what there is to say of it. `epoch` is what the request's `source_date_epoch` came to.
 pub(crate) fn plan(
     request: &BuildRequest,
     definition: &Definition,
-    ignore: IgnoreList,
+    (ignore, epoch): (IgnoreList, Option<u64>),
     bases: &Bases<'_>,
     reporter: &Reporter<'_>,
 ) -> Result<(BuildPlan, Checked), Error> {
     let (file, mut found) = definition.parse()?;
     let file = &file;
-    let options = LowerOptions { ignore, ..options(request) };
+    let options = LowerOptions { ignore, ..options(request, epoch) };
     let mut table = ImageTable::new();
     loop {
         let lowered = kiln_frontend::lower(file, &options, &table).map_err(|diagnostics| {
@@ -51,7 +51,7 @@ pub(crate) fn plan(
     }
 }
 
-fn options(request: &BuildRequest) -> LowerOptions {
+fn options(request: &BuildRequest, epoch: Option<u64>) -> LowerOptions {
     let contexts = request.build_contexts.iter().map(|(name, source)| {
         let kind = match source {
             NamedSource::Files(_) => NamedContext::Files,
@@ -60,7 +60,7 @@ fn options(request: &BuildRequest) -> LowerOptions {
         (name.clone(), kind)
     });
     let mut build_args = request.build_args.clone();
-    if let Some(epoch) = request.source_date_epoch {
+    if let Some(epoch) = epoch {
         // A Dockerfile sees it as an argument, wherever it comes from; buildx does the same.
         build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
     }

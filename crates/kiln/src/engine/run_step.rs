@@ -166,7 +166,11 @@ impl StepWorker<'_> {
         let link_owners = self.link_owners(op, inputs)?;
         let resources = self.sandbox.resources.clone();
         let own = RunSpec { mounts, env, secret_env, emulator, ..process_spec(op, rootfs) };
-        Ok(RunSpec { network, resolver, resources, link_owners, ..own })
+        let hostname = match &self.sandbox.variation {
+            Some(variation) => variation.hostname.clone(),
+            None => own.hostname.clone(),
+        };
+        Ok(RunSpec { network, resolver, resources, link_owners, hostname, ..own })
     }
 
     /// Returns whose the links of the step's root are, where they cannot say it; and an agent's socket, which cannot either.

@@ -54,6 +54,7 @@ impl Error {
             | Self::EmptyContext { .. }
             | Self::NotUtf8 { .. }
             | Self::BadEpoch { .. }
+            | Self::NoCommit { .. }
             | Self::IgnoreFile { .. }
             | Self::Reference(_)
             | Self::NotAnImage { .. }

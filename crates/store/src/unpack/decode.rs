@@ -65,6 +65,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Returns what comes out, for who does not care why it fails.
+    pub(crate) fn into_tar(self) -> Box<dyn Read + 'a> {
+        self.tar
+    }
+
     /// Returns what a failure means.
     fn failure(&self, error: &io::Error) -> ArchiveError {
         match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {

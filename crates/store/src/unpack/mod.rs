@@ -12,7 +12,7 @@ pub(crate) mod tree;
 use std::io::Read;
 use std::path::Path;
 
-use kiln_core::{Digest, DigestHasher, IoResultExt as _, LayerId};
+use kiln_core::{Digest, DigestHasher, IoResultExt as _, Layer, LayerId};
 
 use crate::error::{ArchiveError, StoreError};
 use crate::layer::LayerInfo;
@@ -86,6 +86,15 @@ impl Store {
         }
         lock.remove();
         Ok(layer)
+    }
+
+    /// Opens the tar of a layer whose blob is there. What it reads is not checked: a store checks when it takes in.
+    ///
+    /// # Errors
+    /// The blob is not there, or does not decompress.
+    pub fn open_layer_tar(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
+        let source = decode::Source::new(self.open_blob(&layer.digest)?);
+        Ok(source.map_err(|error| error.of_layer(layer.diff_id))?.into_tar())
     }
 
     fn extract_to(

@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// Forgets images by id.
-    pub(super) fn forget(&self, gone: &HashSet<Digest>) -> Result<(), Error> {
+    pub(in crate::engine) fn forget(&self, gone: &HashSet<Digest>) -> Result<(), Error> {
         for (config, root) in ids::known(&self.store)? {
             if gone.contains(&root) {
                 self.store.delete_record(RecordKind::Image, &config)?;
