@@ -78,19 +78,27 @@ pub(crate) fn variable(name: &str) -> Option<Vec<u8>> {
     env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
 }
 
-/// Returns `--source-date-epoch`, else SOURCE_DATE_EPOCH (<https://reproducible-builds.org/specs/source-date-epoch/>).
-pub(crate) fn source_date_epoch(asked: Option<&str>) -> Result<Option<SourceDate>, Failure> {
-    let (name, text) = match (asked, env::var("SOURCE_DATE_EPOCH")) {
-        (Some(text), _) => ("--source-date-epoch", text.to_owned()),
-        (None, Ok(text)) if !text.is_empty() => ("SOURCE_DATE_EPOCH", text),
-        (None, _) => return Ok(None),
-    };
-    match (asked.is_some(), text.as_str()) {
-        (true, "git" | "commit") => Ok(Some(SourceDate::Commit)),
-        (is_flag, _) => text.parse().map(|seconds| Some(SourceDate::Seconds(seconds))).map_err(|_| {
-            let or = if is_flag { ", or git for the time of the context's commit" } else { "" };
-            Failure::usage(format!("{name}={text}: write seconds since 1970{or}"))
+/// Returns `--source-date-epoch`, else SOURCE_DATE_EPOCH.
+pub(crate) fn source_date(asked: Option<&str>) -> Result<Option<SourceDate>, Failure> {
+    match asked {
+        Some("git" | "commit") => Ok(Some(SourceDate::Commit)),
+        Some(text) => text.parse().map(|seconds| Some(SourceDate::Seconds(seconds))).map_err(|_| {
+            Failure::usage(format!(
+                "--source-date-epoch={text}: write seconds since 1970, or git for the time of the context's commit"
+            ))
         }),
+        None => Ok(source_date_epoch()?.map(SourceDate::Seconds)),
+    }
+}
+
+/// Returns SOURCE_DATE_EPOCH (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
+    match env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            let bad = |_| Failure::usage(format!("SOURCE_DATE_EPOCH={text}: write seconds since 1970"));
+            text.parse().map(Some).map_err(bad)
+        }
+        _ => Ok(None),
     }
 }
 

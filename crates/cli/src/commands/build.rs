@@ -130,7 +130,7 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         allow,
         outputs,
         jobs: args.jobs.map(usize::from),
-        source_date_epoch: config::source_date_epoch(args.source_date_epoch.as_deref())?,
+        source_date_epoch: config::source_date(args.source_date_epoch.as_deref())?,
         registry: config::registry(&args.registry)?,
     })
 }
