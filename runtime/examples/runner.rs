@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use kiln_core::{Cancel, LogStream, Rootfs, RunSpec};
 use kiln_runtime::{
-    EnterOptions, Entered, Isolation, Proc, RunError, RunReport, enter, init, probe, run, run_interactive,
-    view,
+    EnterOptions, Entered, Isolation, Proc, RunError, RunReport, Signals, enter, init, probe, run,
+    run_interactive, view,
 };
 
 fn main() -> ExitCode {
@@ -41,7 +41,9 @@ fn main() -> ExitCode {
             );
             return report(&result);
         }
-        ["interactive", spec] => return report(&run_interactive(&entered(), &read(spec), &Cancel::new())),
+        ["interactive", spec] => {
+            return report(&run_interactive(&entered(), &read(spec), &Signals::default(), &Cancel::new()));
+        }
         // Cancels when the first output comes.
         ["cancel", spec] => {
             let cancel = Cancel::new();

@@ -127,6 +127,11 @@ impl Child {
         })
     }
 
+    /// Its descriptor, for who sends it signals.
+    pub(crate) fn process(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.pidfd)
+    }
+
     /// Readable when every process in its namespaces is gone.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

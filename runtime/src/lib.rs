@@ -22,6 +22,7 @@ mod probe;
 mod proc;
 mod run;
 mod seccomp;
+mod signals;
 mod step;
 mod streams;
 mod stubs;
@@ -42,6 +43,7 @@ pub use notify::LinkOwners;
 pub use probe::{Rung, probe};
 pub use proc::Proc;
 pub use run::{RunReport, run, run_interactive};
+pub use signals::Signals;
 
 /// Serves this binary when kiln executes it again; call it first thing in `main`, before any thread.
 ///

@@ -159,6 +159,10 @@ pub(crate) fn serve(socket: OwnedFd, emulator: Option<Emulator>) -> ! {
         Some(registered) => registered,
         None => sys::exit_now(1),
     });
+    // A terminal's signals are for kiln, which decides what becomes of its steps. An init has all of them blocked from its
+    // first moment, so that none is lost before it reads them.
+    let _ = rustix::process::setpgid(None, None);
+    let _ = nix::sys::signal::SigSet::all().thread_block();
     let filters = seccomp::Filters::new();
     let mut bare: Option<(Descendants, BTreeSet<i32>)> = None;
     // Init shall outlive the nursery no more than kiln: both end when their sockets close.

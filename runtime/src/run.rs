@@ -16,6 +16,7 @@ use crate::child::Child;
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
 use crate::notify::LinkOwners;
+use crate::signals::Signals;
 use crate::terminal::{self, Relay};
 use crate::wire::Said;
 
@@ -62,11 +63,16 @@ pub fn run(
 /// Runs one process with the caller's terminal or standard streams.
 ///
 /// With `spec.tty` it gets a terminal of its own, and this one is relayed to it in raw mode; otherwise it inherits the
-/// standard streams themselves.
+/// standard streams themselves. `signals` are passed on to it.
 ///
 /// # Errors
 /// As [`run`]; or the caller's standard output is no terminal where one is needed.
-pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Result<RunReport, RunError> {
+pub fn run_interactive(
+    entered: &Entered,
+    spec: &RunSpec,
+    signals: &Signals,
+    cancel: &Cancel,
+) -> Result<RunReport, RunError> {
     check(entered, spec)?;
     let copy =
         |stream: std::os::fd::BorrowedFd<'_>| stream.try_clone_to_owned().at("copy", "a standard stream");
@@ -75,11 +81,13 @@ pub fn run_interactive(entered: &Entered, spec: &RunSpec, cancel: &Cancel) -> Re
         [stdin(spec)?, copy(std::os::fd::AsFd::as_fd(&out))?, copy(std::os::fd::AsFd::as_fd(&err))?];
     if !spec.tty {
         let child = Child::spawn(entered, spec, streams, None)?;
+        let _attached = signals.attach(child.process());
         return finish(entered, follow(child, spec, Vec::new(), &mut |_, _| {}, cancel, None))
             .and_then(|report| blame_network(entered, spec, report));
     }
     let mut relay = Relay::start(spec.stdin)?;
     let child = Child::spawn(entered, spec, streams, terminal::window())?;
+    let _attached = signals.attach(child.process());
     let mut failed = None;
     let mut output = |_: LogStream, bytes: &[u8]| {
         let written =

@@ -6,6 +6,7 @@ mod context;
 mod debug;
 mod images;
 mod index;
+mod layers;
 mod run;
 mod sandbox;
 mod storage;
@@ -24,6 +25,7 @@ pub(crate) use debug::{DebugCommand, DiffFormat, GraphArgs, PlanArgs, ShellArgs}
 pub(crate) use images::{HistoryArgs, ImageCommand, ImagePruneArgs, ImagesArgs, InspectArgs, RmiArgs};
 use index::INDEX_EXAMPLES;
 pub(crate) use index::{IndexArgs, IndexCommand, TagArgs};
+pub(crate) use layers::{LayersArgs, SizeLimitArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 use storage::CACHE_EXAMPLES;
@@ -131,6 +133,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Print the steps that an image was made by
     History(HistoryArgs),
+    /// Show what each layer of an image adds, changes, deletes and wastes
+    Layers(LayersArgs),
     /// docker's longer names of these, and pruning of images
     #[command(subcommand)]
     Image(ImageCommand),

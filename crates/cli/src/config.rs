@@ -73,6 +73,29 @@ pub(crate) fn assignments(flag: &str, values: &[String]) -> Result<BTreeMap<Stri
     Ok(map)
 }
 
+/// Reads `--env-file`s as docker does: a variable a line, `#` for a remark; a later line goes before.
+pub(crate) fn env_files(paths: &[PathBuf]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("--env-file {}: {error}", path.display())))?;
+        let lines =
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for (number, line) in lines.enumerate() {
+            let name = line.split('=').next().unwrap_or_default();
+            if name.is_empty() || name.contains(char::is_whitespace) {
+                return Err(Failure::usage(format!(
+                    "--env-file {}: variable {} is called {name:?}, which is no name",
+                    path.display(),
+                    number + 1
+                )));
+            }
+            map.extend(assignments("--env-file", &[line.to_owned()])?);
+        }
+    }
+    Ok(map)
+}
+
 /// Returns a variable's value, whatever its bytes.
 pub(crate) fn variable(name: &str) -> Option<Vec<u8>> {
     env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)

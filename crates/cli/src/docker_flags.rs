@@ -17,7 +17,10 @@ const FLAGS: &[(&str, &str)] = &[
     ("--security-opt", "each step runs in namespaces of its own; there is nothing to choose"),
     ("--builder --context", "there is no daemon and so nothing to choose between"),
     ("-d --detach --name --restart", "`kiln run` is a look into an image; what it runs ends with it"),
-    ("-v --volume --mount --tmpfs", "`kiln run` mounts nothing from outside; nothing of a run is kept"),
+    (
+        "--volumes-from --link --cidfile",
+        "there are no containers: `kiln run` is one process, and it ends with it",
+    ),
     ("-p --publish -P --publish-all", "write `kiln run --network=host`: ports are open there as they are"),
     ("--privileged --cap-add --cap-drop --device", "`kiln run` gives what a RUN step has, no more"),
 ];

@@ -92,6 +92,11 @@ impl Failure {
                 "only what RUN leaves is kept; `kiln debug ls` lists the steps before it, which can be entered too".to_owned(),
             ),
             Error::Look(_) => Some("`kiln debug ls` lists what is there".to_owned()),
+            Error::LayerSize { .. } | Error::ImageSize { .. } => Some(
+                "the largest files are those above, unpacked; what is only fetched or temporary stays out with \
+                 RUN --mount=type=cache or type=tmpfs"
+                    .to_owned(),
+            ),
             Error::SeveralNames { .. } => Some("give one of the names, or --force for all of them".to_owned()),
             Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
             other => match other.kind() {

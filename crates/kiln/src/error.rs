@@ -16,6 +16,7 @@ use kiln_store::copy::CopyError;
 use kiln_store::tree::TreeError;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Oversized;
 use crate::ssh::SshKeyError;
 
 mod kind;
@@ -192,6 +193,32 @@ pub enum Error {
         name: ImageRef,
         /// The names.
         names: Vec<ImageRef>,
+    },
+    /// Layers that are larger than they may be.
+    #[error("{} of the image's layers {} larger than --max-layer-size {limit} (bytes)", layers.len(), if layers.len() == 1 { "is" } else { "are" })]
+    LayerSize {
+        /// The limit, bytes.
+        limit: u64,
+        /// The layers, the lowest first.
+        layers: Vec<Oversized>,
+        /// The Dockerfile's name, of a build.
+        file: String,
+        /// Its text.
+        text: String,
+    },
+    /// An image that is larger than it may be.
+    #[error("the image has {bytes} bytes, more than --max-image-size {limit}")]
+    ImageSize {
+        /// The limit, bytes.
+        limit: u64,
+        /// What it has, compressed.
+        bytes: u64,
+        /// Its largest layers, the largest first.
+        layers: Vec<Oversized>,
+        /// The Dockerfile's name, of a build.
+        file: String,
+        /// Its text.
+        text: String,
     },
     /// A pattern of a filter.
     #[error(transparent)]

@@ -14,25 +14,28 @@ mod ssh;
 
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
-    HeldStep, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport, ImagePruneRequest,
-    ImageSummary, ImagesRequest, ImportRequest, IndexRequest, ListedFile, LoadRequest, PartDifference,
-    PathDifference, PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse,
-    RunRequest, SaveFormat, SaveRequest, Side, Snapshotter, StepMount, StepShell, StepSummary, TagRequest,
-    VerifyReport, VerifyRequest, Why, history, ignore_list,
+    CacheLeft, CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest,
+    Entering, HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter,
+    ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile,
+    LayerReport, LayersReport, ListedFile, LoadRequest, Oversized, PartDifference, PathDifference,
+    PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount,
+    RunMountKind, RunRequest, SaveFormat, SaveRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell,
+    StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
     CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus, History,
     ImageConfig, ImageRef, Layer, Limit, LogStream, Machine, Network, NetworkChoice, Platform, Resolver,
-    Resources, Sandbox, Secret, SecretTooLarge, StepOutcome, StepUsage,
+    Resources, Sandbox, Secret, SecretTooLarge, Sharing, StepOutcome, StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
 pub use kiln_oci::LoadedImage;
 pub use kiln_registry::{CredentialSource, Credentials, DownloadError, HostFiles};
-pub use kiln_runtime::{EmulatorSearch, EnterOptions, Isolation, NoEmulator, Rung, architectures};
+pub use kiln_runtime::{
+    EmulatorSearch, EnterOptions, Isolation, NoEmulator, RunError, Rung, Signals, architectures,
+};
 pub use kiln_store::{Change, FileState, Problem, Room, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};

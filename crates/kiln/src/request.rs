@@ -8,6 +8,7 @@ use kiln_registry::{Credentials, HostFiles};
 use kiln_runtime::EmulatorSearch;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::SizeLimits;
 use crate::ssh::SshAgent;
 
 pub use context::{ContextSource, DockerfileSource, NamedSource};
@@ -78,6 +79,9 @@ pub struct BuildRequest {
     /// Clamps and replaces times in what is made (SOURCE_DATE_EPOCH,
     /// <https://reproducible-builds.org/specs/source-date-epoch/>).
     pub source_date_epoch: Option<SourceDate>,
+    /// `--max-layer-size`, `--max-image-size`: a larger image is refused, and nothing is written.
+    #[serde(default)]
+    pub size_limits: SizeLimits,
     /// How registries are reached.
     pub registry: RegistryOptions,
 }
@@ -111,6 +115,7 @@ impl BuildRequest {
             outputs: Vec::new(),
             jobs: None,
             source_date_epoch: None,
+            size_limits: SizeLimits::default(),
             registry: RegistryOptions::default(),
         }
     }

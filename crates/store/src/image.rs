@@ -34,17 +34,23 @@ struct Tag {
 }
 
 impl Store {
-    /// Gives an image a name; the name no longer means what it meant before.
+    /// Gives an image a name; the name no longer means what it meant before. A collection under way, which may not have
+    /// seen the name, leaves the image where it is.
     ///
     /// # Errors
-    /// The name has no tag, or cannot be written.
+    /// The name has no tag, or cannot be written; or the image is not there, perhaps no longer: then the name is not either.
     pub fn tag(&self, name: &ImageRef, digest: &Digest) -> Result<(), StoreError> {
         let path = self.tag_path(name)?;
         let _naming = self.naming()?;
         let tag = Tag { name: ImageRef { digest: None, ..name.clone() }, digest: *digest };
         let text = serde_json::to_vec(&tag)
             .map_err(|error| StoreError::Encode { key: name.to_string(), reason: error.to_string() })?;
-        self.put_file(&path, &text)
+        self.put_file(&path, &text)?;
+        if self.touch(&self.blob_path(digest))? {
+            return Ok(());
+        }
+        remove_file(&path)?;
+        Err(StoreError::NoBlob { digest: *digest })
     }
 
     /// Takes a name away; returns whether it was there. The image stays until it is collected.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kiln_core::{IoError, IoResultExt as _};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::layout::LOCK_FILE;
@@ -28,11 +28,17 @@ impl Store {
         if SystemTime::now().duration_since(used).is_ok_and(|age| age < GRAIN) {
             return Ok(true);
         }
+        self.touch(path)
+    }
+
+    /// The same, written down whatever the time was.
+    pub(crate) fn touch(&self, path: &Path) -> Result<bool, IoError> {
         let _noting = FileLock::wait(&self.0.layout.at(LOCK_FILE), Hold::Shared)?;
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        };
+        // To the nanosecond: the kernel's own clock for files ticks some hundred times a second, and two uses would look alike.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = Timespec { tv_sec: now.as_secs().cast_signed(), tv_nsec: now.subsec_nanos().into() };
+        let times =
+            Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: now };
         match rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),

@@ -40,6 +40,7 @@ pub use image::TaggedImage;
 pub use layer::active::ActiveLayer;
 pub use layer::changes::{Change, FileState};
 pub use layer::kept::KeptHold;
+pub use layer::list::Said;
 pub use layer::pack::{LayerOptions, PackedLayer, WholeTree};
 pub use layer::take::Spooled;
 pub use layout::Ids;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{RegistryArgs, SandboxArgs};
+use super::{RegistryArgs, SandboxArgs, SizeLimitArgs};
 use crate::commands::Call;
 
 #[derive(Debug, Args)]
@@ -101,6 +101,8 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) load: bool,
     #[command(flatten)]
+    pub(crate) size_limits: SizeLimitArgs,
+    #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
     /// Accepted as docker's if false: kiln writes no attestations yet
     #[arg(long, value_name = "false", hide = true)]
@@ -135,6 +137,7 @@ Examples:
   kiln build -f - . < Dockerfile                      files of this directory
   kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .
   kiln build --network=host --ssh default=key .       steps reach this machine's 127.0.0.1; a key signs for them
+  kiln build --max-image-size=200m -t app .           fails if the image gets larger
   kiln build --memory=2g --pids-limit=500 --step-timeout=10m .";
 
 /// The machine that RUN steps see.

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::{Command, ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, TagArgs};
+
 /// The end of each `--format` help.
 pub(super) const FORMAT: &str = "\
 Templates: fields ({{.Size}}, {{json .}}), functions (json, join, index, len, lower, upper), pipes, \"table ...\", \"json\".";
@@ -138,9 +140,18 @@ pub(crate) struct ImagePruneArgs {
     pub(crate) force: bool,
 }
 
-/// docker's longer names of the same commands.
+/// `kiln image`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Remove images without a name, or all that were not used for long
+    Prune(ImagePruneArgs),
+    #[command(flatten)]
+    Same(SameCommand),
+}
+
+/// docker's longer names of other commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SameCommand {
     /// The same as `kiln images`
     #[command(alias = "list")]
     Ls(ImagesArgs),
@@ -151,6 +162,33 @@ pub(crate) enum ImageCommand {
     Inspect(InspectArgs),
     /// The same as `kiln history`
     History(HistoryArgs),
-    /// Remove images without a name, or all that were not used for long
-    Prune(ImagePruneArgs),
+    /// The same as `kiln tag`
+    Tag(TagArgs),
+    /// The same as `kiln pull`
+    Pull(PullArgs),
+    /// The same as `kiln push`
+    Push(PushArgs),
+    /// The same as `kiln save`
+    Save(SaveArgs),
+    /// The same as `kiln load`
+    Load(LoadArgs),
+    /// The same as `kiln import`
+    Import(ImportArgs),
+}
+
+impl From<SameCommand> for Command {
+    fn from(command: SameCommand) -> Self {
+        match command {
+            SameCommand::Ls(args) => Self::Images(args),
+            SameCommand::Rm(args) => Self::Rmi(args),
+            SameCommand::Inspect(args) => Self::Inspect(args),
+            SameCommand::History(args) => Self::History(args),
+            SameCommand::Tag(args) => Self::Tag(args),
+            SameCommand::Pull(args) => Self::Pull(args),
+            SameCommand::Push(args) => Self::Push(args),
+            SameCommand::Save(args) => Self::Save(args),
+            SameCommand::Load(args) => Self::Load(args),
+            SameCommand::Import(args) => Self::Import(args),
+        }
+    }
 }

@@ -17,8 +17,10 @@ mod history;
 mod images;
 mod index;
 mod inspect;
+mod layers;
 mod machine_flags;
 mod metadata;
+mod mount_flag;
 mod output_flag;
 mod resource_flags;
 mod run;
@@ -51,13 +53,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rmi(args) => images::remove(global, &args),
         Command::Inspect(args) => inspect::inspect(global, &args),
         Command::History(args) => history::history(global, &args),
-        Command::Image(command) => match command {
-            ImageCommand::Ls(args) => images::list(global, &args),
-            ImageCommand::Rm(args) => images::remove(global, &args),
-            ImageCommand::Inspect(args) => inspect::inspect(global, &args),
-            ImageCommand::History(args) => history::history(global, &args),
-            ImageCommand::Prune(args) => images::prune(global, &args),
-        },
+        Command::Layers(args) => layers::layers(global, &args),
+        Command::Image(ImageCommand::Prune(args)) => images::prune(global, &args),
+        Command::Image(ImageCommand::Same(command)) => run(Cli { global, command: command.into() }),
         Command::Tag(args) => index::tag(global, &args),
         Command::Pull(args) => transfer::pull(global, &args),
         Command::Push(args) => transfer::push(global, &args),

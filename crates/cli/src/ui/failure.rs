@@ -1,8 +1,8 @@
 //! How a failure is shown: where, what, the last words of the step, what to do next.
 
-use kiln::Error;
+use kiln::{Error, Oversized};
 
-use super::note;
+use super::{bytes, note};
 use crate::hints::Failure;
 
 /// Lines of a failed step's output that are shown again below the excerpt.
@@ -36,11 +36,42 @@ pub(crate) fn show_failure(failure: &Failure) {
                     note(format_args!("error: {missing}"));
                 }
             }
+            Error::LayerSize { limit, layers, file, text } => {
+                layers.iter().for_each(|layer| oversized(layer, file, text));
+                let which: Vec<String> = layers.iter().map(|layer| layer.number.to_string()).collect();
+                let which = which.join(", ");
+                let verb = if layers.len() == 1 { "has" } else { "have each" };
+                note(format_args!(
+                    "error: layer {which} {verb} more than --max-layer-size {}",
+                    bytes(*limit)
+                ));
+            }
+            Error::ImageSize { limit, bytes: all, layers, file, text } => {
+                layers.iter().for_each(|layer| oversized(layer, file, text));
+                let (all, limit) = (bytes(*all), bytes(*limit));
+                note(format_args!("error: the image has {all}, more than --max-image-size {limit}"));
+            }
             other => note(format_args!("error: {other}")),
         },
     }
     for hint in failure.hint().into_iter().chain(failure.look().map(str::to_owned)) {
         note(format_args!("hint: {hint}"));
+    }
+}
+
+/// A layer that is too large: its step, and what is in it.
+fn oversized(layer: &Oversized, file: &str, text: &str) {
+    excerpt(file, text, layer.lines);
+    let step = layer.step.as_deref().unwrap_or("(not in the history)");
+    let Oversized { platform, number, of, digest, bytes: size, .. } = layer;
+    note(format_args!(
+        "{platform}, layer {number} of {of}, {}, {}: {}",
+        digest.short(),
+        bytes(*size),
+        super::words::one_line(step)
+    ));
+    for file in &layer.largest {
+        note(format_args!("{:>10}  {}", bytes(file.bytes), super::words::printable(&file.path)));
     }
 }
 

@@ -57,7 +57,7 @@ fn usage_errors_are_told_from_failures() {
         place.build(&["-f", "context/nothing"]).code(2).says(&["context/nothing"]);
         place.kiln(&["build", "context/Dockerfile"]).code(2).says(&["neither a directory nor a tar"]);
         place.kiln(&["build", "nothing"]).code(2).says(&["nothing", "does not exist"]);
-        place.kiln(&["run", "127.0.0.1:1/nothing"]).code(4).says(&["127.0.0.1:1"]);
+        place.kiln(&["run", "127.0.0.1:1/nothing"]).code(125).says(&["127.0.0.1:1"]);
         place.kiln(&["rmi", "nothing"]).code(2).says(&["nothing"]);
         place.directory("empty");
         place.kiln(&["build", "empty"]).code(2).says(&["empty/Dockerfile"]);

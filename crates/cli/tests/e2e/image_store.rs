@@ -313,7 +313,8 @@ fn processes_that_name_remove_and_prune_do_not_break_builds() {
                 let script = format!(
                     "for round in 1 2 3; do\n\
                        ./kiln build -q -t shared -t mine:{process} --build-arg n={process}$round context >/dev/null || exit 1\n\
-                       ./kiln rmi -f shared >/dev/null || exit 2\n\
+                       ./kiln tag mine:{process} other:{process} || exit 7\n\
+                       ./kiln rmi -f shared other:{process} >/dev/null || exit 2\n\
                        ./kiln image prune >/dev/null || exit 3\n\
                        ./kiln prune --all >/dev/null || exit 4\n\
                        ./kiln images -a >/dev/null || exit 5\n\

@@ -41,7 +41,7 @@ pub(super) struct Build<'a> {
     pub(super) bases: &'a Bases<'a>,
     remotes: &'a Remotes<'a>,
     pub(super) plan: BuildPlan,
-    definition: Definition,
+    pub(super) definition: Definition,
     contexts: Contexts<'a>,
     ways: Ways,
     /// Clamps and replaces times.

@@ -35,12 +35,13 @@ impl Build<'_> {
         let Self { request, plan, bases, reporter, cancel, .. } = self;
         let default = [Output::image()];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
-        let mut forms: Vec<(ImageForm, Finished)> = Vec::new();
+        // Before anything is written, if there are limits.
+        let mut forms = self.within_limits(outputs, solved, packed)?;
         let mut exports = Vec::new();
         let mut fetched = false;
         for output in outputs {
             let task = reporter.task(&title(output));
-            let form = output.form().map(|form| ImageForm { names: Vec::new(), ..form.clone() });
+            let form = form_of(output);
             if needs_blobs(output) && !std::mem::replace(&mut fetched, true) {
                 // Layers of bases may have been found unpacked, or not have been needed at all.
                 for base in plan.images.iter().filter_map(|planned| self.base_of(planned)) {
@@ -196,6 +197,11 @@ fn needs_blobs(output: &Output) -> bool {
 /// Whether an output holds images, and not files alone.
 pub(super) fn is_image(output: &Output) -> bool {
     output.form().is_some()
+}
+
+/// Returns the form that an output wants its images in.
+pub(super) fn form_of(output: &Output) -> Option<ImageForm> {
+    output.form().map(|form| ImageForm { names: Vec::new(), ..form.clone() })
 }
 
 /// Returns the names that an output gets, each once.

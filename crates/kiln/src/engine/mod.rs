@@ -18,6 +18,7 @@ mod ignore_file;
 mod image;
 mod index;
 mod last_copy;
+mod layer_report;
 mod layers;
 mod leak;
 mod listing;
@@ -32,6 +33,7 @@ mod redact;
 mod remote;
 mod reporter;
 mod run_image;
+mod run_mounts;
 mod run_step;
 mod step_files;
 mod to_file;
@@ -51,6 +53,7 @@ use trees::Trees;
 
 pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
 pub use ignore_file::ignore_list;
+pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersReport, Oversized, SizeLimits};
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub use manage::{
     CacheSummary, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
@@ -58,6 +61,7 @@ pub use manage::{
 };
 pub use recipe::Recipe;
 pub use run_image::RunRequest;
+pub use run_mounts::{RunMount, RunMountKind};
 pub use transfer::{
     CopyOutcome, CopyRequest, ImportRequest, IndexRequest, LoadRequest, SaveFormat, SaveRequest, TagRequest,
 };

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use kiln_core::{Cancel, ExitStatus, ImageRef, Machine, Network, Platform, RunSpec, Sandbox, Security};
 use kiln_registry::RegistryClient;
-use kiln_runtime::{EmulatorSearch, RunError};
+use kiln_runtime::{EmulatorSearch, RunError, Signals};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::bases::Bases;
 use super::layers::LayerProgress;
+use super::run_mounts::RunMount;
 use crate::Error;
 use crate::request::RegistryOptions;
 
@@ -41,6 +42,18 @@ pub struct RunRequest {
     pub tty: bool,
     /// Whether standard input is passed on.
     pub stdin: bool,
+    /// What is mounted, besides the image's volumes.
+    #[serde(default)]
+    pub mounts: Vec<RunMount>,
+    /// Whether the root file system cannot be written to.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Its host name.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// The machine it sees.
+    #[serde(default)]
+    pub machine: Machine,
     /// Which network it gets, with `sandbox`.
     #[serde(default)]
     pub network: Network,
@@ -52,11 +65,12 @@ pub struct RunRequest {
 }
 
 impl Engine {
-    /// Runs a process in an image, with this process's standard streams.
+    /// Runs a process in an image, with this process's standard streams. Nothing it changes is kept, but what it writes to
+    /// mounts of this machine and to caches. `signals` are passed on to it.
     ///
     /// # Errors
     /// The image cannot be had, or the process cannot be started.
-    pub fn run(&self, request: &RunRequest, cancel: &Cancel) -> Result<ExitStatus, Error> {
+    pub fn run(&self, request: &RunRequest, signals: &Signals, cancel: &Cancel) -> Result<ExitStatus, Error> {
         let _pin = self.store.pin()?;
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
@@ -88,11 +102,13 @@ impl Engine {
         // There is no display that could tell why: `kiln doctor` does.
         let network =
             super::network::choose(&self.entered, request.network, request.sandbox.network, &env).mode;
+        let platform = base.image.image.platform();
+        let mounts = self.mounts(&request.mounts, config, &platform, &snapshot, request.read_only, cancel)?;
         let root = self.trees.root(&self.entered, &layer, cancel)?;
         let spec = RunSpec {
             rootfs: root.rootfs(&self.trees, &layer),
             link_owners: self.store.link_owners(&snapshot)?.0,
-            mounts: Vec::new(),
+            mounts: mounts.specs.clone(),
             args,
             env,
             secret_env: Vec::new(),
@@ -101,8 +117,8 @@ impl Engine {
                 dir => dir.to_owned(),
             }),
             user: request.user.clone().unwrap_or_else(|| config.user.clone()),
-            hostname: "kiln".to_owned(),
-            machine: Machine::default(),
+            hostname: request.hostname.clone().unwrap_or_else(|| "kiln".to_owned()),
+            machine: request.machine.clone(),
             security: Security::Sandbox,
             emulator,
             network,
@@ -110,9 +126,13 @@ impl Engine {
             resolver: request.sandbox.resolver.clone(),
             tty: request.tty,
             stdin: request.stdin,
-            read_only: false,
+            read_only: request.read_only,
         };
-        match kiln_runtime::run_interactive(&self.entered, &spec, cancel) {
+        let result = kiln_runtime::run_interactive(&self.entered, &spec, signals, cancel);
+        // Before the caches are given back, which in a chroot lie in there.
+        root.put_back()?;
+        mounts.end(matches!(&result, Ok(report) if report.status.success()))?;
+        match result {
             Ok(report) => Ok(report.status),
             Err(RunError::Cancelled) => Err(Error::Interrupted),
             Err(error) => Err(error.into()),

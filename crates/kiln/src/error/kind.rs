@@ -39,6 +39,8 @@ impl Error {
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
             Self::StepFailed { .. }
             | Self::SecretLeak { .. }
+            | Self::LayerSize { .. }
+            | Self::ImageSize { .. }
             | Self::Exited { .. }
             | Self::Run(
                 RunError::Program { .. }

@@ -10,6 +10,7 @@ pub(crate) mod changes;
 mod header;
 pub(crate) mod kept;
 mod links;
+pub(crate) mod list;
 mod opaque;
 pub(crate) mod pack;
 mod repack;

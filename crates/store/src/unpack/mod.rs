@@ -5,6 +5,7 @@
 
 mod decode;
 pub(crate) mod entry;
+mod list;
 pub(crate) mod make;
 mod pipe;
 pub(crate) mod tree;

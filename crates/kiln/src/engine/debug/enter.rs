@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_core::{Cancel, ExitStatus, MountSpec, RunSpec, Sandbox, Secret, Snapshot};
-use kiln_runtime::{EmulatorSearch, RunError};
+use kiln_runtime::{EmulatorSearch, RunError, Signals};
 use serde::{Deserialize, Serialize};
 
 use super::world::{StepMount, World, own_program};
@@ -167,7 +167,7 @@ impl Engine {
         spec.link_owners.extend(self.store.link_owners(files)?.0);
         let root = self.trees.root(&self.entered, &layer, cancel)?;
         spec.rootfs = root.rootfs(&self.trees, &layer);
-        let result = kiln_runtime::run_interactive(&self.entered, &spec, cancel);
+        let result = kiln_runtime::run_interactive(&self.entered, &spec, &Signals::default(), cancel);
         // Before the caches are given back, which in a chroot lie in there.
         root.put_back()?;
         match result {

@@ -90,7 +90,7 @@ pub fn history(image: &LoadedImage) -> Vec<HistoryStep> {
     steps(&image.image.history, &image.layers)
 }
 
-fn steps(history: &[History], layers: &[Layer]) -> Vec<HistoryStep> {
+pub(in crate::engine) fn steps(history: &[History], layers: &[Layer]) -> Vec<HistoryStep> {
     let with_layer = history.iter().filter(|line| !line.empty_layer).count();
     let (unmentioned, mut rest) = layers.split_at(layers.len().saturating_sub(with_layer));
     let silent = |layer: &Layer| HistoryStep { line: History::default(), layer: Some(layer.clone()) };

@@ -5,7 +5,7 @@ mod images;
 mod inspect;
 mod prune;
 mod remove;
-mod stored;
+pub(super) mod stored;
 
 use std::time::SystemTime;
 
@@ -20,6 +20,7 @@ use crate::request::RegistryOptions;
 
 pub use caches::CacheSummary;
 pub use images::{ImageFilter, ImageSummary, ImagesRequest};
+pub(super) use inspect::steps;
 pub use inspect::{HistoryStep, ImageDetails, history};
 pub use prune::{PruneReport, PruneRequest, PrunedKind, PrunedThing};
 pub use remove::{ImagePruneReport, ImagePruneRequest, RemovedImage};

@@ -124,6 +124,8 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchImage`], or a name has no tag.
     pub fn tag(&self, request: &TagRequest) -> Result<Digest, Error> {
+        // What a collection may take meanwhile is found again or missed, not half there.
+        let _pin = self.store.pin()?;
         let name = &request.image;
         let digest = ids::digest_of(&self.store, name)?;
         let digest = digest.filter(|digest| self.store.has_blob(digest));
