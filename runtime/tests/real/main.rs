@@ -2,6 +2,7 @@
 //!
 //! The namespaces are entered by the example `runner`, for a test's own process has threads.
 
+mod callers;
 mod chroot;
 mod escape;
 mod hazards;
@@ -9,6 +10,7 @@ mod isolation;
 mod ladder;
 mod mounts;
 mod notify;
+mod old_programs;
 mod proc;
 mod secrets;
 mod steps;

@@ -8,7 +8,7 @@ use kiln_core::ExitStatus;
 use crate::support::{Place, Ran, bind, rungs};
 
 /// Who has a single id here.
-fn single() -> impl Iterator<Item = Place> {
+pub(crate) fn single() -> impl Iterator<Item = Place> {
     rungs().iter().filter(|rung| !rung.has_range()).map(|rung| {
         let place = Place::new(*rung);
         for name in ["root/tmp", "root/home"] {
@@ -18,7 +18,7 @@ fn single() -> impl Iterator<Item = Place> {
     })
 }
 
-fn record(path: &Path) -> Option<String> {
+pub(crate) fn record(path: &Path) -> Option<String> {
     let mut buffer = [0; 80];
     let length = rustix::fs::lgetxattr(path, "user.kiln.stat", &mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
@@ -274,75 +274,4 @@ fn what_is_no_path_is_an_error() {
             format!("{fault} {fault} {fault}\n{toolong}\n{noent}\n{noent}\n0 {fault}\n{badf} {noent} 22\n");
         assert_eq!(ran.ok(), expected, "{ran:?}");
     }
-}
-
-/// The oldest calls of 32-bit programs, made as such a program makes them, give the same answers.
-#[cfg(target_arch = "x86_64")]
-#[test]
-fn programs_of_32_bits_are_answered() {
-    for place in single() {
-        place.file_at("root/bin/old", "");
-        std::fs::write(place.path("root/bin/old"), old_program()).unwrap();
-        std::fs::set_permissions(place.path("root/bin/old"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let ran = place.run(
-            &place.spec("/bin/old; echo $?; stat -c %u:%g /tmp; /bin/busybox su ann -c /bin/old; echo $?"),
-        );
-        if ran.stdout.starts_with("139\n") || ran.stderr.contains("Segmentation") {
-            crate::support::skip("32-bit system calls: this kernel has none");
-            return;
-        }
-        // getuid32 | getgid << 4 of root after setgid(3): then chown(/tmp, 5, 6).
-        assert_eq!(ran.ok(), "48\n5:6\n255\n", "{ran:?}");
-    }
-}
-
-/// An ELF file: `setgid(3)` by the call of 1991 (int 0x80), `chown("/tmp", 5, 6)` likewise, and `exit(getuid32() | getgid() << 4)`;
-/// `exit(-1)` where that is refused.
-#[cfg(target_arch = "x86_64")]
-fn old_program() -> Vec<u8> {
-    const BASE: u32 = 0x40_0000;
-    let mut code: Vec<u8> = Vec::new();
-    let mov = |code: &mut Vec<u8>, opcode: u8, value: u32| {
-        code.push(opcode);
-        code.extend(value.to_le_bytes());
-    };
-    // mov eax, 46; mov ebx, 3; int 0x80
-    mov(&mut code, 0xb8, 46);
-    mov(&mut code, 0xbb, 3);
-    code.extend([0xcd, 0x80]);
-    // test eax, eax; jns +12: exit(255)
-    code.extend([0x85, 0xc0, 0x79, 12]);
-    mov(&mut code, 0xb8, 1);
-    mov(&mut code, 0xbb, 255);
-    code.extend([0xcd, 0x80]);
-    // mov eax, 182; mov ebx, path; mov ecx, 5; mov edx, 6; int 0x80
-    mov(&mut code, 0xb8, 182);
-    mov(&mut code, 0xbb, BASE + 120 + 200);
-    mov(&mut code, 0xb9, 5);
-    mov(&mut code, 0xba, 6);
-    code.extend([0xcd, 0x80]);
-    // mov eax, 47 (getgid); int 0x80; mov esi, eax; shl esi, 4
-    mov(&mut code, 0xb8, 47);
-    code.extend([0xcd, 0x80, 0x89, 0xc6, 0xc1, 0xe6, 4]);
-    // mov eax, 199 (getuid32); int 0x80; or eax, esi; mov ebx, eax; mov eax, 1; int 0x80
-    mov(&mut code, 0xb8, 199);
-    code.extend([0xcd, 0x80, 0x09, 0xf0, 0x89, 0xc3]);
-    mov(&mut code, 0xb8, 1);
-    code.extend([0xcd, 0x80]);
-    assert!(code.len() <= 200);
-    code.resize(200, 0x90);
-    code.extend(b"/tmp\0");
-    let size = 120 + code.len() as u64;
-    let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    elf.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    for value in [u64::from(BASE) + 120, 64, 0] {
-        elf.extend(value.to_le_bytes());
-    }
-    elf.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    elf.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for value in [0, u64::from(BASE), u64::from(BASE), size, size, 0x1000] {
-        elf.extend(value.to_le_bytes());
-    }
-    elf.extend(code);
-    elf
 }
