@@ -12,6 +12,7 @@ mod execute;
 mod identity;
 mod layout;
 mod links;
+mod opened;
 mod owners;
 mod ownership;
 mod place;
@@ -34,6 +35,7 @@ pub(crate) use available::available;
 use calls::{Call, Calls, Known};
 #[cfg(test)]
 pub(crate) use credentials::{Change, Kind};
+use opened::Opened;
 use owners::Table;
 use place::{CALLERS_CWD, LOOK, Place, errno};
 use sets::Sets;
@@ -125,6 +127,7 @@ struct Answerer {
     sets: Sets,
     table: Table,
     place: Place,
+    opened: Opened,
     /// Whether some process has called chroot(2): from then on, each caller's root is looked up.
     has_roots: bool,
     /// The step's mounts, by number, once they were needed.
@@ -141,6 +144,7 @@ impl Answerer {
             sets: Sets::new(),
             table: Table::default(),
             place: Place::new(),
+            opened: Opened::new(),
             has_roots: false,
             mounts: None,
         }

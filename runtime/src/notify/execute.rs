@@ -30,8 +30,9 @@ impl Answerer {
         if self.place.read(call.tid, dir, path, flags & EMPTY_PATH != 0).is_err() {
             return Ok(Answer::Continue);
         }
-        if self.sets.only_root() {
-            // Who is root stays it, but by a set-id file.
+        let old = self.sets.of(call.tid).map_err(errno)?;
+        if old.executed(None, None) == old {
+            // It stays who it is, but by a set-id file.
             let mode = rustix::fs::statx(CWD, self.place.whole()?, AtFlags::empty(), StatxFlags::MODE);
             if mode.is_ok_and(|status| u32::from(status.stx_mode) & (SET_USER_ID | SET_GROUP_ID) == 0) {
                 return Ok(Answer::Continue);
@@ -49,7 +50,6 @@ impl Answerer {
         if (gives_user || gives_group) && !may_give(call.tid, &file)? {
             (gives_user, gives_group) = (false, false);
         }
-        let old = self.sets.of(call.tid).map_err(errno)?;
         let new = old.executed(gives_user.then_some(owner.0), gives_group.then_some(owner.1));
         self.become_(call, &old, &new)?;
         Ok(Answer::Continue)

@@ -26,6 +26,16 @@ pub(super) fn record_at(path: &CStr, follow: bool) -> Option<StatRecord> {
     std::str::from_utf8(&buffer[..length.ok()?]).ok()?.parse().ok()
 }
 
+/// Whether an open file has one; none where that cannot be told, as with O_PATH.
+pub(super) fn has_record(file: &OwnedFd) -> Option<bool> {
+    let mut buffer = [0_u8; 80];
+    match rustix::fs::fgetxattr(file, STAT_XATTR_C, &mut buffer) {
+        Ok(_) => Some(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// The same name, as the kernel takes it.
 const STAT_XATTR_C: &CStr = c"user.kiln.stat";
 

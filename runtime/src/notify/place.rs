@@ -88,6 +88,11 @@ impl Place {
         self.end == ROOM
     }
 
+    /// The thread and the descriptor, if that is all there is.
+    pub(crate) fn open_file(&self) -> Option<(u32, i32)> {
+        (self.is_empty() && self.dir >= 0).then_some((self.tid, self.dir))
+    }
+
     fn is_absolute(&self) -> bool {
         self.buffer[ROOM] == b'/'
     }
@@ -203,6 +208,7 @@ impl Place {
         let from = base.map_or(CWD, |base| base.as_fd());
         match rustix::fs::openat2(from, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
             // Through /proc/self, maybe.
+            Err(Errno::NOENT) if is_missing(from, path) => Err(Errno::NOENT),
             Err(Errno::LOOP | Errno::NOENT) => self.walk(base, path, follow),
             other => other,
         }
@@ -260,6 +266,24 @@ impl Place {
         }
         Ok(dir)
     }
+}
+
+/// Whether a path leads to a directory, the same for everybody, that lacks its last name: programs are looked for in many
+/// directories (execvp(3)).
+fn is_missing(from: BorrowedFd<'_>, path: &[u8]) -> bool {
+    let (end, name) = split(path);
+    let parent: &[u8] = match &path[..end] {
+        b"" if path.starts_with(b"/") => b"/",
+        b"" => b".",
+        parent => parent,
+    };
+    let flags = LOOK | OFlags::DIRECTORY;
+    let found = rustix::fs::openat2(from, parent, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let missing = |dir: OwnedFd| {
+        let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_err_and(|error| error == Errno::NOENT)
+    };
+    !matches!(name, b"" | b"self" | b"thread-self") && found.is_ok_and(missing)
 }
 
 /// Splits a path at its last name: where the directory's part ends, and the name.

@@ -37,11 +37,6 @@ impl Sets {
         Ok(found.unwrap_or(&self.all[0]).clone())
     }
 
-    /// Whether every process is root without groups.
-    pub(crate) fn only_root(&self) -> bool {
-        self.all.len() == 1
-    }
-
     /// Gives a process new ones.
     pub(crate) fn set(&mut self, tid: u32, credentials: &Credentials) -> io::Result<()> {
         let number = match self.numbers.get(credentials) {

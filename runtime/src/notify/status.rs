@@ -95,6 +95,9 @@ impl Answerer {
     /// Whether anything may have to be said about the file at `place` that the kernel does not say.
     pub(super) fn may_differ(&mut self, follow: bool) -> Result<bool, Errno> {
         let has_table = !self.table.is_empty();
+        if !has_table && let Some(recorded) = self.open_file_has_record() {
+            return Ok(recorded);
+        }
         let follow = follow || self.place.is_empty();
         let path = self.place.whole()?;
         if owners::record_at(path, follow).is_some() {
@@ -109,5 +112,11 @@ impl Answerer {
         };
         let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
         Ok(self.table.has((device, stat.stx_ino)))
+    }
+
+    /// Whether the file at `place` has a record, where that is an open file of the caller's and can be told quickly.
+    fn open_file_has_record(&mut self) -> Option<bool> {
+        let (tid, descriptor) = self.place.open_file()?;
+        owners::has_record(&self.opened.copy(tid, descriptor)?)
     }
 }
