@@ -7,6 +7,7 @@ mod debug;
 mod images;
 mod index;
 mod layers;
+mod registry;
 mod run;
 mod sandbox;
 mod storage;
@@ -26,6 +27,9 @@ pub(crate) use images::{HistoryArgs, ImageCommand, ImagePruneArgs, ImagesArgs, I
 use index::INDEX_EXAMPLES;
 pub(crate) use index::{IndexArgs, IndexCommand, TagArgs};
 pub(crate) use layers::{LayersArgs, SizeLimitArgs};
+pub(crate) use registry::{
+    DoctorArgs, DoctorCommand, DoctorRegistryArgs, LoginArgs, LogoutArgs, RegistryArgs,
+};
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 use storage::CACHE_EXAMPLES;
@@ -165,6 +169,10 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove what no image needs, least recently used first
     Prune(PruneArgs),
+    /// Try a name and a password at a registry, and keep them where docker would
+    Login(LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(LogoutArgs),
     /// Say what this machine allows, and why
     Doctor(DoctorArgs),
     /// Print the step graph of a Dockerfile
@@ -177,26 +185,4 @@ pub(crate) enum Command {
         /// Shell it is for
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Debug, Default, Args)]
-pub(crate) struct RegistryArgs {
-    /// Try this registry before HOST's own; may be repeated
-    #[arg(long, value_name = "HOST=URL")]
-    pub(crate) registry_mirror: Vec<String>,
-    /// Registry, or network as 10.0.0.0/8, whose certificates are not checked, and that may be reached by
-    /// http; may be repeated
-    #[arg(long, value_name = "HOST")]
-    pub(crate) insecure_registry: Vec<String>,
-    /// File with credentials that counts alone, in docker's or podman's form
-    /// [default: $REGISTRY_AUTH_FILE; else $DOCKER_AUTH_CONFIG, docker's config.json, podman's auth.json]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) authfile: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }

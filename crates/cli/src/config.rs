@@ -13,7 +13,7 @@ use crate::hints::Failure;
 
 mod registry;
 
-pub(crate) use registry::registry;
+pub(crate) use registry::{login_file, registry};
 
 /// Returns the store's directory: as asked for, or by the XDG rules
 /// (<https://specifications.freedesktop.org/basedir-spec/latest/>).

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator};
+use kiln::{DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -52,6 +52,11 @@ impl Failure {
         match error.root() {
             Error::Foreign { missing, .. } => return missing.first().map(emulator),
             Error::NoEmulator(missing) => return Some(emulator(missing)),
+            Error::Registry(error) | Error::NotHad { error, .. } => {
+                if let Some(hint) = registry(error.root()) {
+                    return Some(hint);
+                }
+            }
             Error::Download(DownloadError::Denied { host, .. }) => {
                 return Some(format!(
                     "--secret id=HTTP_AUTH_TOKEN_{host},src=FILE gives {host} a bearer token, \
@@ -173,6 +178,28 @@ fn step_hint(tail: &[String]) -> Option<&'static str> {
         return Some("the image has no such program: check the name, or install it in a step before");
     }
     None
+}
+
+/// What can be done about a registry that does not let one in.
+fn registry(error: &RegistryError) -> Option<String> {
+    let text = match error {
+        RegistryError::Unauthorized { host, .. } | RegistryError::PushDenied { host, .. } => {
+            let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
+            format!(
+                "`kiln login {host}` keeps a name and a password for it; `kiln doctor registry IMAGE` tells what was asked"
+            )
+        }
+        RegistryError::Tls { host, .. } => format!(
+            "if its authority is your own: ~/.config/containers/certs.d/{host}/ca.crt, or SSL_CERT_FILE; --insecure-registry {host} looks at no \
+             certificate"
+        ),
+        RegistryError::Helper { program, .. } => {
+            format!("install {program}, or take it out of credHelpers in the file with credentials")
+        }
+        RegistryError::Login { .. } => "many registries want a token in place of the password".to_owned(),
+        _ => return None,
+    };
+    Some(text)
 }
 
 /// What can be done about a repository that is not to be had.

@@ -2,6 +2,7 @@
 //!
 //! Call [`init`] first thing in `main`, then [`Builder::build`]. docs/embedding.md is the guide.
 
+mod account;
 mod check;
 mod engine;
 mod error;
@@ -12,6 +13,7 @@ mod remote;
 mod request;
 mod ssh;
 
+pub use account::{account, login, logout, trace_image};
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
     CacheLeft, CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest,
@@ -32,7 +34,10 @@ pub use kiln_core::{
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
 pub use kiln_oci::LoadedImage;
-pub use kiln_registry::{CredentialSource, Credentials, DownloadError, HostFiles};
+pub use kiln_registry::{
+    Account, CredentialSource, Credentials, DownloadError, HostFiles, Kept, RegistryError, RequestTrace,
+    ServerTrace, Trace,
+};
 pub use kiln_runtime::{
     EmulatorSearch, EnterOptions, Isolation, NoEmulator, RunError, Rung, Signals, architectures,
 };

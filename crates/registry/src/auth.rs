@@ -3,12 +3,15 @@
 mod challenge;
 mod file;
 mod helper;
+mod json;
 mod keychain;
+mod save;
 #[cfg(test)]
 mod testing;
 
 pub(crate) use challenge::{Challenge, parse};
 pub(crate) use keychain::{Found, Keychain, Search};
+pub(crate) use save::{erase, store};
 
 use std::fmt;
 

@@ -190,6 +190,20 @@ pub enum RegistryError {
         /// File and line.
         from: String,
     },
+    /// It was shown a name and a password, and does not take them.
+    #[error("{host} does not take this name and password{}", said(detail))]
+    Login {
+        /// Who answered.
+        host: String,
+        /// The registry's own words.
+        detail: Option<String>,
+    },
+    /// What one cannot log in to.
+    #[error("{name:?} is not a registry: write HOST or HOST:PORT")]
+    Host {
+        /// As given.
+        name: String,
+    },
     /// A program that has the credentials for a registry does not give them.
     #[error("{program} has no credentials for {server} to give: {reason}")]
     Helper {

@@ -18,11 +18,13 @@ mod error;
 mod exchange;
 mod hosts;
 mod http;
+mod login;
 mod push;
 mod response;
 mod retry;
 mod session;
 mod tls;
+mod trace;
 mod trickle;
 
 pub use blob::{BlobReader, Resume};
@@ -33,4 +35,6 @@ pub use download::{
 };
 pub use error::{Attempt, RegistryError};
 pub use exchange::{Exchanger, Question, Reply, ReplyBody};
+pub use login::{Account, Kept};
 pub use push::Pushed;
+pub use trace::{RequestTrace, ServerTrace, Trace};

@@ -19,6 +19,7 @@ use crate::{Attempt, RegistryConfig, RegistryError, response, retry};
 
 mod access;
 mod authenticate;
+mod login;
 
 pub(crate) use access::Access;
 
@@ -28,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) config: RegistryConfig,
     pub(crate) http: Http,
     /// For what must not be sent on to wherever a redirect leads.
-    unfollowed: Http,
+    pub(crate) unfollowed: Http,
     /// By host and repository, each with what it is good for.
     grants: Mutex<HashMap<(String, String), Vec<(Access, Grant)>>>,
     /// Held while a token is fetched, so that parallel requests fetch one.
@@ -169,6 +170,18 @@ impl Session {
 
     fn hosts(&self) -> Result<&Hosts, RegistryError> {
         self.hosts.get_or_init(|| Hosts::read(&self.config.files)).as_ref().map_err(Clone::clone)
+    }
+
+    /// What podman would take a short name for, and whose word that is, if not for this image.
+    pub(crate) fn elsewhere(
+        &self,
+        short: &str,
+        image: &ImageRef,
+    ) -> Result<Option<(String, String)>, RegistryError> {
+        let alias = self.hosts()?.containers.short(short);
+        let other = alias
+            .filter(|alias| alias.value.parse::<ImageRef>().is_ok_and(|other| other.name() != image.name()));
+        Ok(other.map(|alias| (alias.value, alias.from)))
     }
 
     /// The registry itself, which is pushed to.

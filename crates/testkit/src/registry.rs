@@ -71,6 +71,16 @@ pub enum Access {
     Token(Option<(String, String)>),
     /// Name and password.
     Basic(String, String),
+    /// Whoever shows a token from `/token`. That gives who logs in with this name and password this identity token, which it
+    /// takes from then on.
+    Identity {
+        /// Name.
+        user: String,
+        /// Password.
+        password: String,
+        /// The identity token.
+        identity: String,
+    },
     /// Whoever shows a token, and tokens are for reading only, whatever was asked for.
     ReadOnly,
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::args::{DoctorArgs, Global};
+use crate::args::{DoctorArgs, DoctorCommand, Global};
 use crate::config;
 use crate::hints::Failure;
 use crate::ui;
@@ -10,6 +10,9 @@ use crate::ui;
 /// Prints each rung of the ladder: what is used, why, and the one command that would raise it. Tells with its exit code
 /// whether kiln can build here.
 pub(crate) fn doctor(global: Global, args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    if let Some(DoctorCommand::Registry(args)) = &args.about {
+        return super::doctor_registry::registry(args);
+    }
     let root = config::store_root(global.root)?;
     let rungs = kiln::doctor(&root, &config::emulators(), global.isolation.map(Into::into))?;
     // This machine cannot. What only some builds need is not asked for.

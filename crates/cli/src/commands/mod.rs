@@ -11,6 +11,7 @@ mod csv;
 mod debug;
 mod diff;
 mod doctor;
+mod doctor_registry;
 mod fix;
 mod format_flag;
 mod history;
@@ -18,6 +19,7 @@ mod images;
 mod index;
 mod inspect;
 mod layers;
+mod login;
 mod machine_flags;
 mod metadata;
 mod mount_flag;
@@ -68,6 +70,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Context(command) => context::run(global, &command),
         Command::Du(args) => storage::du(global, &args),
         Command::Prune(args) => storage::prune(global, &args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Doctor(args) => doctor::doctor(global, &args),
         Command::Graph(args) => debug::graph(&args),
         Command::Debug(command) => debug::debug(global, command),

@@ -75,6 +75,16 @@ fn credentials(flag: Option<&Path>, setting: Option<PathBuf>) -> Result<Credenti
     Ok(Credentials { sources, ..base })
 }
 
+/// Returns the file where a login is kept: the one that counts alone, else docker's.
+pub(crate) fn login_file(flag: Option<&Path>) -> Result<PathBuf, Failure> {
+    let file = named_file(flag, settings()?.auth_file)?.or_else(docker_config);
+    file.ok_or_else(|| {
+        Failure::usage(
+            "HOME is not set: say where the credentials shall be, by --authfile FILE or DOCKER_CONFIG=DIR",
+        )
+    })
+}
+
 /// `--authfile`, then REGISTRY_AUTH_FILE, then kiln's configuration file.
 fn named_file(flag: Option<&Path>, setting: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
     let variable = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -1,5 +1,6 @@
 //! Everything that is shown. The only place that prints.
 
+mod ask;
 mod diagnostics;
 mod failure;
 mod live;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln::{Event, EventSink};
 
+pub(crate) use ask::{ask, ask_secretly};
 pub(crate) use diagnostics::show_diagnostics;
 pub(crate) use failure::show_failure;
 use live::Live;

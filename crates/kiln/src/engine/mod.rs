@@ -55,6 +55,7 @@ pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, St
 pub use ignore_file::ignore_list;
 pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersReport, Oversized, SizeLimits};
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
+pub(crate) use manage::registry_config;
 pub use manage::{
     CacheSummary, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
     ImagesRequest, PruneReport, PruneRequest, PrunedKind, PrunedThing, RemovedImage, history,

@@ -88,6 +88,13 @@ impl Error {
                 | StoreError::Sparse { .. }
                 | StoreError::LongPath { .. },
             ) => ErrorKind::Input,
+            Self::Registry(
+                RegistryError::Host { .. }
+                | RegistryError::Mirror { .. }
+                | RegistryError::AuthFile { .. }
+                | RegistryError::Configuration { .. }
+                | RegistryError::Blocked { .. },
+            ) => ErrorKind::Input,
             Self::Git(error) => match error.root() {
                 GitError::Unsupported { .. }
                 | GitError::Empty { .. }

@@ -81,6 +81,11 @@ impl AuthFile {
         names(&host).iter().find_map(|host| self.helpers.get(*host))
     }
 
+    /// Returns the programs that are named, each with the host's key.
+    pub(super) fn helpers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.helpers.values().map(|entry| (entry.key.as_str(), entry.value.as_str()))
+    }
+
     /// Returns what is written of a repository on a host, by the longest name that fits, and whether that is more than the
     /// host's.
     pub(super) fn find(&self, host: &str, repository: &str) -> Option<(&Entry<Credential>, bool)> {

@@ -101,7 +101,6 @@ impl Helper {
     }
 
     /// Gives it credentials to keep.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`kiln login` will use it"))]
     pub(crate) fn store(&self, server: &str, credential: &Credential) -> Result<(), RegistryError> {
         let (username, secret) = match (&credential.identity, &credential.login) {
             (Some(token), _) => (TOKEN_USER.to_owned(), token.clone()),
@@ -115,7 +114,6 @@ impl Helper {
     }
 
     /// Has it forget a server; one that it does not know is forgotten.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`kiln login` will use it"))]
     pub(crate) fn erase(&self, server: &str) -> Result<(), RegistryError> {
         self.tell(Verb::Erase, server, server.as_bytes())
     }

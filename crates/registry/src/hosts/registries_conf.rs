@@ -197,7 +197,6 @@ impl RegistriesConf {
     }
 
     /// Returns whose word it is that podman would take a short name for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`kiln doctor registry` will tell"))]
     pub(crate) fn short(&self, short: &str) -> Option<Alias> {
         if let Some(alias) = self.aliases.get(short).filter(|alias| !alias.value.is_empty()) {
             return Some(alias.clone());

@@ -20,19 +20,29 @@ const CLIENT: &str = "kiln";
 
 /// Registries disagree about which of the two it is; docker reads both.
 #[derive(Deserialize)]
-struct Token {
+pub(super) struct Token {
     token: Option<String>,
     access_token: Option<String>,
+    /// What may be shown instead of a password from now on, where one was asked for.
+    pub(super) refresh_token: Option<String>,
     expires_in: Option<u64>,
 }
 
+impl Token {
+    pub(super) fn text(self) -> Option<String> {
+        self.token.or(self.access_token).filter(|token| !token.is_empty())
+    }
+}
+
 /// Where tokens come from.
-struct Service {
+pub(super) struct Service {
     url: Url,
     host: String,
     name: Option<String>,
     /// One per repository, as `repository:a/b:pull,push`.
-    scopes: Vec<String>,
+    pub(super) scopes: Vec<String>,
+    /// The user's name, when one logs in: then it may give a token to be kept.
+    pub(super) login: Option<String>,
 }
 
 impl Session {
@@ -81,9 +91,9 @@ impl Session {
                     let life = token.expires_in.map_or(TOKEN_LIFE, Duration::from_secs);
                     // Some say 0 and mean "not long": it is good for the request at hand.
                     let life = life.max(TOKEN_LIFE) - TOKEN_MARGIN;
-                    let text = token.token.or(token.access_token).filter(|token| !token.is_empty());
-                    let text =
-                        text.ok_or_else(|| denied(Some("its token service sends no token".to_owned())))?;
+                    let text = token
+                        .text()
+                        .ok_or_else(|| denied(Some("its token service sends no token".to_owned())))?;
                     let header = sensitive(&format!("Bearer {text}"), &denied)?;
                     Grant { header, until: asked.checked_add(life), whole: false }
                 }
@@ -102,7 +112,7 @@ impl Session {
     }
 
     /// Finds the credentials for an endpoint. Programs may have to be asked, which this thread cannot wait for.
-    async fn search(&self, endpoint: &Endpoint) -> Result<Search, RegistryError> {
+    pub(crate) async fn search(&self, endpoint: &Endpoint) -> Result<Search, RegistryError> {
         if self.config.credentials.sources.is_empty() {
             return Ok(Search::default());
         }
@@ -116,7 +126,7 @@ impl Session {
         tokio::task::spawn_blocking(work).await.map_err(ended)?
     }
 
-    fn service(
+    pub(super) fn service(
         &self,
         endpoint: &Endpoint,
         access: &Access,
@@ -134,12 +144,12 @@ impl Session {
         }
         let host = url.host_str().unwrap_or_default().to_owned();
         let scopes = access.scopes(&endpoint.repository, scope.as_deref());
-        Ok(Service { url, host, name, scopes })
+        Ok(Service { url, host, name, scopes, login: None })
     }
 
     /// Gets a token: for an identity token as OAuth 2 has it, else as docker always did.
     /// <https://distribution.github.io/distribution/spec/auth/oauth/>
-    async fn token(
+    pub(super) async fn token(
         &self,
         endpoint: &Endpoint,
         access: &Access,
@@ -168,6 +178,11 @@ impl Session {
             }
             for scope in &service.scopes {
                 url.query_pairs_mut().append_pair("scope", scope);
+            }
+            if let Some(user) = &service.login {
+                let mut query = url.query_pairs_mut();
+                query.append_pair("account", user).append_pair("client_id", CLIENT);
+                query.append_pair("offline_token", "true");
             }
             let basic = credential.and_then(|credential| credential.basic());
             let client = self.http.client(loopback, &endpoint.trust)?;

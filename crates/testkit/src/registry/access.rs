@@ -21,7 +21,7 @@ pub(super) fn authorize(state: &mut State, request: &Request, address: SocketAdd
             }
             Ok(())
         }
-        Access::Token(_) | Access::ReadOnly => {
+        Access::Token(_) | Access::Identity { .. } | Access::ReadOnly => {
             let token = sent.and_then(|sent| sent.strip_prefix("Bearer ")).unwrap_or_default();
             let may = |wanted: &str, writes: bool| {
                 let granted = state.tokens.get(token).into_iter().flatten();
@@ -32,9 +32,13 @@ pub(super) fn authorize(state: &mut State, request: &Request, address: SocketAdd
             }
             let actions = if writes { "pull,push" } else { "pull" };
             let from = from.map(|from| format!(" repository:{from}:pull")).unwrap_or_default();
-            let challenge = format!(
-                "WWW-Authenticate: Bearer realm=\"http://{address}/token\",service=\"fake\",scope=\"repository:{repository}:{actions}{from}\""
-            );
+            // The front door is no repository.
+            let scope = match repository {
+                "" => String::new(),
+                repository => format!(",scope=\"repository:{repository}:{actions}{from}\""),
+            };
+            let challenge =
+                format!("WWW-Authenticate: Bearer realm=\"http://{address}/token\",service=\"fake\"{scope}");
             Err(failure(401, "UNAUTHORIZED", "authentication required").header(challenge))
         }
         Access::Basic(user, password) => {
@@ -57,7 +61,10 @@ pub(super) fn token(state: &mut State, request: &Request, query: &str) -> Answer
         Access::Token(Some((user, password))) if sent != Some(basic(user, password)) => {
             return failure(401, "UNAUTHORIZED", "incorrect username or password");
         }
-        Access::Token(_) | Access::ReadOnly => {}
+        Access::Identity { user, password, .. } if sent != Some(basic(user, password)) => {
+            return failure(401, "UNAUTHORIZED", "incorrect username or password");
+        }
+        Access::Token(_) | Access::Identity { .. } | Access::ReadOnly => {}
         _ => state.violations.push("nobody asked for a token".to_owned()),
     }
     let mut granted = Vec::new();
@@ -72,16 +79,66 @@ pub(super) fn token(state: &mut State, request: &Request, query: &str) -> Answer
             _ => state.violations.push(format!("scope of a token: {scope:?}")),
         }
     }
+    // Only a login is for no repository.
+    let login = query.split('&').any(|pair| pair == "offline_token=true");
+    if login {
+        granted.push((String::new(), false));
+        if !query.contains("account=") || !query.contains("client_id=") {
+            state.violations.push(format!("a login by nobody: {query:?}"));
+        }
+    }
     if granted.is_empty() {
         state.violations.push(format!("a token for nothing: {query:?}"));
     }
     if !query.split('&').any(|pair| pair == "service=fake") {
         state.violations.push(format!("service of a token: {query:?}"));
     }
+    let token = issue(state, granted);
+    let more = match &state.access {
+        Access::Identity { identity, .. } if login => format!(r#","refresh_token":"{identity}""#),
+        _ => String::new(),
+    };
+    Answer::new(200, format!(r#"{{"token":"{token}","expires_in":300{more}}}"#))
+}
+
+/// Gives a token for an identity token.
+/// <https://distribution.github.io/distribution/spec/auth/oauth/>
+pub(super) fn refresh(state: &mut State, request: &Request) -> Answer {
+    let body = String::from_utf8_lossy(&request.body).into_owned();
+    let field = |name: &str| {
+        let value = body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        value.map(|value| decoded(&value.replace('+', " ")))
+    };
+    let form = request.headers.get("content-type").map(String::as_str);
+    let right = field("grant_type").as_deref() == Some("refresh_token")
+        && field("service").as_deref() == Some("fake")
+        && field("client_id").is_some_and(|client| !client.is_empty())
+        && form == Some("application/x-www-form-urlencoded")
+        && !request.headers.contains_key("authorization");
+    if !right {
+        state.violations.push(format!("no OAuth form: {form:?} {body:?}"));
+    }
+    match &state.access {
+        Access::Identity { identity, .. } if field("refresh_token").as_ref() == Some(identity) => {}
+        _ => return failure(401, "UNAUTHORIZED", "invalid refresh token"),
+    }
+    let mut granted = Vec::new();
+    for scope in field("scope").unwrap_or_default().split_whitespace() {
+        match scope.split(':').collect::<Vec<_>>()[..] {
+            ["repository", name, "pull"] => granted.push((name.to_owned(), false)),
+            ["repository", name, "pull,push"] => granted.push((name.to_owned(), true)),
+            _ => state.violations.push(format!("scope of a token: {scope:?}")),
+        }
+    }
+    let token = issue(state, granted);
+    Answer::new(200, format!(r#"{{"access_token":"{token}","expires_in":300}}"#))
+}
+
+fn issue(state: &mut State, granted: Vec<(String, bool)>) -> String {
     state.issued += 1;
     let token = format!("secret-token-{}", state.issued);
     state.tokens.insert(token.clone(), granted);
-    Answer::new(200, format!(r#"{{"token":"{token}","expires_in":300}}"#))
+    token
 }
 
 /// Undoes percent encoding, of ASCII.

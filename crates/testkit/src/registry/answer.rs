@@ -12,6 +12,9 @@ pub(super) fn answer(request: &Request, address: SocketAddr, shared: &Shared, ig
     if let Some(query) = request.path.strip_prefix("/token?") {
         return access::token(&mut state, request, query);
     }
+    if request.path == "/token" && request.method == "POST" {
+        return access::refresh(&mut state, request);
+    }
     if reads && let Some(answer) = super::file::answer(&mut state, request, ignore_range) {
         return answer;
     }
@@ -22,7 +25,9 @@ pub(super) fn answer(request: &Request, address: SocketAddr, shared: &Shared, ig
         state.violations.push(format!("there is no {}", request.path));
         return failure(404, "UNSUPPORTED", "no such path");
     };
-    if let Some((repository, rest)) = rest.split_once("/blobs/uploads/") {
+    if rest.is_empty() && reads {
+        Answer::new(200, "{}").header("Content-Type: application/json")
+    } else if let Some((repository, rest)) = rest.split_once("/blobs/uploads/") {
         upload::answer(&mut state, request, repository, rest)
     } else if let Some((repository, reference)) = rest.split_once("/manifests/") {
         match request.method.as_str() {

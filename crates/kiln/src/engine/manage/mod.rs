@@ -26,7 +26,7 @@ pub use prune::{PruneReport, PruneRequest, PrunedKind, PrunedThing};
 pub use remove::{ImagePruneReport, ImagePruneRequest, RemovedImage};
 
 /// Turns a request's registry options into the client's.
-pub(super) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
+pub(crate) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
     RegistryConfig {
         mirrors: options.mirrors.clone(),
         insecure: options.insecure.clone(),

@@ -1,0 +1,91 @@
+//! Questions to who sits at the terminal.
+
+use std::io::{Read as _, Write as _};
+
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+
+/// Asks for a line. None: there is none.
+pub(crate) fn ask(question: &str) -> Option<String> {
+    show(question);
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok()?;
+    Some(line.trim().to_owned())
+}
+
+/// Asks for a line that is not shown. None: it was not answered, or the terminal is none.
+pub(crate) fn ask_secretly(question: &str) -> Option<Vec<u8>> {
+    let _quiet = Quiet::start()?;
+    show(question);
+    let answer = typed(&mut std::io::stdin().lock());
+    show("\n");
+    answer
+}
+
+fn show(text: &str) {
+    let mut stderr = std::io::stderr();
+    // Nobody is left to answer if it is closed.
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// Reads the keys of a line. An interrupt is a key here, so that the terminal is put back before anything ends.
+fn typed(keys: &mut impl std::io::Read) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    for key in keys.bytes() {
+        match key.ok()? {
+            b'\n' | b'\r' => return Some(line),
+            // Interrupt; end of input.
+            0x03 => return None,
+            0x04 if line.is_empty() => return None,
+            // Backspace, in both of its forms; a character may be several bytes.
+            0x08 | 0x7f => while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
+            // The whole line.
+            0x15 => line.clear(),
+            byte => line.push(byte),
+        }
+    }
+    None
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+struct Quiet(Termios);
+
+impl Quiet {
+    fn start() -> Option<Self> {
+        let before = tcgetattr(std::io::stdin()).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
+        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &quiet).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // The terminal may be gone.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+
+    #[test]
+    fn a_line_is_typed_key_by_key() {
+        let cases: [(&[u8], Option<&[u8]>); 8] = [
+            (b"secret\nrest", Some(b"secret")),
+            (b"secret\r", Some(b"secret")),
+            (b"sex\x7fcret\x08t\n", Some(b"secret")),
+            ("s\u{e9}\x7fecret\n".as_bytes(), Some(b"secret")),
+            (b"wrong\x15secret\n", Some(b"secret")),
+            (b"half\x03\n", None),
+            (b"\x04", None),
+            (b"half", None),
+        ];
+        for (mut keys, expected) in cases {
+            assert_eq!(typed(&mut keys).as_deref(), expected, "{keys:?}");
+        }
+    }
+}
