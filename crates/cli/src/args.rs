@@ -10,6 +10,7 @@ mod layers;
 mod registry;
 mod run;
 mod sandbox;
+mod sbom;
 mod storage;
 mod transfer;
 mod verify;
@@ -32,6 +33,7 @@ pub(crate) use registry::{
 };
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
+pub(crate) use sbom::SbomArgs;
 use storage::CACHE_EXAMPLES;
 pub(crate) use storage::{CacheCommand, DuArgs, PruneArgs};
 pub(crate) use transfer::{CopyArgs, PullArgs, PushArgs, ShowArgs};
@@ -159,6 +161,8 @@ pub(crate) enum Command {
     /// Make one index of images for several platforms
     #[command(subcommand, alias = "manifest", alias = "imagetools", after_help = INDEX_EXAMPLES)]
     Index(IndexCommand),
+    /// List the packages in an image: SPDX 2.3, read from dpkg, apk, rpm, pip, npm, cargo and go
+    Sbom(SbomArgs),
     /// See and remove cache mounts
     #[command(subcommand, after_help = CACHE_EXAMPLES)]
     Cache(CacheCommand),

@@ -21,7 +21,7 @@ pub use engine::{
     ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile,
     LayerReport, LayersReport, ListedFile, LoadRequest, Oversized, PartDifference, PathDifference,
     PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount,
-    RunMountKind, RunRequest, SaveFormat, SaveRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell,
+    RunMountKind, RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell,
     StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};

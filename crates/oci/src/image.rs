@@ -6,7 +6,7 @@ use kiln_core::{History, ImageConfig, Layer, Platform};
 use oci_spec::image::{ImageIndex, ImageManifestBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobInfo, Document, OciError, json, media};
+use crate::{Attestation, BlobInfo, Document, OciError, json, media};
 
 /// A finished image: plain data. Its layers' blobs are elsewhere, by digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,15 @@ pub fn assemble(
 /// Makes the index of several platforms' images, in the order given. It is docker's manifest list if the first
 /// image's manifest is docker's.
 pub fn index(images: &[&Image], annotations: &BTreeMap<String, String>) -> Document {
+    attested_index(images, &[], annotations)
+}
+
+/// The same with what is said of the images, behind them all.
+pub fn attested_index(
+    images: &[&Image],
+    attestations: &[Attestation],
+    annotations: &BTreeMap<String, String>,
+) -> Document {
     let docker = images.first().is_some_and(|image| image.manifest.media_type == media::DOCKER_MANIFEST);
     let media_type = if docker { media::DOCKER_LIST } else { media::OCI_INDEX };
     let mut index = ImageIndex::default();
@@ -110,6 +119,7 @@ pub fn index(images: &[&Image], annotations: &BTreeMap<String, String>) -> Docum
                 descriptor.set_annotations(self::annotations(&image.descriptor_annotations));
                 descriptor
             })
+            .chain(attestations.iter().map(Attestation::descriptor))
             .collect(),
     );
     index.set_annotations(self::annotations(annotations));

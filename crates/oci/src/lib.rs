@@ -8,6 +8,7 @@
 //! oci-spec's types stay inside this crate: what goes in and out is [`Document`], [`BlobInfo`] and the nouns of
 //! `kiln-core`. Specifications: <https://github.com/opencontainers/image-spec>.
 
+mod attestation;
 mod blob;
 mod compose;
 mod docker;
@@ -22,12 +23,13 @@ mod platform;
 mod read;
 mod verify;
 
+pub use attestation::{Attestation, IN_TOTO};
 pub use blob::{BlobSource, Documents};
 pub use compose::{JoinOptions, Part, join, manifest};
 pub use docker::{Archive, ArchivedImage, ArchivedLayer, DockerArchive};
 pub use document::{BlobInfo, Document};
 pub use error::OciError;
-pub use image::{AssembleOptions, Image, MediaTypes, assemble, index};
+pub use image::{AssembleOptions, Image, MediaTypes, assemble, attested_index, index};
 pub use layout::{Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar};
 pub use load::{LoadedImage, MAX_DOCUMENT, load};
 pub use platform::matches;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use kiln_core::{Digest, History, ImageConfig, Layer, Platform};
 use kiln_oci::{
-    AssembleOptions, BlobInfo, Document, MAX_DOCUMENT, MediaTypes, OciError, assemble, index, load, matches,
-    media,
+    AssembleOptions, Attestation, BlobInfo, Document, MAX_DOCUMENT, MediaTypes, OciError, assemble,
+    attested_index, index, load, matches, media,
 };
 
 const LAYER: &str = r#"{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:1111111111111111111111111111111111111111111111111111111111111111","size":5}"#;
@@ -345,4 +345,54 @@ fn an_index_gives_the_best_match_and_lists_what_it_has() {
                 .to_vec(),
         }
     );
+}
+
+#[test]
+fn attestations_stand_behind_the_images_as_buildkit_has_them() {
+    let config: ImageConfig =
+        serde_json::from_str(r#"{"os":"linux","architecture":"amd64","config":{},"rootfs":null}"#).unwrap();
+    let image =
+        assemble(config, &[layer(0x11, media::OCI_LAYER_GZIP)], &AssembleOptions::default()).unwrap();
+    let statement = ("https://slsa.dev/provenance/v1".to_owned(), b"{}".to_vec());
+    let attestation = Attestation::new(&image, vec![statement]);
+    let digest = Digest::of(b"{}");
+    assert_eq!(
+        String::from_utf8_lossy(&attestation.config.bytes),
+        format!(
+            r#"{{"architecture":"unknown","config":{{}},"os":"unknown","rootfs":{{"type":"layers","diff_ids":["{digest}"]}}}}"#
+        )
+    );
+    let manifest: serde_json::Value = serde_json::from_slice(&attestation.manifest.bytes).unwrap();
+    assert_eq!(
+        manifest["layers"],
+        serde_json::json!([{
+            "mediaType": "application/vnd.in-toto+json",
+            "digest": digest.to_string(),
+            "size": 2,
+            "annotations": {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"},
+        }])
+    );
+    let root = attested_index(&[&image], std::slice::from_ref(&attestation), &BTreeMap::new());
+    let json: serde_json::Value = serde_json::from_slice(&root.bytes).unwrap();
+    assert_eq!(json["manifests"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        json["manifests"][1],
+        serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": attestation.manifest.digest.to_string(),
+            "size": attestation.manifest.bytes.len(),
+            "annotations": {
+                "vnd.docker.reference.digest": image.manifest.digest.to_string(),
+                "vnd.docker.reference.type": "attestation-manifest",
+            },
+            "platform": {"architecture": "unknown", "os": "unknown"},
+        })
+    );
+    let documents = [&image.manifest, &image.config];
+    let mut fetch = |info: &BlobInfo| -> Result<Vec<u8>, OciError> {
+        Ok(documents.iter().find(|one| one.digest == info.digest).expect("it is asked for").bytes.clone())
+    };
+    let loaded = load(root, &platform("linux/amd64"), &mut fetch).unwrap();
+    assert_eq!(loaded.manifest.digest, image.manifest.digest);
+    assert_eq!(attestation.documents().count(), 3);
 }

@@ -27,6 +27,7 @@ mod output_flag;
 mod resource_flags;
 mod run;
 mod sandbox_flags;
+mod sbom;
 mod secret_flag;
 mod shell;
 mod ssh_flag;
@@ -66,6 +67,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Load(args) => archive::load(global, &args),
         Command::Import(args) => archive::import(global, &args),
         Command::Index(command) => index::index(global, &command),
+        Command::Sbom(args) => sbom::sbom(global, &args),
         Command::Cache(command) => caches::run(global, command),
         Command::Context(command) => context::run(global, &command),
         Command::Du(args) => storage::du(global, &args),

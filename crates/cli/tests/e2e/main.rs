@@ -2,6 +2,7 @@
 //! run one case.
 
 mod archives;
+mod attest;
 mod bad_input;
 mod cache_mounts;
 mod checks;

@@ -1,6 +1,7 @@
 //! The engine: one store, opened by a process that has entered its namespaces.
 
 mod agent;
+mod attest;
 mod bases;
 mod build;
 mod chain;
@@ -51,6 +52,7 @@ use kiln_store::{Ids, Store};
 use crate::Error;
 use trees::Trees;
 
+pub use attest::{Sbom, SbomRequest};
 pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
 pub use ignore_file::ignore_list;
 pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersReport, Oversized, SizeLimits};

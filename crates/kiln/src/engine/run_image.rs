@@ -162,7 +162,7 @@ fn environment(image: &[String], request: &RunRequest) -> Vec<(String, String)> 
 }
 
 /// A look into an image has no display of its own.
-struct Silent;
+pub(super) struct Silent;
 
 impl LayerProgress for Silent {
     fn progress(&self, _item: &str, _current: u64, _total: u64) {}
