@@ -1,6 +1,7 @@
 //! What was typed. Names and meanings are docker's where docker has them.
 
 mod archive;
+mod attest;
 mod build;
 mod context;
 mod debug;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use archive::{FormatArg, ImportArgs, LoadArgs, SaveArgs};
+pub(crate) use attest::AttestArgs;
 pub(crate) use build::{BuildArgs, MachineArgs, OnErrorMode, ProgressMode};
 use context::CONTEXT_EXAMPLES;
 pub(crate) use context::{ContextCommand, ContextLsArgs, ContextSort};

@@ -21,8 +21,8 @@ pub use engine::{
     ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile,
     LayerReport, LayersReport, ListedFile, LoadRequest, Oversized, PartDifference, PathDifference,
     PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount,
-    RunMountKind, RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell,
-    StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
+    RunMountKind, RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter,
+    StepMount, StepShell, StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
@@ -46,7 +46,8 @@ pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{
-    Annotation, AnnotationPlace, BuildRequest, ContextSource, DockerfileSource, ImageForm, ImagePlace,
-    LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms, RegistryOptions, SourceDate,
+    Annotation, AnnotationPlace, Attest, BuildRequest, ContextSource, DockerfileSource, ImageForm,
+    ImagePlace, LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms, ProvenanceMode,
+    ProvenanceOptions, RegistryOptions, SourceDate,
 };
 pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

@@ -17,6 +17,9 @@ pub struct BuildOutcome {
     pub tags: Vec<ImageRef>,
     /// What each output became, in the order asked for. `digest` and `images` are those of the first that holds an image.
     pub exports: Vec<Export>,
+    /// The predicate of provenance of each platform, if it was asked for: <https://slsa.dev/spec/v1.1/provenance>.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, serde_json::Value>,
     /// Each step that took part.
     pub steps: Vec<StepReport>,
     /// Wall time of the whole, microseconds.

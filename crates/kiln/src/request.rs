@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::engine::SizeLimits;
 use crate::ssh::SshAgent;
 
+pub use attest::{Attest, ProvenanceMode, ProvenanceOptions};
 pub use context::{ContextSource, DockerfileSource, NamedSource};
 pub use output::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
 pub use place::{ImagePlace, PlaceError, Platforms};
 
+mod attest;
 mod context;
 mod output;
 mod place;
@@ -74,6 +76,15 @@ pub struct BuildRequest {
     pub allow: BTreeSet<Entitlement>,
     /// `--output`. Without one the image is kept in the local image store.
     pub outputs: Vec<Output>,
+    /// `--attest`: what is written beside the image. Without any, nothing is, and an image of one platform is no index.
+    #[serde(default)]
+    pub attest: Vec<Attest>,
+    /// `--sbom-file`: the SPDX document, as a file of its own.
+    #[serde(default)]
+    pub sbom_file: Option<PathBuf>,
+    /// `--provenance-file`: the statement of provenance, as a file of its own.
+    #[serde(default)]
+    pub provenance_file: Option<PathBuf>,
     /// Steps that run at once; the number of processors if none.
     pub jobs: Option<usize>,
     /// Clamps and replaces times in what is made (SOURCE_DATE_EPOCH,
@@ -113,6 +124,9 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             allow: BTreeSet::new(),
             outputs: Vec::new(),
+            attest: Vec::new(),
+            sbom_file: None,
+            provenance_file: None,
             jobs: None,
             source_date_epoch: None,
             size_limits: SizeLimits::default(),

@@ -351,8 +351,7 @@ fn an_index_gives_the_best_match_and_lists_what_it_has() {
 fn attestations_stand_behind_the_images_as_buildkit_has_them() {
     let config: ImageConfig =
         serde_json::from_str(r#"{"os":"linux","architecture":"amd64","config":{},"rootfs":null}"#).unwrap();
-    let image =
-        assemble(config, &[layer(0x11, media::OCI_LAYER_GZIP)], &AssembleOptions::default()).unwrap();
+    let image = assemble(config, &[layer(0x11, media::OCI_LAYER_GZIP)], &AssembleOptions::default()).unwrap();
     let statement = ("https://slsa.dev/provenance/v1".to_owned(), b"{}".to_vec());
     let attestation = Attestation::new(&image, vec![statement]);
     let digest = Digest::of(b"{}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{RegistryArgs, SandboxArgs, SizeLimitArgs};
+use super::{AttestArgs, RegistryArgs, SandboxArgs, SizeLimitArgs};
 use crate::commands::Call;
 
 #[derive(Debug, Args)]
@@ -104,12 +104,8 @@ pub(crate) struct BuildArgs {
     pub(crate) size_limits: SizeLimitArgs,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
-    /// Accepted as docker's if false: kiln writes no attestations yet
-    #[arg(long, value_name = "false", hide = true)]
-    pub(crate) provenance: Option<String>,
-    /// Accepted as docker's if false: kiln writes no attestations yet
-    #[arg(long, value_name = "false", hide = true)]
-    pub(crate) sbom: Option<String>,
+    #[command(flatten)]
+    pub(crate) attest: AttestArgs,
     /// Accepted as docker's: there are no containers to remove
     #[arg(long, alias = "force-rm", hide = true)]
     pub(crate) rm: bool,
@@ -138,6 +134,7 @@ Examples:
   kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .
   kiln build --network=host --ssh default=key .       steps reach this machine's 127.0.0.1; a key signs for them
   kiln build --max-image-size=200m -t app .           fails if the image gets larger
+  kiln build --sbom=true --provenance=mode=max -t app .    what is in it and where it comes from, beside the image
   kiln build --memory=2g --pids-limit=500 --step-timeout=10m .";
 
 /// The machine that RUN steps see.

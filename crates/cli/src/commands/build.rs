@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use kiln::{BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
-    Call, annotation_flag, call, cancel_on_signal, context_source, layers, machine_flags, metadata,
-    output_flag, sandbox_flags, secret_flag, shell, ssh_flag, start,
+    Call, annotation_flag, attest_flag, call, cancel_on_signal, context_source, layers, machine_flags,
+    metadata, output_flag, sandbox_flags, secret_flag, shell, ssh_flag, start,
 };
 use crate::args::{BuildArgs, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -83,11 +83,6 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         return Err(Failure::usage("which directory? `kiln build .` builds the one that you are in"));
     };
     let (context, dockerfile) = context_source::main(context, args.file.as_deref())?;
-    for (flag, value) in [("--provenance", &args.provenance), ("--sbom", &args.sbom)] {
-        if value.as_ref().is_some_and(|value| value != "false") {
-            return Err(Failure::usage(format!("{flag}: attestations are not supported yet")));
-        }
-    }
     let outputs = outputs(args)?;
     if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(|output| output.form().is_none()) {
         return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
@@ -129,6 +124,9 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         no_cache_filter: args.no_cache_filter.clone(),
         allow,
         outputs,
+        attest: attest_flag::read(&args.attest)?,
+        sbom_file: args.attest.sbom_file.clone(),
+        provenance_file: args.attest.provenance_file.clone(),
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date(args.source_date_epoch.as_deref())?,
         size_limits: layers::limits(&args.size_limits)?,

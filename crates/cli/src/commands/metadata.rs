@@ -44,6 +44,13 @@ pub(super) fn text(outcome: &BuildOutcome) -> String {
     if !names.is_empty() {
         put("image.name", names.join(",").into());
     }
+    for (platform, predicate) in &outcome.provenance {
+        let key = match outcome.provenance.len() {
+            1 => "buildx.build.provenance".to_owned(),
+            _ => format!("buildx.build.provenance/{platform}"),
+        };
+        put(&key, predicate.clone());
+    }
     put("kiln.outcome", serde_json::to_value(outcome).unwrap_or_default());
     format!("{:#}\n", Value::Object(map))
 }

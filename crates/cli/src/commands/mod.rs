@@ -2,6 +2,7 @@
 
 mod annotation_flag;
 mod archive;
+mod attest_flag;
 mod build;
 mod caches;
 mod call;

@@ -141,7 +141,7 @@ impl Flag {
 }
 
 /// Go's booleans, and nothing for true, as BuildKit takes them.
-fn boolean(key: &str, value: &str) -> Result<bool, String> {
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool, String> {
     match value {
         "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -19,6 +19,22 @@ pub(crate) struct Bases<'a> {
     pub(super) registry: &'a RegistryClient,
     found: Mutex<HashMap<Digest, Arc<Base>>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    meant: Mutex<Vec<Meant>>,
+}
+
+/// What a name meant in this build.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Meant {
+    /// As the Dockerfile has it, or `docker-image://`.
+    pub(crate) name: String,
+    /// For which platform.
+    pub(crate) platform: Platform,
+    /// Whether it is an image of a layout on this machine, which has no name elsewhere.
+    pub(crate) layout: bool,
+    /// What the name points to: a manifest or an index.
+    pub(crate) root: Digest,
+    /// The platform's manifest.
+    pub(crate) manifest: Digest,
 }
 
 /// One image, resolved.
@@ -31,7 +47,7 @@ pub(crate) struct Base {
 impl<'a> Bases<'a> {
     /// Knows nothing yet.
     pub(crate) fn new(store: &'a Store, registry: &'a RegistryClient) -> Self {
-        Self { store, registry, found: Mutex::default(), layouts: Mutex::default() }
+        Self { store, registry, found: Mutex::default(), layouts: Mutex::default(), meant: Mutex::default() }
     }
 
     /// Finds the image that a name means: one of the local image store, else one of a registry, as docker does.
@@ -97,6 +113,30 @@ impl<'a> Bases<'a> {
             Err(Error::Oci(kiln_oci::OciError::NoPlatform { .. })) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Notes what a name means.
+    pub(crate) fn note(&self, name: &str, source: Option<&NamedSource>, platform: &Platform, base: &Base) {
+        let name = match source {
+            Some(NamedSource::Image(name)) => name.to_string(),
+            _ => name.to_owned(),
+        };
+        let meant = Meant {
+            name,
+            platform: platform.clone(),
+            layout: matches!(source, Some(NamedSource::OciLayout { .. })),
+            root: base.image.root.digest,
+            manifest: base.image.digest(),
+        };
+        self.meant.lock().unwrap_or_else(PoisonError::into_inner).push(meant);
+    }
+
+    /// Returns what names meant, sorted, each once.
+    pub(crate) fn meant(&self) -> Vec<Meant> {
+        let mut meant = self.meant.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        meant.sort();
+        meant.dedup();
+        meant
     }
 
     /// Returns a resolved image by its manifest's digest.

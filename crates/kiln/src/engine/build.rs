@@ -39,13 +39,15 @@ pub(super) struct Build<'a> {
     pub(super) reporter: &'a Reporter<'a>,
     pub(super) cancel: &'a Cancel,
     pub(super) bases: &'a Bases<'a>,
-    remotes: &'a Remotes<'a>,
+    pub(super) remotes: &'a Remotes<'a>,
     pub(super) plan: BuildPlan,
     pub(super) definition: Definition,
     contexts: Contexts<'a>,
     ways: Ways,
     /// Clamps and replaces times.
     pub(super) epoch: Option<u64>,
+    /// When it began, seconds since 1970.
+    pub(super) started: u64,
 }
 
 impl Engine {
@@ -70,7 +72,7 @@ impl Engine {
         if !cancel.is_cancelled() {
             self.store.finish_build()?;
         }
-        let Exports { first, exports } = match result {
+        let Exports { first, exports, provenance } = match result {
             // Whatever broke off first, the interrupt is the reason.
             Err(_) if cancel.is_cancelled() => return Err(Error::Interrupted),
             result => result?,
@@ -81,6 +83,7 @@ impl Engine {
             images: first.as_ref().map_or(&[][..], |first| &first.images).iter().map(built).collect(),
             tags: if digest.is_some() { request.tags.clone() } else { Vec::new() },
             exports,
+            provenance,
             steps: reporter.into_reports(),
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
@@ -92,6 +95,7 @@ impl Engine {
         reporter: &Reporter<'_>,
         cancel: &Cancel,
     ) -> Result<Exports, Error> {
+        let started = now();
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
@@ -131,10 +135,12 @@ impl Engine {
             contexts,
             ways,
             epoch,
+            started,
         };
         build.check_outputs()?;
         let (solved, packed) = build.solve()?;
-        let exports = build.export(&solved, &packed)?;
+        let claims = build.claims(&solved)?;
+        let exports = build.export(&solved, &packed, &claims)?;
         if build.epoch.is_none() {
             self.remember_layers(&packed)?;
         }

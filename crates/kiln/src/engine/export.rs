@@ -1,5 +1,6 @@
 //! Where a result goes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use kiln_store::owner::LinkOwners;
 use kiln_store::{Store, WholeTree};
 
 use super::Engine;
+use super::attest::{Claims, write_beside};
 use super::build::Build;
 use super::finished::{Finished, Packed};
 use super::reporter::Task;
@@ -27,16 +29,18 @@ pub(super) struct Exports {
     /// In the form of the first output that holds an image.
     pub(super) first: Option<Finished>,
     pub(super) exports: Vec<Export>,
+    /// The predicate of each platform's provenance.
+    pub(super) provenance: BTreeMap<String, serde_json::Value>,
 }
 
 impl Build<'_> {
     /// Writes every output asked for. Images are put together once for each form.
-    pub(super) fn export(&self, solved: &Solved, packed: &Packed) -> Result<Exports, Error> {
+    pub(super) fn export(&self, solved: &Solved, packed: &Packed, claims: &Claims) -> Result<Exports, Error> {
         let Self { request, plan, bases, reporter, cancel, .. } = self;
         let default = [Output::image()];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
         // Before anything is written, if there are limits.
-        let mut forms = self.within_limits(outputs, solved, packed)?;
+        let mut forms = self.within_limits(outputs, solved, packed, claims)?;
         let mut exports = Vec::new();
         let mut fetched = false;
         for output in outputs {
@@ -51,12 +55,12 @@ impl Build<'_> {
             if let Some(form) = &form
                 && !forms.iter().any(|(known, _)| known == form)
             {
-                forms.push((form.clone(), self.finish(solved, packed, form)?));
+                forms.push((form.clone(), self.finish(solved, packed, form, claims)?));
             }
             let finished = form.and_then(|form| forms.iter().find(|(known, _)| *known == form));
             let finished = finished.map(|(_, finished)| finished);
             let names = finished.map_or_else(Vec::new, |_| names(request, output));
-            self.write(output, finished, &names, solved, &task)?;
+            self.write(output, finished, &names, solved, claims, &task)?;
             task.done();
             let digest = finished.and_then(Finished::root).map(|root| root.digest);
             reporter.emit(Event::Exported {
@@ -75,7 +79,9 @@ impl Build<'_> {
                 names,
             });
         }
-        Ok(Exports { first: forms.into_iter().next().map(|(_, finished)| finished), exports })
+        let first = forms.into_iter().next().map(|(_, finished)| finished);
+        self.write_claims(claims, solved, first.as_ref().map_or(&[], |first| &first.images))?;
+        Ok(Exports { first, exports, provenance: claims.provenance() })
     }
 
     fn write(
@@ -84,6 +90,7 @@ impl Build<'_> {
         finished: Option<&Finished>,
         names: &[ImageRef],
         solved: &Solved,
+        claims: &Claims,
         task: &Task<'_>,
     ) -> Result<(), Error> {
         let Self { engine, plan, cancel, .. } = self;
@@ -119,15 +126,25 @@ impl Build<'_> {
             Output::Docker { dest, .. } => {
                 to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
             }
-            Output::Local { dest } => engine.files(plan, solved, dest, cancel)?,
+            Output::Local { dest } => {
+                engine.files(plan, solved, dest, cancel)?;
+                for (which, (below, snapshot)) in parts(plan, solved).enumerate() {
+                    write_beside(&dest.join(below), &self.beside(claims, which, &snapshot)?)?;
+                }
+            }
             Output::Tar { dest } => {
                 let views = engine.views(plan, solved, self.cancel)?;
                 let trees = views.iter().map(|(below, view, links)| {
                     Ok(WholeTree { view: view.root()?, links: links.clone(), below: below.clone() })
                 });
                 let trees = trees.collect::<Result<Vec<_>, Error>>()?;
+                let mut beside = Vec::new();
+                for (which, (below, snapshot)) in parts(plan, solved).enumerate() {
+                    let files = self.beside(claims, which, &snapshot)?.into_iter();
+                    beside.extend(files.map(|(name, bytes)| (Path::new(&below).join(name), bytes)));
+                }
                 to_file(dest.as_deref(), |out| {
-                    Ok(engine.store.write_tar(trees, self.epoch, out, self.cancel)?)
+                    Ok(engine.store.write_tar(trees, &beside, self.epoch, out, self.cancel)?)
                 })?;
             }
         }
@@ -227,7 +244,10 @@ fn title(output: &Output) -> String {
 
 /// Returns each image's files and the directory that they go into: of several platforms each has one of its own, as
 /// buildx has it.
-fn parts<'a>(plan: &'a BuildPlan, solved: &'a Solved) -> impl Iterator<Item = (String, Snapshot)> + use<'a> {
+pub(super) fn parts<'a>(
+    plan: &'a BuildPlan,
+    solved: &'a Solved,
+) -> impl Iterator<Item = (String, Snapshot)> + use<'a> {
     plan.images.iter().map(|planned| {
         let finished = planned.rootfs.and_then(|id| solved.results.get(&id));
         let snapshot = finished.map_or_else(Snapshot::default, |finished| finished.snapshot.clone());

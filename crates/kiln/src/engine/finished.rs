@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use kiln_core::{Layer, LayerId, Platform};
-use kiln_oci::{AssembleOptions, Document, Image, MediaTypes};
+use kiln_core::{ImageRef, Layer, LayerId, Platform};
+use kiln_oci::{AssembleOptions, Attestation, Document, Image, MediaTypes};
 use kiln_solver::Solved;
 use kiln_store::{Compression, LayerOptions};
 
+use super::attest::Claims;
 use super::build::Build;
 use super::export::{describe, is_image};
 use crate::request::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
@@ -17,6 +18,8 @@ use crate::{BuildRequest, Error};
 pub(super) struct Finished {
     /// In the order of the platforms.
     pub(super) images: Vec<Image>,
+    /// What is said of them beside them.
+    attestations: Vec<Attestation>,
     /// Of several platforms, or where one was asked for.
     pub(super) index: Option<Document>,
     /// What is said of the index where its digest is written.
@@ -26,7 +29,9 @@ pub(super) struct Finished {
 impl Finished {
     /// Returns the documents that are to be written.
     pub(super) fn documents(&self) -> impl Iterator<Item = &Document> {
-        self.images.iter().flat_map(|image| [&image.manifest, &image.config]).chain(self.index.as_ref())
+        let images = self.images.iter().flat_map(|image| [&image.manifest, &image.config]);
+        let attestations = self.attestations.iter().flat_map(Attestation::documents);
+        images.chain(attestations).chain(self.index.as_ref())
     }
 
     /// Returns what names point to.
@@ -58,6 +63,7 @@ impl Build<'_> {
         solved: &Solved,
         packed: &Packed,
         form: &ImageForm,
+        claims: &Claims,
     ) -> Result<Finished, Error> {
         let options = layer_options(form, self.epoch);
         let mut pack = |layer: &LayerId| match packed.get(&(layer.clone(), options)) {
@@ -90,12 +96,13 @@ impl Build<'_> {
                 &assembling,
             )?);
         }
+        let attestations = claims.attach(&images, &self.all_names());
         let index = self.has_index().then(|| {
             let all: Vec<&Image> = images.iter().collect();
-            kiln_oci::index(&all, &annotations(form, AnnotationPlace::Index, None))
+            kiln_oci::attested_index(&all, &attestations, &annotations(form, AnnotationPlace::Index, None))
         });
         let index_annotations = annotations(form, AnnotationPlace::IndexDescriptor, None);
-        Ok(Finished { images, index, index_annotations })
+        Ok(Finished { images, attestations, index, index_annotations })
     }
 
     /// Returns a base's layer in another compression. Of the same kind it stays as it is, unless a level is asked for.
@@ -116,16 +123,40 @@ impl Build<'_> {
 
     /// Whether the result is an index, and not one image.
     pub(super) fn has_index(&self) -> bool {
-        self.plan.index || self.plan.images.len() > 1
+        self.plan.index || self.plan.images.len() > 1 || !self.request.attest.is_empty()
+    }
+
+    /// Returns the names of all outputs, each once.
+    fn all_names(&self) -> Vec<ImageRef> {
+        let mut names = self.request.tags.clone();
+        for name in self.request.outputs.iter().filter_map(Output::form).flat_map(|form| &form.names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// Refuses outputs that cannot be had, before anything is done for them.
     pub(super) fn check_outputs(&self) -> Result<(), Error> {
+        let files =
+            [("--sbom-file", &self.request.sbom_file), ("--provenance-file", &self.request.provenance_file)];
+        for (flag, _) in files.into_iter().filter(|(_, file)| file.is_some() && self.plan.images.len() > 1) {
+            let (output, platforms) = (flag.to_owned(), self.plan.images.len());
+            return Err(Error::OnePlatformOnly { output, platforms });
+        }
         for output in &self.request.outputs {
             let Some(form) = output.form() else { continue };
             let refuse = |reason| Err(Error::Output { output: describe(output), reason });
             if let Err(reason) = form.check() {
                 return refuse(reason);
+            }
+            if !self.request.attest.is_empty() && matches!(output, Output::Docker { .. }) {
+                return refuse(
+                    "docker's archive holds an image and nothing beside it; write type=oci, or leave out --attest, \
+                     --provenance and --sbom: --sbom-file and --provenance-file are files of their own"
+                        .to_owned(),
+                );
             }
             if self.has_index() && matches!(output, Output::Docker { .. }) {
                 let output = "type=docker".to_owned();

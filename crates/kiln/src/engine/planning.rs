@@ -119,6 +119,7 @@ fn resolve(
     };
     task.end_with(&found);
     let base = found?;
+    bases.note(&wanted.name, named, &wanted.platform, &base);
     if base.image.image.platform() != wanted.platform {
         reporter.warn(
             format!("{} is for {}, not for {}", wanted.name, base.image.image.platform(), wanted.platform),

@@ -37,8 +37,12 @@ type Slot = Mutex<Known>;
 /// What is known of a source so far.
 #[derive(Default)]
 struct Known {
+    /// Whose source it is.
+    op: Option<Op>,
     /// Of a repository: which commit is meant.
     commit: Option<Resolved>,
+    /// Of a file: its bytes.
+    file: Option<Digest>,
     here: Option<Arc<Remote>>,
 }
 
@@ -109,6 +113,7 @@ impl<'a> Remotes<'a> {
             let (source, content) = match op {
                 Op::Http(http) => {
                     let (source, digest) = self.file(http, step, late, cancel)?;
+                    known.file = Some(digest);
                     (source, file::content(http, &digest))
                 }
                 Op::Git(git) => {
@@ -130,7 +135,27 @@ impl<'a> Remotes<'a> {
         let slot =
             Arc::clone(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
         let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        known.op.get_or_insert_with(|| op.clone());
         work(&mut known, self.number(id, op))
+    }
+
+    /// Returns what sources turned out to be: their addresses, without what nobody must see, with a digest's algorithm and
+    /// hexadecimal digits.
+    pub(crate) fn materials(&self) -> Vec<(String, &'static str, String)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots: Vec<Arc<Slot>> = known.values().map(Arc::clone).collect();
+        drop(known);
+        let material = |slot: Arc<Slot>| {
+            let known = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let op = known.op.as_ref()?;
+            let (algorithm, hex) = match (&known.commit, known.file) {
+                (Some(resolved), _) => ("sha1", resolved.commit.to_string()),
+                (None, Some(file)) => ("sha256", file.hex()),
+                (None, None) => return None,
+            };
+            Some((title(op)?, algorithm, hex))
+        };
+        slots.into_iter().filter_map(material).collect()
     }
 
     fn known_commit(

@@ -106,13 +106,14 @@ impl Store {
         made
     }
 
-    /// Writes whole trees as one plain tar, in the form that layers have.
+    /// Writes whole trees as one plain tar, in the form that layers have, and behind them files that are in none of the trees.
     ///
     /// # Errors
     /// A tree cannot be read, or the tar not be written.
     pub fn write_tar(
         &self,
         trees: Vec<WholeTree>,
+        files: &[(PathBuf, Vec<u8>)],
         epoch: Option<u64>,
         out: &mut dyn Write,
         cancel: &Cancel,
@@ -125,6 +126,21 @@ impl Store {
             // One after the other they are one tar, with one end.
             let length = tar.metadata().at("stat", "the tar")?.len().saturating_sub(archive::END as u64);
             std::io::copy(&mut tar.take(length), out).at("write", "the tar")?;
+        }
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_path(path).at("name an entry of", "the tar")?;
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(epoch.unwrap_or(0));
+            header.set_cksum();
+            let padding = vec![0; bytes.len().next_multiple_of(512) - bytes.len()];
+            for part in [header.as_bytes(), bytes.as_slice(), &padding] {
+                out.write_all(part).at("write", "the tar")?;
+            }
         }
         Ok(out.write_all(&[0; archive::END]).at("write", "the tar")?)
     }

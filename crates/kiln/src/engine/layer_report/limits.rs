@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LargeFile, LayersReport};
 use crate::Error;
+use crate::engine::attest::Claims;
 use crate::engine::build::Build;
 use crate::engine::export::form_of;
 use crate::engine::finished::{Finished, Packed};
@@ -115,6 +116,7 @@ impl Build<'_> {
         outputs: &[Output],
         solved: &Solved,
         packed: &Packed,
+        claims: &Claims,
     ) -> Result<Vec<(ImageForm, Finished)>, Error> {
         let limits = &self.request.size_limits;
         let mut forms: Vec<(ImageForm, Finished)> = Vec::new();
@@ -132,13 +134,13 @@ impl Build<'_> {
                 }
                 task.done();
             }
-            let finished = self.finish(solved, packed, &form)?;
+            let finished = self.finish(solved, packed, &form, claims)?;
             self.check_sizes(solved, &finished.images)?;
             forms.push((form, finished));
         }
         if forms.is_empty() {
             // Only files are written: those of an image as it would be.
-            self.check_sizes(solved, &self.finish(solved, packed, &ImageForm::default())?.images)?;
+            self.check_sizes(solved, &self.finish(solved, packed, &ImageForm::default(), claims)?.images)?;
         }
         Ok(forms)
     }
