@@ -27,7 +27,7 @@ check:
 test:
 	@testdata/run-tests
 
-## fuzz: the parser, the expander, the ignore matcher and the lowering, 60 s each. FUZZ_FLAGS="--seconds 600 lower"
+## fuzz: the parser, the expander, the ignore matcher, the lowering and the package readers, 60 s each. FUZZ_FLAGS="--seconds 600 lower"
 fuzz:
 	@testdata/fuzz/run $(FUZZ_FLAGS)
 

@@ -19,7 +19,7 @@ pub(super) struct Finished {
     /// In the order of the platforms.
     pub(super) images: Vec<Image>,
     /// What is said of them beside them.
-    attestations: Vec<Attestation>,
+    pub(super) attestations: Vec<Attestation>,
     /// Of several platforms, or where one was asked for.
     pub(super) index: Option<Document>,
     /// What is said of the index where its digest is written.

@@ -35,7 +35,14 @@ impl Build<'_> {
                 }
             }
         }
+        for attestation in &finished.attestations {
+            // These bytes are no file anywhere.
+            let all = attestation.statements.iter().chain([&attestation.config]);
+            blobs.extend(all.map(Document::info));
+        }
         let manifests = finished.images.iter().map(|image| &image.manifest);
+        let manifests =
+            manifests.chain(finished.attestations.iter().map(|attestation| &attestation.manifest));
         let documents: Vec<&Document> = manifests.chain(finished.index.as_ref()).collect();
         let source = Documents::over(finished.documents(), &known);
         let push = Push {
