@@ -40,4 +40,5 @@ mod small;
 mod snapshotter;
 mod ssh;
 mod stages;
+mod unanswered;
 mod user;
