@@ -2,6 +2,7 @@
 
 use kiln::{Error, Oversized};
 
+use super::escapes::{Colours, clean};
 use super::{bytes, note};
 use crate::hints::Failure;
 
@@ -17,7 +18,7 @@ pub(crate) fn show_failure(failure: &Failure) {
             Error::StepFailed { file, text, lines, title, tail, .. } => {
                 note(format_args!("------\n > {title}:"));
                 for line in tail.iter().skip(tail.len().saturating_sub(TAIL)) {
-                    note(line);
+                    note(clean(line, Colours::Keep));
                 }
                 note("------");
                 excerpt(file, text, *lines);

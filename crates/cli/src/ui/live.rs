@@ -11,8 +11,8 @@ use super::Renderer;
 
 /// How often is drawn: often enough for tenths of seconds, seldom enough for slow terminals.
 const TICK: Duration = Duration::from_millis(100);
-/// Events that wait while a terminal is slow; then the build waits too, rather than fill memory.
-const QUEUE: usize = 4096;
+/// Events that wait while a terminal is slow; then the build waits too, rather than fill memory. Each may have 64 KiB of a step's output.
+const QUEUE: usize = 256;
 
 /// What events look like: a pure function of events, times and the window. Times count from the build's start.
 pub(crate) trait Display: Send + 'static {

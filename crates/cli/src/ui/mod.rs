@@ -2,6 +2,7 @@
 
 mod ask;
 mod diagnostics;
+mod escapes;
 mod failure;
 mod live;
 mod plain;

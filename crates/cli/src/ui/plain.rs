@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use kiln::{CacheMountState, Event, StepOutcome, StepUsage};
 
+use super::escapes::{Colours, clean};
 use super::live::{Display, Window};
 use super::text::bytes;
-use super::words::{exported, one_line, overwritten, waiting, warning};
+use super::words::{exported, one_line, overwritten, waiting, warning, whole_lines};
 
 /// How long lines of a step wait for another that is shown: two talkative steps shall not alternate line by line, and
 /// a silent one shall not hide the rest.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of a step's log that may wait.
+const MOST_WAITING: usize = 1 << 20;
 /// How often the progress of one item is told.
 const EVERY: Duration = Duration::from_secs(2);
 /// A wait for a cache mount that is worth a line.
@@ -39,6 +42,8 @@ struct Step {
     started: Duration,
     ended: bool,
     lines: Vec<String>,
+    /// Of its log in them.
+    bytes: usize,
     /// Since when it has something to show while another is shown.
     waits: Option<Duration>,
     /// The log's last line, while it has no line end.
@@ -109,12 +114,17 @@ impl Display for Plain {
             let next = self.next();
             if let Some(number) = self.current {
                 let Some(step) = self.steps.get_mut(&number) else { break };
+                step.bytes = 0;
                 for line in step.lines.drain(..) {
                     out.push_str(&format!("#{number} {line}\n"));
                 }
                 if !step.ended {
-                    let waited = next.and_then(|next| self.steps.get(&next)?.waits);
-                    if waited.is_none_or(|since| !last && now.saturating_sub(since) < PATIENCE) {
+                    let waiting = next.and_then(|next| self.steps.get(&next));
+                    let patient = |next: &Step| {
+                        let waited = next.waits.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+                        !last && waited < PATIENCE && next.bytes < MOST_WAITING
+                    };
+                    if waiting.is_none_or(patient) {
                         break;
                     }
                     out.push_str(&format!("#{number} ...\n"));
@@ -169,11 +179,10 @@ impl Plain {
 impl Step {
     fn log(&mut self, text: &str, now: Duration) {
         let stamp = now.saturating_sub(self.started).as_secs_f64();
-        self.partial.push_str(text);
-        let Some(end) = self.partial.rfind('\n') else { return };
-        let rest = self.partial.split_off(end + 1);
-        let whole = std::mem::replace(&mut self.partial, rest);
-        self.lines.extend(whole.lines().map(|line| format!("{stamp:.3} {}", overwritten(line))));
+        let whole = whole_lines(&mut self.partial, text);
+        let shown = |line| format!("{stamp:.3} {}", clean(overwritten(line), Colours::Keep));
+        self.lines.extend(whole.lines().map(shown));
+        self.bytes += whole.len();
     }
 
     fn progress(&mut self, item: String, current: u64, total: Option<u64>, now: Duration) -> Option<String> {

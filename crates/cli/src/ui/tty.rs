@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::live::{Display, Window};
 use super::text::{bytes, seconds};
-use super::words::{exported, one_line, overwritten, printable, waiting, warning};
+use super::words::{exported, one_line, overwritten, printable, waiting, warning, whole_lines};
 
 /// Lines shown under a running step, if the window has room.
 const TAIL: usize = 4;
@@ -187,11 +187,11 @@ impl Screen {
 
 impl Step {
     fn log(&mut self, text: &str) {
-        self.partial.push_str(text);
-        while let Some(end) = self.partial.find('\n') {
-            let rest = self.partial.split_off(end + 1);
-            let line = std::mem::replace(&mut self.partial, rest);
-            self.tail.push_back(printable(overwritten(&line)));
+        let whole = whole_lines(&mut self.partial, text);
+        // Of a flood only the end is looked at.
+        let last: Vec<&str> = whole.lines().rev().take(TAIL).collect();
+        for line in last.into_iter().rev() {
+            self.tail.push_back(printable(overwritten(line)).into_owned());
             if self.tail.len() > TAIL {
                 self.tail.pop_front();
             }

@@ -1,6 +1,13 @@
 //! What both displays say in the same words.
 
+use std::borrow::Cow;
+
 use kiln::Digest;
+
+use super::escapes::{Colours, clean};
+
+/// Bytes of a line from which on it is shown in pieces.
+const LONGEST: usize = 64 * 1024;
 
 /// `waiting for cache "apt", held by process 4711`.
 pub(super) fn waiting(id: &str, holder: &str) -> String {
@@ -24,7 +31,7 @@ pub(super) fn exported(output: &str, digest: Option<Digest>, names: &[String]) -
 
 /// A title may hold a heredoc's or a long command's line ends, and what moves the cursor.
 pub(super) fn one_line(title: &str) -> String {
-    printable(&title.split_whitespace().collect::<Vec<_>>().join(" "))
+    printable(&title.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }
 
 /// What a terminal would show of a line in the end: a carriage return overwrites what is before it.
@@ -33,21 +40,18 @@ pub(super) fn overwritten(line: &str) -> &str {
 }
 
 /// Leaves out control characters and escape sequences: a step's own would move our cursor.
-pub(super) fn printable(line: &str) -> String {
-    let mut out = String::new();
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            // <https://www.ecma-international.org/publications-and-standards/standards/ecma-48/>: CSI ends by a letter.
-            '\x1b' => {
-                if chars.clone().next() == Some('[') {
-                    chars.find(|c| ('\x40'..='\x7e').contains(c) && *c != '[');
-                }
-            }
-            '\t' => out.push(' '),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
+pub(super) fn printable(line: &str) -> Cow<'_, str> {
+    clean(line, Colours::Drop)
+}
+
+/// Puts text behind the beginning of a line, and gives what are whole lines then. A line without end comes in pieces.
+pub(super) fn whole_lines(partial: &mut String, text: &str) -> String {
+    partial.push_str(text);
+    let end = match partial.rfind('\n') {
+        Some(end) => end + 1,
+        None if partial.len() >= LONGEST => partial.len(),
+        None => 0,
+    };
+    let rest = partial.split_off(end);
+    std::mem::replace(partial, rest)
 }
