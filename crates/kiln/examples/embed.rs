@@ -1,7 +1,7 @@
 //! Builds an image from a program that has threads of its own.
 //!
 //! ```text
-//! cargo run --example embed -- CONTEXT [STORE]
+//! cargo run --example embed -- CONTEXT [STORE [chroot|namespaces]]
 //! ```
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its reader")]
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kiln::{BuildRequest, Builder, CacheVerdict, Error, Event};
+use kiln::{BuildRequest, Builder, CacheVerdict, Error, Event, Isolation};
 
 fn main() -> ExitCode {
     // First thing: the builder starts this program again to do its work, and that start must not do ours.
@@ -19,10 +19,17 @@ fn main() -> ExitCode {
 
     let mut args = std::env::args_os().skip(1);
     let Some(context) = args.next().map(PathBuf::from) else {
-        eprintln!("usage: embed CONTEXT [STORE]");
+        eprintln!("usage: embed CONTEXT [STORE [chroot|namespaces]]");
         return ExitCode::from(2);
     };
     let store = args.next().map_or_else(|| std::env::temp_dir().join("kiln-embed"), PathBuf::from);
+
+    let mut builder = Builder::new();
+    builder = match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("chroot") => builder.isolation(Isolation::Chroot),
+        Some("namespaces") => builder.isolation(Isolation::Namespaces),
+        _ => builder,
+    };
 
     // A thread of the program's own: the engine does not mind, it has a process to itself.
     static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -34,7 +41,7 @@ fn main() -> ExitCode {
     });
 
     let request = BuildRequest::new(store, context);
-    let result = Builder::new().build(&request, |event| match event {
+    let result = builder.build(&request, |event| match event {
         Event::StepDeclared { step, title, .. } => println!("#{step} is {title}"),
         Event::StepStarted { step } => println!("#{step} started"),
         Event::StepCached { step } => println!("#{step} cached"),

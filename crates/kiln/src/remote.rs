@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use kiln_core::{Cancel, Event, IoResultExt as _};
+use kiln_runtime::{EnterOptions, Isolation};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Snapshotter};
@@ -21,7 +22,14 @@ const ENGINE: &str = "kiln-engine";
 #[derive(Debug, Default)]
 pub struct Builder {
     cancel: Cancel,
+    choice: Choice,
+}
+
+/// What the engine is not to choose by itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Choice {
     snapshotter: Option<Snapshotter>,
+    isolation: Option<Isolation>,
 }
 
 /// A line from the child.
@@ -44,8 +52,17 @@ impl Builder {
 
     /// Makes file trees in this way and no other. Without, the engine takes the best that the machine allows.
     #[must_use]
-    pub fn snapshotter(self, snapshotter: Snapshotter) -> Self {
-        Self { snapshotter: Some(snapshotter), ..self }
+    pub fn snapshotter(mut self, snapshotter: Snapshotter) -> Self {
+        self.choice.snapshotter = Some(snapshotter);
+        self
+    }
+
+    /// Puts this around steps and nothing else: a build ends with an error where it cannot be had. Without, it is namespaces,
+    /// and for root where there are none, a chroot, which is no boundary.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.choice.isolation = Some(isolation);
+        self
     }
 
     /// Builds; `on_event` is called on this thread as things happen. Relative paths of the request are those of this
@@ -62,7 +79,7 @@ impl Builder {
             return Err(Error::NotItsStdin);
         }
         let mut child = start()?;
-        let text = serde_json::to_string(&(request, self.snapshotter))
+        let text = serde_json::to_string(&(request, &self.choice))
             .map_err(std::io::Error::from)
             .at("write", "the request")?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -132,10 +149,11 @@ fn serve() -> i32 {
 
 fn serve_one(events: &dyn kiln_core::EventSink) -> Result<BuildOutcome, Error> {
     let text = std::io::read_to_string(std::io::stdin()).at("read", "the request")?;
-    let (request, snapshotter): (BuildRequest, Option<Snapshotter>) =
+    let (request, choice): (BuildRequest, Choice) =
         serde_json::from_str(&text).map_err(std::io::Error::from).at("read", "the request")?;
-    let mut engine = Engine::start(&request.root)?;
-    if let Some(snapshotter) = snapshotter {
+    let options = EnterOptions { isolation: choice.isolation, ..EnterOptions::default() };
+    let mut engine = Engine::start_with(&request.root, &options)?;
+    if let Some(snapshotter) = choice.snapshotter {
         engine = engine.snapshotter(snapshotter);
     }
     let cancel = Cancel::new();

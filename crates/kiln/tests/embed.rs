@@ -40,6 +40,10 @@ impl Place {
     }
 
     fn embed(&self, dockerfile: &str) -> Output {
+        self.embed_with(dockerfile, &[])
+    }
+
+    fn embed_with(&self, dockerfile: &str, more: &[&str]) -> Output {
         fs::write(self.dir.path().join("context/Dockerfile"), dockerfile).expect("writing");
         let mut command = if self.root {
             let mut command = Command::new("setpriv");
@@ -49,7 +53,12 @@ impl Place {
         } else {
             Command::new(self.dir.path().join("embed"))
         };
-        command.current_dir(self.dir.path()).args(["context", "store"]).output().expect("it starts")
+        command
+            .current_dir(self.dir.path())
+            .args(["context", "store"])
+            .args(more)
+            .output()
+            .expect("it starts")
     }
 }
 
@@ -78,4 +87,24 @@ fn a_failure_arrives_as_the_type_that_left() {
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
     // The example prints this for Error::StepFailed only.
     assert!(err.contains("failed with exit code 3; it said:\nlast words"), "{err}");
+}
+
+#[test]
+fn isolation_is_the_programs_to_choose() {
+    let place = Place::new();
+    let dockerfile = format!("{BASE}RUN test -e /proc/self/status && echo namespaces || echo chroot\n");
+    let out = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let ran = place.embed_with(&dockerfile, &["namespaces"]);
+    assert!(out(&ran).contains("says namespaces\n"), "{ran:?}");
+    // An ordinary user may not: chroot(2) takes root.
+    let ran = place.embed_with(&format!("{dockerfile}RUN true\n"), &["chroot"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("chroot"), "{ran:?}");
+    if place.root {
+        let store = place.dir.path().join("of-root");
+        let mut command = Command::new(place.dir.path().join("embed"));
+        let ran = command.current_dir(place.dir.path()).arg("context").arg(store).arg("chroot").output();
+        let ran = ran.expect("it starts");
+        assert!(out(&ran).contains("says chroot\n"), "{ran:?}");
+    }
 }
