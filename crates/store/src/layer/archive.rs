@@ -53,7 +53,7 @@ pub(crate) const END: usize = 2 * header::BLOCK;
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Longest path in bytes: what is longer nobody can unpack by its name (PATH_MAX), and [`unpack`](crate::unpack) refuses.
-pub(super) const MAX_PATH: usize = 4095;
+pub(crate) const MAX_PATH: usize = 4095;
 
 /// So many of the directories on the way are kept open.
 const OPEN_LEVELS: usize = 64;

@@ -5,7 +5,7 @@
 //! (<https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories>).
 
 pub(crate) mod active;
-mod archive;
+pub(crate) mod archive;
 pub(crate) mod changes;
 mod header;
 pub(crate) mod kept;

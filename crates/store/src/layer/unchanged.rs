@@ -21,6 +21,7 @@ use super::archive::MAX_PATH;
 use super::same::same;
 use super::stack::{Stack, is_deletion};
 use super::{DIRECTORY, OPAQUE, is_opaque};
+use crate::deep::{self, DEEP, with_stack};
 use crate::error::StoreError;
 use crate::tree::{FileStat, Time};
 
@@ -33,14 +34,8 @@ pub(super) fn take_out(
 ) -> Result<(), StoreError> {
     let root = openat(CWD, upper, DIRECTORY, Mode::empty()).at("open", upper)?;
     let walk = Walk { upper, other_owner };
-    walk.directory(&root, Path::new(""), &Stack::open(below)?, false).map(drop)
+    walk.directory(root, Path::new(""), 0, &Stack::open(below)?, false).map(drop)
 }
-
-/// Levels from which on the walk goes on with a stack of its own; few trees are as deep.
-const DEEP: usize = 128;
-
-/// Bytes for as many levels as a path can have: half as many as bytes. Only what is used costs memory.
-const DEEP_STACK: usize = 256 << 20;
 
 struct Walk<'a> {
     upper: &'a Path,
@@ -48,20 +43,27 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `hides`: whether nothing of `below` is seen through it. Returns whether anything is left in it.
-    fn directory(&self, dir: &OwnedFd, path: &Path, below: &Stack, hides: bool) -> Result<bool, StoreError> {
+    /// `hides`: whether nothing of `below` is seen through it. Returns whether anything is left in it, and the directory.
+    fn directory(
+        &self,
+        mut dir: OwnedFd,
+        path: &Path,
+        depth: usize,
+        below: &Stack,
+        hides: bool,
+    ) -> Result<(bool, OwnedFd), StoreError> {
         let length = path.as_os_str().len();
         if length > MAX_PATH {
             return Err(StoreError::LongPath { path: path.to_owned(), length });
         }
         let full = self.upper.join(path);
         let mut names = BTreeMap::new();
-        for entry in Dir::read_from(dir).at("read", &full)? {
+        for entry in Dir::read_from(&dir).at("read", &full)? {
             let entry = entry.at("read", &full)?;
             if entry.file_name() != c"." && entry.file_name() != c".." {
                 let kind = match entry.file_type() {
                     FileType::Unknown => {
-                        let stat = FileStat::at(dir, entry.file_name()).at("stat in", &full)?;
+                        let stat = FileStat::at(&dir, entry.file_name()).at("stat in", &full)?;
                         FileType::from_raw_mode(stat.mode)
                     }
                     known => known,
@@ -69,18 +71,22 @@ impl Walk<'_> {
                 names.insert(entry.file_name().to_owned(), kind);
             }
         }
-        let opaque = is_opaque(dir).at("read xattrs of", &full)?;
+        let opaque = is_opaque(&dir).at("read xattrs of", &full)?;
         if opaque {
-            fremovexattr(dir, OPAQUE).at("remove xattr of", &full)?;
+            fremovexattr(&dir, OPAQUE).at("remove xattr of", &full)?;
         }
-        let time = FileStat::of(dir).at("stat", &full)?.mtime;
+        let time = FileStat::of(&dir).at("stat", &full)?.mtime;
         let mut gone = 0;
         for (name, kind) in &names {
             let inside = path.join(OsStr::from_bytes(name.to_bytes()));
             let taken_out = match kind {
-                FileType::Directory => self.child(dir, name, &inside, below, hides || opaque)?,
+                FileType::Directory => {
+                    let (taken_out, back) = self.child(dir, name, &inside, depth, below, hides || opaque)?;
+                    dir = back;
+                    taken_out
+                }
                 _ if below.is_empty() => false,
-                _ => self.file(dir, name, &inside, below).at("compare", self.upper.join(inside))?,
+                _ => self.file(&dir, name, &inside, below).at("compare", self.upper.join(inside))?,
             };
             gone += usize::from(taken_out);
         }
@@ -88,50 +94,46 @@ impl Walk<'_> {
         if hides || opaque {
             for name in below.names().at("read below", &full)? {
                 if !names.contains_key(&name) {
-                    let made = mknodat(dir, &name, FileType::CharacterDevice, Mode::empty(), 0);
+                    let made = mknodat(&dir, &name, FileType::CharacterDevice, Mode::empty(), 0);
                     made.at("create whiteout in", &full)?;
                     hidden += 1;
                 }
             }
         }
         if gone + hidden > 0 {
-            set_modified(dir, time).at("set time of", &full)?;
+            set_modified(&dir, time).at("set time of", &full)?;
         }
-        Ok(names.len() + hidden > gone)
+        Ok((names.len() + hidden > gone, dir))
     }
 
-    /// Returns whether the directory was taken out.
+    /// Returns whether the directory was taken out, and the one that it is in.
     fn child(
         &self,
-        dir: &OwnedFd,
+        dir: OwnedFd,
         name: &CStr,
         path: &Path,
+        depth: usize,
         below: &Stack,
         hides: bool,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(bool, OwnedFd), StoreError> {
         let full = self.upper.join(path);
         let merged = below.child(name).at("open below", &full)?;
-        let child = openat(dir, name, DIRECTORY, Mode::empty()).at("open", &full)?;
-        let left = if path.components().count() == DEEP {
-            let deeper = || self.directory(&child, path, &merged, hides);
-            std::thread::scope(|scope| {
-                let builder = std::thread::Builder::new().stack_size(DEEP_STACK);
-                let thread = builder.spawn_scoped(scope, deeper).at("start", "a thread")?;
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })?
-        } else {
-            self.directory(&child, path, &merged, hides)?
+        let child = openat(&dir, name, DIRECTORY, Mode::empty()).at("open", &full)?;
+        let walk = |child| {
+            let deeper = || self.directory(child, path, depth + 1, &merged, hides);
+            if depth == DEEP { with_stack(deeper) } else { deeper() }
         };
-        let Some(top) = merged.top().filter(|_| !left) else { return Ok(false) };
+        let (left, dir, child) = deep::below(dir, child, depth, &full, walk)?;
+        let Some(top) = merged.top().filter(|_| !left) else { return Ok((false, dir)) };
         let alike = || {
             let (own, original) = (FileStat::of(&child)?, FileStat::of(top)?);
             same((dir.as_fd(), name, &own), (top, c".", &original))
         };
         let alike = alike().at("compare", &full)?;
         if alike {
-            unlinkat(dir, name, AtFlags::REMOVEDIR).at("remove", full)?;
+            unlinkat(&dir, name, AtFlags::REMOVEDIR).at("remove", full)?;
         }
-        Ok(alike)
+        Ok((alike, dir))
     }
 
     /// Returns whether the file, which is no directory, was taken out.

@@ -33,7 +33,7 @@ pub(super) fn apply(
     let to = root.try_clone().at("open", label)?;
     let place = Place { from, to, path: PathBuf::new(), busy: AtomicUsize::new(1), fresh: false };
     queue::run(
-        |queue| Walk { queue, root, label, share, cancel, links: HashMap::new() }.directory(place),
+        |queue| Walk { queue, root, label, share, cancel, links: HashMap::new() }.tree(place),
         |files: Files, bytes| files.put(label, share, bytes),
     )
 }
@@ -95,9 +95,26 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, place: Place) -> Result<(), StoreError> {
+    /// One directory after the other, the last one found first: what waits is held open, and that is little.
+    fn tree(&mut self, first: Place) -> Result<(), StoreError> {
+        let mut waiting = Vec::new();
+        self.directory(Arc::new(first), &mut waiting)?;
+        while let Some((place, name)) = waiting.pop() {
+            let shown = under(&self.label.join(&place.path), &name);
+            let child = self.child(&place, &name).at("make", shown)?;
+            place.done(self.label)?;
+            drop(place);
+            self.directory(Arc::new(child), &mut waiting)?;
+        }
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        place: Arc<Place>,
+        waiting: &mut Vec<(Arc<Place>, CString)>,
+    ) -> Result<(), StoreError> {
         interrupted(self.cancel)?;
-        let place = Arc::new(place);
         let shown = self.label.join(&place.path);
         let mut names = Vec::new();
         for entry in Dir::read_from(&place.from).at("read", &shown)? {
@@ -127,10 +144,8 @@ impl Walk<'_> {
         if !files.is_empty() {
             self.put(&place, files)?;
         }
-        for name in directories {
-            let child = self.child(&place, &name).at("make", under(&shown, &name))?;
-            self.directory(child)?;
-        }
+        place.busy.fetch_add(directories.len(), Ordering::Relaxed);
+        waiting.extend(directories.into_iter().rev().map(|name| (Arc::clone(&place), name)));
         Ok(place.done(self.label)?)
     }
 

@@ -1,18 +1,23 @@
 //! What a step did: the tree compared with what it was.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use kiln_core::{Cancel, IoError, IoResultExt as _};
 use rustix::fs::{Mode, openat};
+use rustix::io::Errno;
 
 use super::seen::{Seen, names};
 use super::{file, interrupted, under};
+use crate::deep::{self, DEEP, with_stack};
 use crate::error::StoreError;
+use crate::fixed::{loosen, loosen_open};
 use crate::layer::DIRECTORY;
+use crate::layer::archive::MAX_PATH;
 use crate::layer::same::same;
 use crate::layer::stack::{Stack, is_deletion};
 use crate::tree::{FileStat, Kind};
@@ -39,35 +44,58 @@ pub(super) fn find(
     root: &OwnedFd,
     label: &Path,
     seen: &Seen,
-    below: &Stack,
+    below: Stack,
     other_owner: &BTreeSet<PathBuf>,
     cancel: &Cancel,
 ) -> Result<Changes, StoreError> {
     let mut search = Search { label, other_owner, cancel, changes: Changes::new(), several: HashMap::new() };
-    search.directory(root, Path::new(""), Some(seen), &Below::Root(below))?;
-    search.names_of_one()?;
-    Ok(search.changes)
+    let root = root.try_clone().at("open", label)?;
+    loosen_if(FileStat::of(&root).at("stat", label)?, || loosen_open(&root)).at("unlock", label)?;
+    with_stack(|| {
+        search.directory(root, Path::new(""), Some(seen), &Below::root(below))?;
+        search.names_of_one()?;
+        Ok(search.changes)
+    })
 }
 
 /// The layers at one path, opened when they are asked for: most directories are as they were.
-enum Below<'a> {
-    Root(&'a Stack),
-    Child { above: &'a Below<'a>, name: &'a CString, stack: OnceCell<Stack> },
+struct Below<'a> {
+    above: Option<(&'a Below<'a>, &'a CString)>,
+    depth: usize,
+    stack: RefCell<Option<Rc<Stack>>>,
 }
 
-impl Below<'_> {
-    fn stack(&self) -> rustix::io::Result<&Stack> {
-        match self {
-            Self::Root(stack) => Ok(stack),
-            Self::Child { above, name, stack } => match stack.get() {
-                Some(stack) => Ok(stack),
-                None => {
-                    let found = above.stack()?.child(name)?;
-                    Ok(stack.get_or_init(|| found))
-                }
-            },
-        }
+impl<'a> Below<'a> {
+    fn root(stack: Stack) -> Self {
+        Self { above: None, depth: 0, stack: RefCell::new(Some(Rc::new(stack))) }
     }
+
+    /// Of a directory in it. Far down, what was open here is not kept open.
+    fn child(&'a self, name: &'a CString) -> rustix::io::Result<Self> {
+        let open = if self.depth < DEEP { None } else { self.stack.borrow_mut().take() };
+        let stack = open.map(|stack| stack.child(name)).transpose()?.map(Rc::new);
+        Ok(Self { above: Some((self, name)), depth: self.depth + 1, stack: RefCell::new(stack) })
+    }
+
+    fn stack(&self) -> rustix::io::Result<Rc<Stack>> {
+        let found = self.found()?;
+        *self.stack.borrow_mut() = Some(Rc::clone(&found));
+        Ok(found)
+    }
+
+    fn found(&self) -> rustix::io::Result<Rc<Stack>> {
+        if let Some(stack) = &*self.stack.borrow() {
+            return Ok(Rc::clone(stack));
+        }
+        let Some((above, name)) = self.above else { return Err(Errno::NOENT) };
+        let stack = if above.depth < DEEP { above.stack()? } else { above.found()? };
+        Ok(Rc::new(stack.child(name)?))
+    }
+}
+
+/// A mark that a step set on its files is none of the layer's, and in the next step's way.
+fn loosen_if(stat: FileStat, take_off: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    if stat.fixed { take_off() } else { Ok(()) }
 }
 
 /// A name of a file with several.
@@ -88,26 +116,41 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Gives the directory back.
     fn directory(
         &mut self,
-        dir: &OwnedFd,
+        mut dir: OwnedFd,
         path: &Path,
         seen: Option<&Seen>,
         below: &Below<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<OwnedFd, StoreError> {
         interrupted(self.cancel)?;
+        let length = path.as_os_str().len();
+        if length > MAX_PATH {
+            return Err(StoreError::LongPath { path: path.to_owned(), length });
+        }
         let label = self.label.join(path);
         let mut left = Vec::new();
-        for name in names(dir, &label)? {
+        for name in names(&dir, &label)? {
             let inside = under(path, &name);
-            let stat = FileStat::at(dir, &name).at("stat", self.label.join(&inside))?;
+            let full = self.label.join(&inside);
+            let stat = FileStat::at(&dir, &name).at("stat", &full)?;
             if is_deletion(&stat) {
                 // Overlay lets nobody make one; in a layer it means something.
-                file::remove(dir, &name).at("remove", self.label.join(&inside))?;
+                file::remove(&dir, &name).at("remove", full)?;
                 continue;
             }
+            loosen_if(stat, || loosen(&dir, &name)).at("unlock", &full)?;
             let seen = seen.and_then(|seen| seen.get(&name));
-            self.entry(dir, &name, &stat, &inside, seen, below)?;
+            self.entry(&dir, &name, &stat, &inside, seen, below)?;
+            if stat.kind() == Kind::Dir {
+                let child = openat(&dir, &name, DIRECTORY, Mode::empty()).at("open", &full)?;
+                // In place of a file there was nothing in it.
+                let seen = seen.filter(|seen| seen.entries.is_some());
+                let lower = below.child(&name).at("open below", &full)?;
+                let walk = |child| self.directory(child, &inside, seen, &lower).map(|child| ((), child));
+                ((), dir, _) = deep::below(dir, child, below.depth, &label, walk)?;
+            }
             left.push(name);
         }
         for (name, _) in seen.and_then(|seen| seen.entries.as_deref()).unwrap_or_default() {
@@ -115,7 +158,7 @@ impl Search<'_> {
                 self.changes.insert(under(path, name), Change::Gone);
             }
         }
-        Ok(())
+        Ok(dir)
     }
 
     fn entry(
@@ -145,17 +188,7 @@ impl Search<'_> {
             if differs {
                 self.changes.insert(path.to_owned(), Change::Directory);
             }
-            let child = openat(dir, name, DIRECTORY, Mode::empty()).at("open", &full)?;
-            // In place of a file there was nothing in it.
-            let seen = seen.filter(|seen| seen.entries.is_some());
-            return self.directory(
-                &child,
-                path,
-                seen,
-                &Below::Child { above: below, name, stack: OnceCell::new() },
-            );
-        }
-        if stat.nlink > 1 {
+        } else if stat.nlink > 1 {
             let was = seen.filter(|seen| seen.inode == stat.ino).map(|seen| seen.names);
             let name = Name { path: path.to_owned(), differs, was };
             self.several.entry(stat.ino).or_default().push(name);

@@ -150,7 +150,7 @@ impl MergedTree {
         let seen = self.seen.take().unwrap_or_default();
         let below = Stack::open(&layer.below_dirs())?;
         let root = self.open()?;
-        let changes = changes::find(&root, &self.root, &seen, &below, &layer.other_owners()?, cancel)?;
+        let changes = changes::find(&root, &self.root, &seen, below, &layer.other_owners()?, cancel)?;
         self.lent = write::write(&root, &self.root, layer.upper(), &changes, cancel)?;
         Ok(())
     }

@@ -12,6 +12,7 @@ use kiln_core::{Cancel, IoError, IoResultExt as _};
 use rustix::fs::{Dir, Mode, openat};
 
 use super::{interrupted, under};
+use crate::deep::{below, with_stack};
 use crate::error::StoreError;
 use crate::layer::DIRECTORY;
 use crate::tree::{FileStat, Kind, Time};
@@ -38,7 +39,7 @@ impl Seen {
     ) -> Result<Self, StoreError> {
         let now = now(probe)?;
         let root = root.try_clone().at("open", label)?;
-        directory(&root, label, now, cancel)
+        with_stack(|| directory(root, label, 0, now, cancel).map(|(seen, _)| seen))
     }
 
     /// Whether the file is the one that was seen, unchanged.
@@ -63,22 +64,32 @@ impl Seen {
     }
 }
 
-fn directory(dir: &OwnedFd, label: &Path, now: Time, cancel: &Cancel) -> Result<Seen, StoreError> {
+/// Gives the directory back.
+fn directory(
+    mut dir: OwnedFd,
+    label: &Path,
+    depth: usize,
+    now: Time,
+    cancel: &Cancel,
+) -> Result<(Seen, OwnedFd), StoreError> {
     interrupted(cancel)?;
-    let stat = FileStat::of(dir).at("stat", label)?;
+    let own = FileStat::of(&dir).at("stat", label)?;
     let mut entries = Vec::new();
-    for name in names(dir, label)? {
+    for name in names(&dir, label)? {
         let path = under(label, &name);
-        let stat = FileStat::at(dir, &name).at("stat", &path)?;
+        let stat = FileStat::at(&dir, &name).at("stat", &path)?;
         let seen = if stat.kind() == Kind::Dir {
-            let child = openat(dir, &name, DIRECTORY, Mode::empty()).at("open", &path)?;
-            directory(&child, &path, now, cancel)?
+            let child = openat(&dir, &name, DIRECTORY, Mode::empty()).at("open", &path)?;
+            let walk = |child| directory(child, &path, depth + 1, now, cancel);
+            let (seen, back, _) = below(dir, child, depth, label, walk)?;
+            dir = back;
+            seen
         } else {
             Seen::of(&stat, now, None)
         };
         entries.push((name, seen));
     }
-    Ok(Seen::of(&stat, now, Some(entries.into_boxed_slice())))
+    Ok((Seen::of(&own, now, Some(entries.into_boxed_slice())), dir))
 }
 
 /// Returns the names in a directory, sorted.

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, linkat, mkdirat, mknodat, openat}
 
 use super::changes::{Change, Changes};
 use super::{Bytes, file, interrupted};
+use crate::deep::DEEP;
 use crate::error::StoreError;
 use crate::layer::DIRECTORY;
 use crate::tree::FileStat;
@@ -21,7 +22,8 @@ pub(super) fn write(
     cancel: &Cancel,
 ) -> Result<Vec<PathBuf>, StoreError> {
     let to = openat(CWD, upper, DIRECTORY, Mode::empty()).at("open", upper)?;
-    let first = Place { path: PathBuf::new(), from: root.try_clone().at("open", label)?, to };
+    let dirs = Some(Dirs { from: root.try_clone().at("open", label)?, to });
+    let first = Place { path: PathBuf::new(), dirs };
     let mut writer = Writer { label, upper, open: vec![first], lent: Vec::new(), bytes: Bytes::new() };
     for (path, change) in changes {
         interrupted(cancel)?;
@@ -34,8 +36,19 @@ pub(super) fn write(
 /// A directory of the tree and the layer's one.
 struct Place {
     path: PathBuf,
+    /// Closed while the walk is further down than [`DEEP`]; it comes back by `..`.
+    dirs: Option<Dirs>,
+}
+
+/// Open directories.
+struct Dirs {
     from: OwnedFd,
     to: OwnedFd,
+}
+
+/// The last one, which is always open.
+fn here(open: &[Place]) -> Option<&Dirs> {
+    open.last()?.dirs.as_ref()
 }
 
 struct Writer<'a> {
@@ -53,7 +66,7 @@ impl Writer<'_> {
             return Ok(self.enter(path)?);
         }
         self.enter(path.parent().unwrap_or(Path::new("")))?;
-        let Some(Place { from, to, .. }) = self.open.last() else { return Ok(()) };
+        let Some(Dirs { from, to }) = here(&self.open) else { return Ok(()) };
         let name = file::c_name(path);
         match change {
             Change::Directory => {}
@@ -69,7 +82,7 @@ impl Writer<'_> {
                 }
             }
             Change::Link(first) => {
-                let root = &self.open[0].to;
+                let Some(Dirs { to: root, .. }) = here(&self.open[..1]) else { return Ok(()) };
                 linkat(root, first, to, &name, AtFlags::empty()).at("link", self.upper.join(path))?;
             }
         }
@@ -88,12 +101,17 @@ impl Writer<'_> {
         for part in path.strip_prefix(&known).unwrap_or(path) {
             at.push(part);
             let name = file::c_name(&at);
-            let Some(above) = self.open.last() else { return Ok(()) };
+            let Some(above) = here(&self.open) else { return Ok(()) };
             mkdirat(&above.to, &name, Mode::RWXU).at("make", self.upper.join(&at))?;
             let to = openat(&above.to, &name, DIRECTORY, Mode::empty()).at("open", self.upper.join(&at))?;
             let from =
                 openat(&above.from, &name, DIRECTORY, Mode::empty()).at("open", self.label.join(&at))?;
-            self.open.push(Place { path: at.clone(), from, to });
+            if self.open.len() > DEEP
+                && let Some(above) = self.open.last_mut()
+            {
+                above.dirs = None;
+            }
+            self.open.push(Place { path: at.clone(), dirs: Some(Dirs { from, to }) });
         }
         Ok(())
     }
@@ -101,9 +119,13 @@ impl Writer<'_> {
     /// Leaves directories, and gives them their metadata: nothing more is made in them.
     fn close_to(&mut self, depth: usize) -> Result<(), IoError> {
         while self.open.len() > depth {
-            let Some(Place { path, from, to }) = self.open.pop() else { break };
+            let Some(Place { path, dirs: Some(Dirs { from, to }) }) = self.open.pop() else { break };
             let finish = || file::copy_attributes(&from, &FileStat::of(&from)?, &to, false);
-            finish().at("set attributes of", self.upper.join(path))?;
+            finish().at("set attributes of", self.upper.join(&path))?;
+            if let Some(above @ Place { dirs: None, .. }) = self.open.last_mut() {
+                let up = |dir: &OwnedFd| openat(dir, c"..", DIRECTORY, Mode::empty()).at("open", &above.path);
+                above.dirs = Some(Dirs { from: up(&from)?, to: up(&to)? });
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Statx, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, makedev, statx};
 
 /// A point in time since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +38,8 @@ pub struct FileStat {
     pub mtime: Time,
     /// Last change of content or metadata; cannot be set back.
     pub ctime: Time,
+    /// Whether it is marked so that nobody may change it, or only at its end: `chattr +i`, `+a`.
+    pub fixed: bool,
 }
 
 /// The type of a file.
@@ -109,6 +111,7 @@ impl From<&Statx> for FileStat {
             allocated: st.stx_blocks * 512,
             mtime: Time { secs: st.stx_mtime.tv_sec, nanos: st.stx_mtime.tv_nsec },
             ctime: Time { secs: st.stx_ctime.tv_sec, nanos: st.stx_ctime.tv_nsec },
+            fixed: st.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
         }
     }
 }
