@@ -21,16 +21,26 @@ use crate::user::{User, for_each_user};
 /// What no image may hold and no message say.
 const CANARY: &str = "the canary sings";
 
-const UPWARDS: &str = "../../../../../../../../../..";
+pub(crate) const UPWARDS: &str = "../../../../../../../../../..";
+
+/// As each user, and as root in a chroot. That is no boundary for a step; but kiln itself must not be led astray there either.
+fn for_each_way(case: impl Fn(User, &[&str])) {
+    for_each_user(|user| {
+        case(user, &[]);
+        if user == User::Root {
+            case(user, &["--isolation=chroot"]);
+        }
+    });
+}
 
 /// A directory of the user's, outside of everything that kiln was given.
-struct Host {
+pub(crate) struct Host {
     path: PathBuf,
     before: String,
 }
 
 impl Host {
-    fn new(place: &Place) -> Self {
+    pub(crate) fn new(place: &Place) -> Self {
         place.file("host/canary", CANARY);
         place.file("host/blank", "");
         place.directory("host/empty");
@@ -40,12 +50,12 @@ impl Host {
         Self { path, before }
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.path.to_str().expect("it is made of ASCII")
     }
 
     #[track_caller]
-    fn is_untouched(&self, what: &str, ran: &Ran) {
+    pub(crate) fn is_untouched(&self, what: &str, ran: &Ran) {
         assert_eq!(listing(&self.path), self.before, "{what}: the host was changed: {ran}");
         assert!(
             !ran.stderr.contains(CANARY) && !ran.out().contains(CANARY),
@@ -342,7 +352,7 @@ const BASES: &[BaseCase] = &[
 
 #[test]
 fn a_base_image_reaches_nothing() {
-    for_each_user(|user| {
+    for_each_way(|user, way| {
         for case in BASES {
             let place = Place::new(user);
             let host = Host::new(&place);
@@ -356,8 +366,9 @@ fn a_base_image_reaches_nothing() {
                 registry.host()
             ));
             place.file("secret", "secret value");
-            let ran = place.build(&["--secret", "id=s,src=secret", "-o", "type=tar,dest=out.tar"]);
-            let what = format!("{} as {}", case.name, user.name());
+            let args = ["--secret", "id=s,src=secret", "-o", "type=tar,dest=out.tar"];
+            let ran = place.build(&[way, &args].concat());
+            let what = format!("{} as {} {way:?}", case.name, user.name());
             host.is_untouched(&what, &ran);
             match case.refused {
                 None if ran.code == Some(0) => {
@@ -408,7 +419,7 @@ fn the_configuration_of_a_base_image_reaches_nothing() {
             ];
         }),
     ];
-    for_each_user(|user| {
+    for_each_way(|user, way| {
         for (what, change) in changes {
             let place = Place::new(user);
             let host = Host::new(&place);
@@ -419,11 +430,11 @@ fn the_configuration_of_a_base_image_reaches_nothing() {
                 registry.host(),
                 h = host.text()
             ));
-            let ran = place.build(&["-t", "hostile"]);
+            let ran = place.build(&[way, &["-t", "hostile"]].concat());
             host.is_untouched(what, &ran);
             assert!(matches!(ran.code, Some(0 | 1 | 3)), "{what}: {ran}");
-            let ran =
-                place.kiln(&["run", "hostile", "/bin/sh", "-c", "cat canary ../canary; echo x > new; true"]);
+            let script = ["run", "hostile", "/bin/sh", "-c", "cat canary ../canary; echo x > new; true"];
+            let ran = place.kiln(&[way, &script].concat());
             host.is_untouched(what, &ran);
         }
     });
@@ -452,7 +463,7 @@ fn a_context_reaches_nothing() {
         ("ADD upwards.tar /\n", Some("..")),
         ("ADD linked.tar /\n", Some("hard link")),
     ];
-    for_each_user(|user| {
+    for_each_way(|user, way| {
         let place = Place::new(user);
         let host = Host::new(&place);
         place.directory("context/links");
@@ -469,7 +480,7 @@ fn a_context_reaches_nothing() {
         }
         for (dockerfile, refused) in cases {
             place.base(dockerfile);
-            let ran = place.build(&["-o", "type=tar,dest=out.tar"]);
+            let ran = place.build(&[way, &["-o", "type=tar,dest=out.tar"]].concat());
             host.is_untouched(dockerfile, &ran);
             match refused {
                 None => {
@@ -486,7 +497,7 @@ fn a_context_reaches_nothing() {
         place.base("RUN mkdir /d && echo mine > /d/canary && echo mine > /d/blank\n");
         place.directory("out");
         place.link("out/d", host.text());
-        let ran = place.build(&["-o", "type=local,dest=out"]);
+        let ran = place.build(&[way, &["-o", "type=local,dest=out"]].concat());
         host.is_untouched("an export over a link", &ran);
         place.fsck();
         place.is_quiet();

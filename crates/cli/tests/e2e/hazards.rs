@@ -11,6 +11,9 @@ use crate::place::{BASE, Place, Ran};
 use crate::small::Small;
 use crate::user::{User, for_each_user};
 
+mod kills;
+mod many;
+
 #[track_caller]
 fn is_clean(place: &Place) {
     place.is_quiet();

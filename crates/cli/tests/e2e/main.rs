@@ -1,12 +1,14 @@
 //! The `kiln` binary end to end, as root, as a user with subordinate ids and as one without. docs/testing.md says how to
 //! run one case.
 
+mod architectures;
 mod archives;
 mod attest;
 mod bad_input;
 mod cache_mounts;
 mod checks;
 mod chroot;
+mod chroot_escape;
 mod commands;
 mod contexts;
 mod copy;
