@@ -30,7 +30,7 @@ use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
 use super::worker::StepWorker;
-use crate::{BuildOutcome, BuildRequest, BuiltImage, Error, SourceDate};
+use crate::{BuildOutcome, BuildRequest, BuiltImage, Error, Output, SourceDate};
 
 /// One build whose plan stands.
 pub(super) struct Build<'a> {
@@ -202,6 +202,7 @@ impl Build<'_> {
                 kept: Mutex::default(),
                 settled: Mutex::default(),
             },
+            needed: super::needed::as_files(&plan.graph, if self.wants_files() { &wanted } else { &[] }),
         };
         worker.announce_chroot();
         let blocked = foreign::blocked(&worker, &wanted, &index, cancel)
@@ -274,6 +275,11 @@ impl Build<'_> {
     fn wants_images(&self) -> bool {
         let outputs = &self.request.outputs;
         outputs.is_empty() || outputs.iter().any(super::export::is_image)
+    }
+
+    /// Whether any output is files, or says what files there are.
+    fn wants_files(&self) -> bool {
+        self.request.outputs.iter().any(|output| matches!(output, Output::Local { .. } | Output::Tar { .. }))
     }
 
     /// Names the steps that cannot run here.

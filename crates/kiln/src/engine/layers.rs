@@ -31,8 +31,15 @@ impl Bases<'_> {
             }
             Ok(())
         })?;
-        let ids = layers.iter().map(|layer| self.known(layer).unwrap_or_else(|| layer_id(layer))).collect();
-        Ok(Snapshot { layers: ids })
+        Ok(self.unfetched(base))
+    }
+
+    /// Returns the snapshot of an image of which nobody needs the files: its layers have names, and need not be there.
+    pub(crate) fn unfetched(&self, base: &Base) -> Snapshot {
+        let layers = base.image.layers.iter();
+        Snapshot {
+            layers: layers.map(|layer| self.known(layer).unwrap_or_else(|| layer_id(layer))).collect(),
+        }
     }
 
     /// Makes sure that the store has the blobs of these layers of a base, as an export needs them.

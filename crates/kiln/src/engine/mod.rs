@@ -24,6 +24,7 @@ mod layers;
 mod leak;
 mod listing;
 mod manage;
+mod needed;
 mod network;
 mod output;
 mod packer;

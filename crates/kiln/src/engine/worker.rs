@@ -1,6 +1,6 @@
 //! Executes steps on this machine: the solver's worker.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -67,6 +67,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) usages: Mutex<HashMap<StepId, StepUsage>>,
     /// Keeps what failed steps leave.
     pub(crate) failures: Failures,
+    /// Images whose files something may look at.
+    pub(crate) needed: HashSet<StepId>,
 }
 
 impl Worker for StepWorker<'_> {
@@ -104,6 +106,9 @@ impl Worker for StepWorker<'_> {
             Op::Image(op) => {
                 let base =
                     self.bases.get(&op.manifest).ok_or(Error::NotResolved { manifest: op.manifest })?;
+                if !self.needed.contains(&id) {
+                    return Ok(self.bases.unfetched(&base));
+                }
                 let progress = ImageProgress { reporter: self.reporter, step: self.number(id, step) };
                 self.bases.unpack(&base, &progress, cancel)
             }
