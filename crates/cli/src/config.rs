@@ -7,7 +7,7 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use kiln::{EmulatorSearch, Platform, SourceDate};
+use kiln::{DaemonOptions, EmulatorSearch, Platform, SourceDate};
 
 use crate::hints::Failure;
 
@@ -31,6 +31,18 @@ pub(crate) fn store_root(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
             "HOME is not set: say where the store shall be, by --root DIR or KILN_ROOT=DIR",
         )),
     }
+}
+
+/// Returns where a running docker or podman is looked for: DOCKER_HOST, else their sockets.
+pub(crate) fn daemon() -> DaemonOptions {
+    let host = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let mut sockets = vec![PathBuf::from("/var/run/docker.sock")];
+    // Rootless ones of this user, then podman's of the machine.
+    if let Some(runtime) = absolute_var("XDG_RUNTIME_DIR") {
+        sockets.extend([runtime.join("docker.sock"), runtime.join("podman/podman.sock")]);
+    }
+    sockets.push("/run/podman/podman.sock".into());
+    DaemonOptions { host, sockets }
 }
 
 /// Reads `--platform`.

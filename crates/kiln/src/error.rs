@@ -8,7 +8,7 @@ use kiln_core::{
 use kiln_dockerfile::Diagnostic;
 use kiln_git::GitError;
 use kiln_oci::OciError;
-use kiln_registry::{DownloadError, RegistryError};
+use kiln_registry::{DaemonError, DownloadError, RegistryError};
 use kiln_runtime::{EnterError, NoEmulator, RunError};
 use kiln_store::StoreError;
 use kiln_store::cache_mount::CacheError;
@@ -349,6 +349,9 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A running engine cannot be used.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
     /// A file behind a URL could not be had.
     #[error(transparent)]
     Download(#[from] DownloadError),

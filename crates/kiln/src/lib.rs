@@ -35,8 +35,8 @@ pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
 pub use kiln_oci::LoadedImage;
 pub use kiln_registry::{
-    Account, CredentialSource, Credentials, DownloadError, HostFiles, Kept, RegistryError, RequestTrace,
-    ServerTrace, Trace,
+    Account, CredentialSource, Credentials, DaemonError, DaemonOptions, DownloadError, HostFiles, Kept,
+    RegistryError, RequestTrace, ServerTrace, Trace,
 };
 pub use kiln_runtime::{
     EmulatorSearch, EnterOptions, Isolation, NoEmulator, RunError, Rung, Signals, architectures,

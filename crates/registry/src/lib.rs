@@ -10,6 +10,7 @@ mod auth;
 mod blob;
 mod client;
 mod config;
+mod daemon;
 mod date;
 mod download;
 mod endpoint;
@@ -30,6 +31,7 @@ mod trickle;
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
 pub use config::{CredentialSource, Credentials, HostFiles, RegistryConfig, Timeouts};
+pub use daemon::{Daemon, DaemonError, DaemonOptions};
 pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
 };

@@ -97,7 +97,8 @@ pub(crate) struct BuildArgs {
     /// Look tags of base images up at their registry, even if the local image store has them
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Keep the image in the local image store, also beside other outputs
+    /// Load the image into a running docker or podman (DOCKER_HOST, or their usual sockets); kiln's own image store is
+    /// -o type=image
     #[arg(long)]
     pub(crate) load: bool,
     #[command(flatten)]

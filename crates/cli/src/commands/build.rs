@@ -85,7 +85,7 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
     let (context, dockerfile) = context_source::main(context, args.file.as_deref())?;
     let outputs = outputs(args)?;
     if args.iidfile.is_some() && !outputs.is_empty() && outputs.iter().all(|output| output.form().is_none()) {
-        return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add --load"));
+        return Err(Failure::usage("--iidfile: no image is made, only files; drop it, or add -o type=image"));
     }
     let tags = args.tag.iter().map(|t| t.parse()).collect::<Result<_, _>>().map_err(Failure::from_usage)?;
     let mut allow: BTreeSet<Entitlement> =
@@ -151,9 +151,8 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
             outputs.push(Output::Image { form: ImageForm::default(), push: true, store: true });
         }
     }
-    let stores = |output: &Output| matches!(output, Output::Image { store: true, .. });
-    if args.load && !outputs.is_empty() && !outputs.iter().any(stores) {
-        outputs.push(Output::image());
+    if args.load {
+        outputs.push(Output::Daemon { daemon: config::daemon(), form: ImageForm::default() });
     }
     let annotations = args.annotation.iter().map(|text| annotation_flag::parse(text));
     let annotations = annotations.collect::<Result<Vec<_>, _>>()?.concat();

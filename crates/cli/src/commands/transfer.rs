@@ -23,7 +23,11 @@ pub(crate) fn pull(global: Global, args: &PullArgs) -> Result<ExitCode, Failure>
     };
     let platforms = platforms(args.platform.as_deref(), args.all_platforms)?.unwrap_or_default();
     let registry = config::registry(&args.registry)?;
-    copied(global, &args.show, &CopyRequest { from, to, platforms, preserve_digests: false, registry })
+    copied(
+        global,
+        &args.show,
+        &CopyRequest { from, to, platforms, preserve_digests: false, registry, daemon: config::daemon() },
+    )
 }
 
 /// Sends an image of the local image store to a registry.
@@ -35,7 +39,11 @@ pub(crate) fn push(global: Global, args: &PushArgs) -> Result<ExitCode, Failure>
     };
     let platforms = platforms(args.platform.as_deref(), args.all_platforms)?.unwrap_or(Platforms::All);
     let registry = config::registry(&args.registry)?;
-    copied(global, &args.show, &CopyRequest { from, to, platforms, preserve_digests: false, registry })
+    copied(
+        global,
+        &args.show,
+        &CopyRequest { from, to, platforms, preserve_digests: false, registry, daemon: config::daemon() },
+    )
 }
 
 /// Copies an image from one place to another.
@@ -44,7 +52,11 @@ pub(crate) fn copy(global: Global, args: &CopyArgs) -> Result<ExitCode, Failure>
     let platforms = platforms(args.platform.as_deref(), args.all)?.unwrap_or_default();
     let registry = config::registry(&args.registry)?;
     let preserve_digests = args.preserve_digests;
-    copied(global, &args.show, &CopyRequest { from, to, platforms, preserve_digests, registry })
+    copied(
+        global,
+        &args.show,
+        &CopyRequest { from, to, platforms, preserve_digests, registry, daemon: config::daemon() },
+    )
 }
 
 fn copied(global: Global, show: &ShowArgs, request: &CopyRequest) -> Result<ExitCode, Failure> {

@@ -30,7 +30,7 @@ use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
 use super::worker::StepWorker;
-use crate::{BuildOutcome, BuildRequest, BuiltImage, Error, Output, SourceDate};
+use crate::{Attest, BuildOutcome, BuildRequest, BuiltImage, Error, Output, SourceDate};
 
 /// One build whose plan stands.
 pub(super) struct Build<'a> {
@@ -279,7 +279,11 @@ impl Build<'_> {
 
     /// Whether any output is files, or says what files there are.
     fn wants_files(&self) -> bool {
-        self.request.outputs.iter().any(|output| matches!(output, Output::Local { .. } | Output::Tar { .. }))
+        let BuildRequest { outputs, attest, sbom_file, provenance_file, .. } = self.request;
+        outputs.iter().any(|output| matches!(output, Output::Local { .. } | Output::Tar { .. }))
+            || attest.contains(&Attest::Sbom)
+            || sbom_file.is_some()
+            || provenance_file.is_some()
     }
 
     /// Names the steps that cannot run here.

@@ -126,6 +126,12 @@ impl Build<'_> {
             Output::Docker { dest, .. } => {
                 to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
             }
+            Output::Daemon { daemon, .. } => {
+                let image = finished.and_then(|finished| finished.images.first());
+                if let (Some(root), Some(image)) = (roots.first(), image) {
+                    super::transfer::daemon::load(daemon, root, &image.config.digest, &blobs, cancel)?;
+                }
+            }
             Output::Local { dest } => {
                 engine.files(plan, solved, dest, cancel)?;
                 for (which, (below, snapshot)) in parts(plan, solved).enumerate() {
@@ -234,6 +240,7 @@ fn title(output: &Output) -> String {
     let what = match output {
         Output::CacheOnly => return "exporting nothing".to_owned(),
         Output::Image { .. } => "image",
+        Output::Daemon { .. } => "the engine",
         Output::Oci { .. } => "oci image format",
         Output::Docker { .. } => "docker image format",
         Output::Local { .. } => "client directory",
@@ -271,6 +278,7 @@ pub(super) fn describe(output: &Output) -> String {
         Output::Local { dest } => format!("type=local,dest={}", dest.display()),
         Output::Tar { dest } => format!("type=tar,dest={}", to(dest)),
         Output::Image { .. } => "image".to_owned(),
+        Output::Daemon { .. } => "docker-daemon".to_owned(),
         Output::CacheOnly => "type=cacheonly".to_owned(),
     }
 }

@@ -151,15 +151,20 @@ impl Build<'_> {
             if let Err(reason) = form.check() {
                 return refuse(reason);
             }
-            if !self.request.attest.is_empty() && matches!(output, Output::Docker { .. }) {
+            if !self.request.attest.is_empty()
+                && matches!(output, Output::Docker { .. } | Output::Daemon { .. })
+            {
                 return refuse(
                     "docker's archive holds an image and nothing beside it; write type=oci, or leave out --attest, \
                      --provenance and --sbom: --sbom-file and --provenance-file are files of their own"
                         .to_owned(),
                 );
             }
-            if self.has_index() && matches!(output, Output::Docker { .. }) {
-                let output = "type=docker".to_owned();
+            if self.has_index() && matches!(output, Output::Docker { .. } | Output::Daemon { .. }) {
+                let output = match output {
+                    Output::Daemon { .. } => "--load".to_owned(),
+                    _ => "type=docker".to_owned(),
+                };
                 return Err(Error::OnePlatformOnly { output, platforms: self.plan.images.len() });
             }
             if matches!(output, Output::Image { push: true, .. })

@@ -48,3 +48,13 @@ fn umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
 }
+
+/// Gathers small writes, such as an archive's headers and padding.
+pub(super) fn buffered(
+    out: &mut dyn Write,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut out = BufWriter::with_capacity(256 * 1024, out);
+    write(&mut out)?;
+    Ok(out.flush().at("write to", "the engine")?)
+}

@@ -1,7 +1,7 @@
 //! What sort of failure an error is.
 
 use kiln_git::GitError;
-use kiln_registry::{DownloadError, RegistryError};
+use kiln_registry::{DaemonError, DownloadError, RegistryError};
 use kiln_runtime::{RunError, UserError};
 use kiln_store::StoreError;
 use kiln_store::copy::CopyError;
@@ -112,7 +112,10 @@ impl Error {
                 | StoreError::DiffIdMismatch { .. }
                 | StoreError::MediaType { .. },
             ) => ErrorKind::Network,
+            Self::Daemon(DaemonError::Cancelled) => ErrorKind::Interrupted,
+            Self::Daemon(DaemonError::Host { .. }) => ErrorKind::Input,
             Self::Enter(_)
+            | Self::Daemon(_)
             | Self::Foreign { .. }
             | Self::NoEmulator(_)
             | Self::Run(_)

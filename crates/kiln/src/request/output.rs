@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_core::{ImageRef, Platform};
+use kiln_registry::DaemonOptions;
 use serde::{Deserialize, Serialize};
 
 /// What to make of the result: one `--output`.
@@ -42,6 +43,13 @@ pub enum Output {
         push: bool,
         /// Whether the local image store keeps it under its names.
         store: bool,
+    },
+    /// A running docker or podman (`--load`).
+    Daemon {
+        /// Where it is looked for.
+        daemon: DaemonOptions,
+        /// How the image is written.
+        form: ImageForm,
     },
     /// Nothing: the steps run, and the store remembers them.
     CacheOnly,
@@ -121,7 +129,10 @@ impl Output {
     /// Returns how its image is written; none if it holds no image.
     pub fn form(&self) -> Option<&ImageForm> {
         match self {
-            Self::Oci { form, .. } | Self::Docker { form, .. } | Self::Image { form, .. } => Some(form),
+            Self::Oci { form, .. }
+            | Self::Docker { form, .. }
+            | Self::Daemon { form, .. }
+            | Self::Image { form, .. } => Some(form),
             Self::Local { .. } | Self::Tar { .. } | Self::CacheOnly => None,
         }
     }
@@ -129,7 +140,10 @@ impl Output {
     /// The same, to be changed.
     pub fn form_mut(&mut self) -> Option<&mut ImageForm> {
         match self {
-            Self::Oci { form, .. } | Self::Docker { form, .. } | Self::Image { form, .. } => Some(form),
+            Self::Oci { form, .. }
+            | Self::Docker { form, .. }
+            | Self::Daemon { form, .. }
+            | Self::Image { form, .. } => Some(form),
             Self::Local { .. } | Self::Tar { .. } | Self::CacheOnly => None,
         }
     }

@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     /// The blob is not there, or does not decompress.
     pub fn open_layer_tar(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
-        let source = decode::Source::new(self.open_blob(&layer.digest)?);
+        let source = Source::new(self.open_blob(&layer.digest)?);
         Ok(source.map_err(|error| error.of_layer(layer.diff_id))?.into_tar())
     }
 

@@ -6,6 +6,7 @@
 
 mod blobs;
 mod built;
+pub(crate) mod daemon;
 mod import;
 mod index;
 pub(crate) mod origin;
@@ -16,7 +17,7 @@ mod source;
 mod tree;
 
 use kiln_core::{Cancel, Digest, EventSink, ImageRef};
-use kiln_registry::RegistryClient;
+use kiln_registry::{DaemonOptions, RegistryClient};
 
 pub(crate) use blobs::{Blobs, Origin};
 pub(crate) use push::Push;
@@ -37,6 +38,7 @@ pub(super) struct Transfer<'a> {
     registry: &'a RegistryClient,
     reporter: &'a Reporter<'a>,
     cancel: &'a Cancel,
+    daemon: &'a DaemonOptions,
 }
 
 impl Engine {
@@ -55,7 +57,7 @@ impl Engine {
         {
             return Err(Error::NotPreserved { place: request.to.to_string() });
         }
-        self.transfer(&request.registry, events, cancel, |transfer| {
+        self.transfer_with(&request.registry, &request.daemon, events, cancel, |transfer| {
             let platforms = match (&request.platforms, &request.to) {
                 // What these hold has no platforms.
                 (Platforms::All, ImagePlace::DockerArchive { .. } | ImagePlace::Engine(_)) => {
@@ -136,7 +138,7 @@ impl Engine {
         Ok(digest)
     }
 
-    /// Does one command's work beside others: what it makes is pinned until its end, and then survives power loss.
+    /// [`transfer_with`](Self::transfer_with) where no engine takes part.
     fn transfer<T>(
         &self,
         options: &RegistryOptions,
@@ -144,10 +146,23 @@ impl Engine {
         cancel: &Cancel,
         work: impl FnOnce(&Transfer<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.transfer_with(options, &DaemonOptions::default(), events, cancel, work)
+    }
+
+    /// Does one command's work beside others: what it makes is pinned until its end, and then survives power loss.
+    fn transfer_with<T>(
+        &self,
+        options: &RegistryOptions,
+        daemon: &DaemonOptions,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+        work: impl FnOnce(&Transfer<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let reporter = Reporter::new(events);
         let _pin = self.store.pin()?;
         let registry = RegistryClient::new(super::manage::registry_config(options), cancel.clone())?;
-        let result = work(&Transfer { engine: self, registry: &registry, reporter: &reporter, cancel });
+        let result =
+            work(&Transfer { engine: self, registry: &registry, reporter: &reporter, cancel, daemon });
         if cancel.is_cancelled() {
             return Err(Error::Interrupted);
         }
@@ -160,6 +175,6 @@ impl Engine {
 impl<'a> Transfer<'a> {
     fn reader(&self) -> Reader<'a> {
         let (store, registry) = (&self.engine.store, self.registry);
-        Reader { store, registry, reporter: self.reporter, cancel: self.cancel }
+        Reader { store, registry, reporter: self.reporter, cancel: self.cancel, daemon: self.daemon }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_core::{Digest, ImageRef, Platform};
+use kiln_registry::DaemonOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{ImagePlace, Platforms, RegistryOptions};
@@ -21,6 +22,9 @@ pub struct CopyRequest {
     pub preserve_digests: bool,
     /// How registries are reached.
     pub registry: RegistryOptions,
+    /// Where a running engine is looked for.
+    #[serde(default)]
+    pub daemon: DaemonOptions,
 }
 
 /// Images of the local image store are written to a file: `kiln save`.

@@ -24,7 +24,7 @@ impl Transfer<'_> {
                 })
                 .collect(),
             ImagePlace::Registry(name) => found.iter().map(|found| self.push(found, name)).collect(),
-            ImagePlace::Engine(_) => Err(Error::NoIndexThere { place: to.to_string() }),
+            ImagePlace::Engine(name) => found.iter().map(|found| self.to_daemon(found, name)).collect(),
             file => self.to_files(file, &found),
         }
     }

@@ -10,7 +10,7 @@ use kiln_core::{Cancel, Digest, ImageRef, IoError, IoResultExt as _, Layer, Plat
 use kiln_oci::{
     Archive, ArchivedImage, BlobInfo, DockerArchive, Document, Layout, LayoutEntry, MAX_DOCUMENT, OciError,
 };
-use kiln_registry::RegistryClient;
+use kiln_registry::{DaemonOptions, RegistryClient};
 use kiln_store::{Spooled, Store, begins_archive};
 
 use super::blobs::Origin;
@@ -26,6 +26,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) registry: &'a RegistryClient,
     pub(crate) reporter: &'a Reporter<'a>,
     pub(crate) cancel: &'a Cancel,
+    pub(crate) daemon: &'a DaemonOptions,
 }
 
 /// An image that was found.
@@ -69,7 +70,7 @@ impl Reader<'_> {
                 let (archive, spooled) = self.archive(path.as_deref())?;
                 self.named(archive, name.as_ref(), path.as_deref(), platforms, spooled)
             }
-            ImagePlace::Engine(_) => Err(Error::NotPreserved { place: place.to_string() }),
+            ImagePlace::Engine(name) => self.of_daemon(name, platforms),
         }
     }
 
