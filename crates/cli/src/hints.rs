@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError};
+use kiln::{DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -67,6 +67,13 @@ impl Failure {
             Error::Download(_) => {
                 return Some(
                     "is the address right, and can it be reached from here? (HTTPS_PROXY, SSL_CERT_FILE)"
+                        .to_owned(),
+                );
+            }
+            Error::Daemon(DaemonError::NotFound { .. } | DaemonError::Unreachable { .. }) => {
+                return Some(
+                    "start docker or podman's socket, or say where it is with DOCKER_HOST=unix://PATH; kiln's own image \
+                     store is -t NAME, with -o type=image beside other outputs"
                         .to_owned(),
                 );
             }
