@@ -16,6 +16,7 @@ mod debug_shell;
 mod escape;
 mod forms;
 mod git;
+mod golden;
 mod hazards;
 mod hygiene;
 mod image_store;

@@ -14,14 +14,14 @@ mod odd;
 mod steps;
 
 /// A way to run steps.
-struct Rung {
-    user: User,
-    name: String,
-    args: &'static [&'static str],
+pub(crate) struct Rung {
+    pub(crate) user: User,
+    pub(crate) name: String,
+    pub(crate) args: &'static [&'static str],
 }
 
 /// All that can be tried here; the first is what the others are held against.
-fn rungs() -> Vec<Rung> {
+pub(crate) fn rungs() -> Vec<Rung> {
     let ways: [(&str, &[&str]); 2] =
         [("overlay", &["--snapshotter=overlay"]), ("copy", &["--snapshotter=copy"])];
     let rung = |user: User, (way, args)| Rung { user, name: format!("{}, {way}", user.name()), args };
