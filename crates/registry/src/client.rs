@@ -119,7 +119,7 @@ impl RegistryClient {
         self.run(async move {
             let (session, tag) = (&session, &tag);
             session
-                .first(&image, Wanted::Tag, |endpoint| async move {
+                .first(&image, Wanted::Tag, tag, |endpoint| async move {
                     let head = Ask { method: Method::HEAD, ..Ask::get("manifests", tag) };
                     let answer = session.send(&endpoint, &head).await?;
                     let digest = answer.headers().get("docker-content-digest");
@@ -147,7 +147,7 @@ impl RegistryClient {
         self.run(async move {
             let (session, ask) = (&session, &ask);
             let fetch = |endpoint| async move { session.document(&endpoint, ask, digest).await };
-            session.first(&image, Wanted::Document, fetch).await
+            session.first(&image, Wanted::Document, &ask.what, fetch).await
         })
     }
 

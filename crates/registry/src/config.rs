@@ -96,10 +96,16 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the next byte.
     pub stall: Duration,
+    /// Before the second try of what failed; doubled for each one after that.
+    pub again: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            again: Duration::from_millis(100),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a registry. No variant holds a credential or a whole URL: redirects lead to signed ones.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use kiln_core::Digest;
@@ -45,12 +46,14 @@ pub enum RegistryError {
         detail: Option<String>,
     },
     /// Too many requests, for longer than is worth waiting.
-    #[error("{host} limits the rate of requests{}", again(retry_after))]
+    #[error("{host} limits the rate of requests{}{}", said(detail), again(retry_after))]
     RateLimited {
         /// Who answered.
         host: String,
         /// When it will answer again, seconds from then.
         retry_after: Option<u64>,
+        /// The registry's own words, and what the limit is.
+        detail: Option<String>,
     },
     /// Another failure that it reports.
     #[error("{host} answers {status}{}", said(detail))]
@@ -147,6 +150,14 @@ pub enum RegistryError {
         image: String,
         /// Why.
         error: OciError,
+    },
+    /// A failure that does not say itself what it was about.
+    #[error("{subject}: {error}")]
+    Of {
+        /// `registry/repository:tag` or `registry/repository@digest`.
+        subject: String,
+        /// What failed.
+        error: Box<RegistryError>,
     },
     /// Mirrors were tried, and the registry itself last.
     #[error("{name} cannot be had{}", tried.iter().map(|Attempt { error, .. }| format!("; {error}")).collect::<String>())]
@@ -246,7 +257,28 @@ impl RegistryError {
     /// Returns the failure that matters: of mirrors, that of the registry itself.
     pub fn root(&self) -> &Self {
         match self {
+            Self::Of { error, .. } => error.root(),
             Self::Mirrors { tried, .. } => tried.last().map_or(self, |attempt| attempt.error.root()),
+            other => other,
+        }
+    }
+
+    /// Adds registry, repository and reference to a failure that does not name them.
+    pub(crate) fn of_what(self, name: &str, reference: &dyn Display) -> Self {
+        match self {
+            Self::RateLimited { .. }
+            | Self::Status { .. }
+            | Self::Unreachable { .. }
+            | Self::Stalled { .. }
+            | Self::Tls { .. }
+            | Self::Protocol { .. }
+            | Self::Interrupted { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. } => {
+                let subject = format!("{name}{}", separated(&reference.to_string()));
+                Self::Of { subject, error: Box::new(self) }
+            }
             other => other,
         }
     }

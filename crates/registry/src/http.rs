@@ -77,10 +77,36 @@ impl Http {
                 },
             };
             failed += retry::cost(&failure.error);
-            match failure.wait(failed) {
+            match failure.wait(self.timeouts.again, failed) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => return Err(failure.error),
             }
+        }
+    }
+
+    /// The same with the whole of a small body, which may break off, too.
+    pub(crate) async fn exchange_whole(
+        &self,
+        host: &str,
+        what: &str,
+        limit: u64,
+        make: impl Fn() -> RequestBuilder,
+    ) -> Result<Result<Vec<u8>, Response>, RegistryError> {
+        let mut failed = 0;
+        loop {
+            let answer = self.exchange(host, &make).await?;
+            if !answer.status().is_success() {
+                return Ok(Err(answer));
+            }
+            let error = match response::body(host, self.timeouts.stall, what, limit, answer).await {
+                Ok(bytes) => return Ok(Ok(bytes)),
+                Err(error) => error,
+            };
+            failed += retry::cost(&error);
+            if failed >= retry::TRIES || matches!(error, RegistryError::TooLarge { .. }) {
+                return Err(error);
+            }
+            tokio::time::sleep(retry::wait(self.timeouts.again, failed)).await;
         }
     }
 
@@ -103,10 +129,17 @@ impl Http {
             Ok(answer) => {
                 let (status, after) = (answer.status(), response::retry_after(answer.headers()));
                 let host = host.to_owned();
+                let limit = response::limit(answer.headers());
+                let detail = response::detail(stall, answer).await;
                 let error = if status == StatusCode::TOO_MANY_REQUESTS {
-                    RegistryError::RateLimited { host, retry_after: after.map(|after| after.as_secs()) }
+                    let said: Vec<String> = detail.into_iter().chain(limit).collect();
+                    let detail = (!said.is_empty()).then(|| said.join("; "));
+                    RegistryError::RateLimited {
+                        host,
+                        retry_after: after.map(|after| after.as_secs()),
+                        detail,
+                    }
                 } else {
-                    let detail = response::detail(stall, answer).await;
                     RegistryError::Status { host, status: status.as_u16(), detail }
                 };
                 Err(Failure { error, again: true, after })
@@ -132,8 +165,8 @@ impl Failure {
     }
 
     /// Returns how long to wait after the `failed`th failure, or none if it is not worth it.
-    pub(crate) fn wait(&self, failed: u32) -> Option<Duration> {
-        let wait = self.after.unwrap_or_else(|| retry::wait(failed));
+    pub(crate) fn wait(&self, first: Duration, failed: u32) -> Option<Duration> {
+        let wait = self.after.unwrap_or_else(|| retry::wait(first, failed));
         (self.again && failed < retry::TRIES && wait <= retry::LONGEST_WAIT).then_some(wait)
     }
 }

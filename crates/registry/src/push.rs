@@ -3,6 +3,7 @@
 
 mod body;
 mod feed;
+mod subject;
 mod upload;
 
 use std::sync::mpsc;
@@ -14,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::endpoint::Endpoint;
 use crate::engine::stopped;
-use crate::session::{Ask, Session};
+use crate::session::{Ask, Session, lock};
 use crate::{RegistryClient, RegistryError};
 use feed::Feeder;
 use upload::Upload;
@@ -48,8 +49,28 @@ impl RegistryClient {
     /// # Errors
     /// There is no answer, or no access.
     pub fn has_blob(&self, image: &ImageRef, digest: &Digest) -> Result<bool, RegistryError> {
-        let (session, image, digest) = (self.session.clone(), image.clone(), *digest);
-        self.run(async move { has(&session, &session.registry(&image).await?, &digest).await })
+        let (session, name, wanted) = (self.session.clone(), image.clone(), *digest);
+        let has = self.run(async move { has(&session, &session.registry(&name).await?, &wanted).await });
+        has.map_err(|error| error.of_what(&image.name(), digest))
+    }
+
+    /// Whether the name's tag, or its digest if it has no tag, stands for this manifest: one HEAD, to the registry itself.
+    /// Then all that the manifest points to is there, too. A push of it that follows does not look again.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn has_manifest(&self, image: &ImageRef, digest: &Digest) -> Result<bool, RegistryError> {
+        let (session, name) = (self.session.clone(), image.clone());
+        let (wanted, reference) = (*digest, reference(image, digest));
+        let has = self.run(async move {
+            let endpoint = session.registry(&name).await?;
+            let has = stands_for(&session, &endpoint, &reference, wanted).await?;
+            if !has {
+                lock(&session.absent).insert((endpoint.repository, reference, wanted));
+            }
+            Ok(has)
+        });
+        has.map_err(|error| error.of_what(&image.name(), digest))
     }
 
     /// Makes a blob present in the repository of `image`: if it is not there, the registry takes it from one of `mounts`
@@ -92,14 +113,17 @@ impl RegistryClient {
         loop {
             match messages.recv() {
                 Ok(Message::Feed(wanted)) => feeder.feed(&wanted)?,
-                Ok(Message::Ended(result)) => return result,
+                Ok(Message::Ended(result)) => {
+                    return result.map_err(|error| error.of_what(&image.name(), &blob.digest));
+                }
                 Err(_) => return Err(stopped(&self.cancel)),
             }
         }
     }
 
     /// Puts a manifest or index under its digest, and under the tag if `image` has one. If the tag stands for it already
-    /// that one HEAD is all.
+    /// that one HEAD is all. One with a `subject` is made known to whoever asks for that one's referrers, by a tag of its own
+    /// where the registry does not do it.
     ///
     /// # Errors
     /// No access, no answer, or the registry does not take it: what it points to must be there before.
@@ -109,11 +133,16 @@ impl RegistryClient {
             let reason = format!("it is to be {pinned} in {}", image.name());
             return Err(RegistryError::Source { digest, reason });
         }
-        let (session, image) = (self.session.clone(), image.clone());
-        let reference = image.tag.clone().unwrap_or_else(|| digest.to_string());
-        let document = document.clone();
-        self.run(async move { put(&session, &session.registry(&image).await?, &reference, document).await })
+        let (session, name) = (self.session.clone(), image.clone());
+        let (reference, document) = (reference(image, &digest), document.clone());
+        let pushed = self
+            .run(async move { put(&session, &session.registry(&name).await?, &reference, document).await });
+        pushed.map_err(|error| error.of_what(&image.name(), &digest))
     }
+}
+
+fn reference(image: &ImageRef, digest: &Digest) -> String {
+    image.tag.clone().unwrap_or_else(|| digest.to_string())
 }
 
 async fn put(
@@ -123,29 +152,48 @@ async fn put(
     document: Document,
 ) -> Result<Pushed, RegistryError> {
     let digest = document.digest;
-    let said = |answer: &reqwest::Response| -> Option<Digest> {
-        answer.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
-    };
-    let head = Ask::push(Method::HEAD, "manifests", reference);
-    match session.send(endpoint, &head).await {
-        Ok(answer) if said(&answer) == Some(digest) => return Ok(Pushed::There),
-        // Not every registry lets one look where one may write.
-        Ok(_) | Err(RegistryError::NotFound { .. } | RegistryError::PushDenied { .. }) => {}
-        Err(error) => return Err(error),
+    let subject = subject::Subject::of(&document);
+    // With a subject there is more to do than to be there, and whoever was ended in between has not done it.
+    let looked = lock(&session.absent).remove(&(endpoint.repository.clone(), reference.to_owned(), digest));
+    if subject.is_none() && !looked && stands_for(session, endpoint, reference, digest).await? {
+        return Ok(Pushed::There);
     }
     let bytes = document.bytes.len() as u64;
-    let media_type = media_type(&document);
     let put = Ask {
-        body: Some((media_type, document.bytes.into())),
+        body: Some((media_type(&document), document.bytes.into())),
         ..Ask::push(Method::PUT, "manifests", reference)
     };
     let answer = session.send(endpoint, &put).await?;
-    match said(&answer) {
-        Some(actual) if actual != digest => {
-            Err(RegistryError::DigestMismatch { host: endpoint.host.clone(), wanted: digest, actual })
-        }
-        _ => Ok(Pushed::Uploaded { bytes }),
+    if let Some(actual) = digest_of(&answer).filter(|actual| *actual != digest) {
+        let host = endpoint.host.clone();
+        return Err(RegistryError::DigestMismatch { host, wanted: digest, actual });
     }
+    match subject {
+        Some(subject) if !answer.headers().contains_key("oci-subject") => {
+            subject.refer(session, endpoint).await?;
+        }
+        _ => {}
+    }
+    Ok(Pushed::Uploaded { bytes })
+}
+
+/// Whether a tag or digest is this manifest's.
+async fn stands_for(
+    session: &Session,
+    endpoint: &Endpoint,
+    reference: &str,
+    digest: Digest,
+) -> Result<bool, RegistryError> {
+    match session.send(endpoint, &Ask::push(Method::HEAD, "manifests", reference)).await {
+        Ok(answer) => Ok(digest_of(&answer) == Some(digest)),
+        // Not every registry lets one look where one may write.
+        Err(RegistryError::NotFound { .. } | RegistryError::PushDenied { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn digest_of(answer: &reqwest::Response) -> Option<Digest> {
+    answer.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
 /// What a document says that it is, or what is said of it where it says nothing (OCI's need not).

@@ -94,16 +94,50 @@ pub(crate) async fn detail(stall: Duration, response: Response) -> Option<String
 }
 
 /// Returns how long the server asks to be left alone: seconds, or a date, which is held against the server's own `Date`,
-/// so that nobody's clock has to be right.
-/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
+/// so that nobody's clock has to be right. Without that word, when what limits the rate says that there is room again.
+/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>,
+/// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let after = text(RETRY_AFTER)?;
-    if let Ok(seconds) = after.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let seconds = date::parse(after)?.saturating_sub(date::parse(text(DATE)?)?);
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+    /// Seconds from now up to here, seconds since 1970 from here on: Docker Hub and others send those.
+    const EPOCH: u64 = 1_000_000_000;
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let now = || date::parse(text(DATE.as_str())?);
+    let until = |moment: i64| u64::try_from(moment.saturating_sub(now()?).max(0)).ok();
+    let number = |text: &str| match text.parse::<u64>().ok()? {
+        moment @ EPOCH.. => until(i64::try_from(moment).ok()?),
+        seconds => Some(seconds),
+    };
+    let seconds = match text(RETRY_AFTER.as_str()).or_else(|| text("x-retry-after")) {
+        Some(after) => number(after).or_else(|| until(date::parse(after)?)),
+        None => limits(headers).find_map(number).or_else(|| {
+            ["ratelimit-reset", "x-ratelimit-reset"].into_iter().find_map(|name| number(text(name)?))
+        }),
+    };
+    seconds.map(Duration::from_secs)
+}
+
+/// `RateLimit: "default";r=0;t=50`, and `limit=100, remaining=0, reset=50` before the eighth draft: seconds until reset.
+fn limits(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all("ratelimit").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split([';', ','])).filter_map(|part| {
+        let (name, value) = part.trim().split_once('=')?;
+        matches!(name, "t" | "reset").then_some(value)
+    })
+}
+
+/// Returns what a registry says about its limit: `0 of 100 in 21600 s left`, from `ratelimit-limit: 100;w=21600`.
+/// <https://docs.docker.com/docker-hub/usage/pulls/>
+pub(crate) fn limit(headers: &HeaderMap) -> Option<String> {
+    let field = |name: &str| {
+        let mut parts = headers.get(name)?.to_str().ok()?.split(';').map(str::trim);
+        let count: u64 = parts.next()?.parse().ok()?;
+        let window = parts.find_map(|part| part.strip_prefix("w=")?.parse::<u64>().ok());
+        Some((count, window))
+    };
+    let (limit, window) = field("ratelimit-limit")?;
+    let left = field("ratelimit-remaining").map_or(0, |(left, _)| left);
+    let window = window.map(|window| format!(" in {window} s")).unwrap_or_default();
+    Some(format!("{left} of {limit}{window} left"))
 }
 
 /// Other people's words, fit for a terminal: one line, no control characters, not endless, no errno, lower case.
@@ -128,20 +162,49 @@ mod tests {
     #[test]
     fn waits_as_long_as_the_server_says() {
         let date = "Wed, 21 Oct 2015 07:28:00 GMT";
-        let cases = [
-            ("", "", None),
-            ("120", "", Some(120)),
-            (" 0 ", "", Some(0)),
-            ("soon", date, None),
-            ("Wed, 21 Oct 2015 07:28:30 GMT", date, Some(30)),
-            ("Wed, 21 Oct 2015 07:27:00 GMT", date, Some(0)),
+        let after = |text| ("retry-after", text);
+        let cases: [(&[(&str, &str)], Option<u64>); 17] = [
+            (&[], None),
+            (&[after("120")], Some(120)),
+            (&[after(" 0 ")], Some(0)),
+            (&[after("soon"), ("date", date)], None),
+            (&[after("Wed, 21 Oct 2015 07:28:30 GMT"), ("date", date)], Some(30)),
+            (&[after("Wed, 21 Oct 2015 07:27:00 GMT"), ("date", date)], Some(0)),
             // Without the server's clock a date says nothing.
-            (date, "", None),
+            (&[after(date)], None),
+            (&[after("1445412490")], None),
+            (&[after("1445412490"), ("date", date)], Some(10)),
+            (&[("x-retry-after", "7")], Some(7)),
+            (&[("ratelimit-reset", "50")], Some(50)),
+            (&[("x-ratelimit-reset", "1445412490"), ("date", date)], Some(10)),
+            (&[("ratelimit", "\"default\";r=0;t=40")], Some(40)),
+            (&[("ratelimit", "limit=100, remaining=0, reset=41")], Some(41)),
+            (&[("ratelimit", "limit=100"), ("ratelimit-reset", "42")], Some(42)),
+            (&[("ratelimit", "soon")], None),
+            (&[after("3"), ("ratelimit-reset", "50")], Some(3)),
         ];
-        for (after, date, seconds) in cases {
-            let lines = [(RETRY_AFTER, after), (DATE, date)].into_iter().filter(|(_, text)| !text.is_empty());
-            let headers: HeaderMap = lines.map(|(name, text)| (name, text.parse().unwrap())).collect();
-            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{after:?} {date:?}");
+        for (lines, seconds) in cases {
+            let lines = lines.iter().map(|(name, text)| (name.parse().unwrap(), text.parse().unwrap()));
+            let headers: HeaderMap = lines.collect();
+            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn says_what_the_limit_is() {
+        let cases: [(&[(&str, &str)], Option<&str>); 4] = [
+            (&[], None),
+            (
+                &[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "0;w=21600")],
+                Some("0 of 100 in 21600 s left"),
+            ),
+            (&[("ratelimit-limit", "10")], Some("0 of 10 left")),
+            (&[("ratelimit-limit", "many")], None),
+        ];
+        for (lines, expected) in cases {
+            let lines = lines.iter().map(|(name, text)| (name.parse().unwrap(), text.parse().unwrap()));
+            let headers: HeaderMap = lines.collect();
+            assert_eq!(limit(&headers).as_deref(), expected, "{headers:?}");
         }
     }
 }

@@ -13,13 +13,11 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// So much of a blob in one go starts the counting of its tries anew.
 pub(crate) const PROGRESS: u64 = 1 << 20;
 
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// Returns the time to wait after the `failed`th failure: 0.1 s, doubled each time; none after none.
-pub(crate) fn wait(failed: u32) -> Duration {
+/// Returns the time to wait after the `failed`th failure: `first`, doubled each time; none after none.
+pub(crate) fn wait(first: Duration, failed: u32) -> Duration {
     match failed {
         0 => Duration::ZERO,
-        failed => FIRST_WAIT * 2_u32.pow((failed - 1).min(6)),
+        failed => first * 2_u32.pow((failed - 1).min(6)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests to one server: authentication, retries, and what the answers mean.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use kiln_core::{Digest, ImageRef};
 use kiln_oci::{Document, media};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
 use crate::auth::Keychain;
 use crate::endpoint::{Endpoint, endpoints};
@@ -42,6 +44,12 @@ pub(crate) struct Session {
     down: Mutex<BTreeMap<String, RegistryError>>,
     /// Mirrors that sent wrong bytes for a blob.
     wrong: Mutex<BTreeSet<(String, Digest)>>,
+    /// Parts of large blobs that may be fetched ahead of their turn.
+    pub(crate) ahead: Arc<Semaphore>,
+    /// Manifests that a look at repository and reference did not find.
+    pub(crate) absent: Mutex<BTreeSet<(String, String, Digest)>>,
+    /// Held while a list of what is about a manifest is read and written.
+    pub(crate) referring: tokio::sync::Mutex<()>,
 }
 
 /// What to send along, and until when.
@@ -73,6 +81,8 @@ pub(crate) struct Ask {
     pub(crate) what: String,
     /// First byte wanted.
     pub(crate) offset: u64,
+    /// The first byte that is not wanted any more, if not all are.
+    pub(crate) end: Option<u64>,
     /// What one must be allowed for it.
     pub(crate) access: Access,
     /// Instead of the address that `kind` and `what` make: where the registry said to go on.
@@ -84,7 +94,8 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn get(kind: &'static str, what: impl ToString) -> Self {
         let what = what.to_string();
-        Self { method: Method::GET, kind, what, offset: 0, access: Access::default(), url: None, body: None }
+        let access = Access::default();
+        Self { method: Method::GET, kind, what, offset: 0, end: None, access, url: None, body: None }
     }
 
     /// A request of a push: its token is good for all of them.
@@ -109,14 +120,18 @@ impl Session {
             settled: Mutex::default(),
             down: Mutex::default(),
             wrong: Mutex::default(),
+            ahead: Arc::new(Semaphore::new(crate::blob::AHEAD_OF_TURN)),
+            absent: Mutex::default(),
+            referring: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// Asks each server for the image in turn until one delivers.
+    /// Asks each server for something of the image in turn until one delivers; `what` it is goes into the error.
     pub(crate) async fn first<T, F>(
         &self,
         image: &ImageRef,
         wanted: Wanted,
+        what: &(dyn Display + Sync),
         mut ask: impl FnMut(Endpoint) -> F,
     ) -> Result<T, RegistryError>
     where
@@ -155,7 +170,7 @@ impl Session {
                 host: image.registry.clone(),
                 reason: "by its hosts.toml nobody may be asked for this".to_owned(),
             }),
-            Some(only) if tried.is_empty() => Err(only.error),
+            Some(only) if tried.is_empty() => Err(only.error.of_what(&image.name(), what)),
             last => {
                 tried.extend(last);
                 Err(RegistryError::Mirrors { name: image.name(), tried })
@@ -258,7 +273,7 @@ impl Session {
             if failed >= retry::TRIES || matches!(error, RegistryError::TooLarge { .. }) {
                 return Err(error);
             }
-            tokio::time::sleep(retry::wait(failed)).await;
+            tokio::time::sleep(retry::wait(self.config.timeouts.again, failed)).await;
         }
     }
 
@@ -275,8 +290,12 @@ impl Session {
                 if ask.kind == "manifests" {
                     request = request.header(ACCEPT, media::MANIFESTS.join(", "));
                 }
-                if ask.offset > 0 {
-                    request = request.header(RANGE, format!("bytes={}-", ask.offset));
+                match (ask.offset, ask.end) {
+                    (0, None) => {}
+                    (start, None) => request = request.header(RANGE, format!("bytes={start}-")),
+                    (start, Some(end)) => {
+                        request = request.header(RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+                    }
                 }
                 if let Some((media_type, bytes)) = &ask.body {
                     request = request.header(CONTENT_TYPE, media_type).body(bytes.clone());
@@ -354,7 +373,7 @@ fn denied(endpoint: &Endpoint, access: &Access, detail: Option<String>) -> Regis
 }
 
 /// Plain data is whole whoever panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod answer;
+mod cut;
 mod file;
 mod upload;
 mod wire;
@@ -10,7 +11,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use kiln_core::Digest;
@@ -59,6 +60,10 @@ pub enum Fault {
     DropAll(usize),
     /// All is done as asked, and the connection closes without an answer.
     NoAnswer,
+    /// Nothing is sent, not even a head, and the connection stays open.
+    Mute,
+    /// The body is not sent before so many requests have come in all.
+    Await(usize),
 }
 
 /// Who may pull.
@@ -98,14 +103,17 @@ pub struct Manners {
     pub most: Option<usize>,
     /// Where uploads go, `http://127.0.0.1:port`, if it is another server. That one takes all that it is sent.
     pub elsewhere: Option<String>,
+    /// It lists what is about a manifest, so many on a page.
+    pub page: Option<usize>,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { mounts: true, chunks: true, least: None, most: None, elsewhere: None }
+        Self { mounts: true, chunks: true, least: None, most: None, elsewhere: None, page: None }
     }
 }
 
+pub use cut::Direction;
 pub use file::WebFile;
 
 /// A request as it came.
@@ -126,6 +134,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
+    /// A request came.
+    came: Condvar,
     stopped: AtomicBool,
 }
 
@@ -144,6 +154,11 @@ struct State {
     /// What each is good for: repositories, and whether for writing too.
     tokens: BTreeMap<String, Vec<(String, bool)>>,
     issued: usize,
+    /// What a token service says of a token's life, as JSON fields.
+    life: Option<String>,
+    /// Requests in all.
+    count: usize,
+    traffic: cut::Traffic,
     /// By their ids.
     uploads: BTreeMap<String, upload::Session>,
     begun: usize,
@@ -239,6 +254,22 @@ impl FakeRegistry {
     /// Makes all tokens void.
     pub fn forget_tokens(&self) {
         self.shared.state().tokens.clear();
+    }
+
+    /// Makes a token service say something else of the life of tokens: `"expires_in":-1`.
+    pub fn token_life(&self, fields: &str) {
+        self.shared.state().life = Some(fields.to_owned());
+    }
+
+    /// Closes the connection on which this byte comes or goes, counted from now over all connections; `times` times, each
+    /// counted anew.
+    pub fn cut(&self, direction: Direction, byte: u64, times: usize) {
+        self.shared.state().traffic = cut::Traffic::until(direction, byte, times);
+    }
+
+    /// Returns how many bytes came and went since [`cut`](Self::cut) was last called, or ever.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.shared.state().traffic.counted()
     }
 
     /// Returns what was asked since the last time.

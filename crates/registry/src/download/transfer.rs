@@ -85,7 +85,7 @@ impl Transfer {
                 return Some(Err(self.broken(error, &partial)));
             }
             // The first time at once: a connection that breaks is mostly a server's or proxy's limit.
-            tokio::time::sleep(retry::wait(failed - 1)).await;
+            tokio::time::sleep(retry::wait(self.http.timeouts.again, failed - 1)).await;
         }
     }
 

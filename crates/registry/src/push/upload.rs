@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::body::{Body, Pulse};
 use super::feed::Wanted;
-use super::{Message, Pushed, has};
+use super::{Message, Pushed, digest_of, has};
 use crate::endpoint::Endpoint;
 use crate::http::Failure;
 use crate::session::{Access, Ask, Session};
@@ -125,7 +125,9 @@ impl Upload {
                     (way, whole_only, place) = (Way::Whole, true, Some(now));
                 }
                 _ => {
-                    let Some(wait) = failure.wait(failed) else { return Err(failure.error) };
+                    let Some(wait) = failure.wait(self.session.config.timeouts.again, failed) else {
+                        return Err(failure.error);
+                    };
                     tokio::time::sleep(wait).await;
                     // It may be there, and only the answer was lost.
                     if has(&self.session, &self.endpoint, &self.info.digest).await.unwrap_or(false) {
@@ -179,8 +181,16 @@ impl Upload {
         match self.session.send(&self.endpoint, &get).await {
             Ok(answer) => {
                 let next = self.place(&answer, Some(&place.url))?;
-                let offset = received(answer.headers()).filter(|offset| *offset <= self.info.size);
-                Ok(offset.map(|offset| Place { offset, least: next.least.max(place.least), ..next }))
+                match received(answer.headers()) {
+                    Some(offset) if (1..=self.info.size).contains(&offset) => {
+                        Ok(Some(Place { offset, least: next.least.max(place.least), ..next }))
+                    }
+                    // Nothing, or one byte: many say the same of both. Another one is begun.
+                    _ => {
+                        self.abandon(next).await;
+                        Ok(None)
+                    }
+                }
             }
             Err(RegistryError::NotFound { .. } | RegistryError::Status { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -354,8 +364,4 @@ fn received(headers: &HeaderMap) -> Option<u64> {
         (0, _) => Some(0),
         _ => None,
     }
-}
-
-fn digest_of(answer: &Response) -> Option<kiln_core::Digest> {
-    answer.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }

@@ -15,6 +15,7 @@ use crate::{RegistryError, response};
 
 /// More than any token has.
 const TOKEN_LIMIT: u64 = 1 << 20;
+const WHAT: &str = "a token";
 /// What kiln is called by token services that keep books of it.
 const CLIENT: &str = "kiln";
 
@@ -25,7 +26,9 @@ pub(super) struct Token {
     access_token: Option<String>,
     /// What may be shown instead of a password from now on, where one was asked for.
     pub(super) refresh_token: Option<String>,
-    expires_in: Option<u64>,
+    /// A number, for most a whole one. When it was issued, and by which clock, does not matter: it is counted from when it
+    /// was asked for, so nobody's clock has to be right.
+    expires_in: Option<f64>,
 }
 
 impl Token {
@@ -88,7 +91,7 @@ impl Session {
                     let service = self.service(endpoint, access, &realm, service, scope)?;
                     let asked = Instant::now();
                     let token = self.token(endpoint, access, &service, &search).await?;
-                    let life = token.expires_in.map_or(TOKEN_LIFE, Duration::from_secs);
+                    let life = token.expires_in.map_or(TOKEN_LIFE, life);
                     // Some say 0 and mean "not long": it is good for the request at hand.
                     let life = life.max(TOKEN_LIFE) - TOKEN_MARGIN;
                     let text = token
@@ -170,7 +173,7 @@ impl Session {
                 let request = client.post(service.url.clone());
                 request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body.clone())
             };
-            self.unfollowed.exchange(&service.host, make).await?
+            self.unfollowed.exchange_whole(&service.host, WHAT, TOKEN_LIMIT, make).await?
         } else {
             let mut url = service.url.clone();
             if let Some(name) = &service.name {
@@ -193,32 +196,37 @@ impl Session {
                     None => request,
                 }
             };
-            self.http.exchange(&service.host, make).await?
+            self.http.exchange_whole(&service.host, WHAT, TOKEN_LIMIT, make).await?
         };
-        let stall = self.config.timeouts.stall;
-        let status = answer.status();
-        let host = service.host.clone();
-        if !status.is_success() {
-            let detail = response::detail(stall, answer).await;
-            return Err(match status.as_u16() {
-                // OAuth says 400 of a refresh token that is not good any more.
-                code @ (400 | 401 | 403) if code != 400 || identity.is_some() => {
-                    super::denied(endpoint, access, sent(search, endpoint, detail))
-                }
-                status if identity.is_some() => {
-                    let detail = detail.or(Some("its token service takes no identity tokens".to_owned()));
-                    RegistryError::Status { host, status, detail }
-                }
-                status => RegistryError::Status { host, status, detail },
-            });
-        }
-        let bytes = response::body(&host, stall, "a token", TOKEN_LIMIT, answer).await?;
+        let bytes = match answer {
+            Ok(bytes) => bytes,
+            Err(answer) => {
+                let (status, host) = (answer.status(), service.host.clone());
+                let detail = response::detail(self.config.timeouts.stall, answer).await;
+                return Err(match status.as_u16() {
+                    // OAuth says 400 of a refresh token that is not good any more.
+                    code @ (400 | 401 | 403) if code != 400 || identity.is_some() => {
+                        super::denied(endpoint, access, sent(search, endpoint, detail))
+                    }
+                    status if identity.is_some() => {
+                        let detail = detail.or(Some("its token service takes no identity tokens".to_owned()));
+                        RegistryError::Status { host, status, detail }
+                    }
+                    status => RegistryError::Status { host, status, detail },
+                });
+            }
+        };
         // Not serde's words: they may quote the token.
         serde_json::from_slice(&bytes).map_err(|_| RegistryError::Protocol {
             host: endpoint.host.clone(),
             reason: "its token service sends something else than a token".to_owned(),
         })
     }
+}
+
+/// What a token service says of a token's life, if it makes sense: no more than a year, no less than nothing.
+fn life(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, 31_536_000.0))
 }
 
 /// Tells, when it is dropped, that nobody waits any more.

@@ -98,7 +98,8 @@ pub(super) fn token(state: &mut State, request: &Request, query: &str) -> Answer
         Access::Identity { identity, .. } if login => format!(r#","refresh_token":"{identity}""#),
         _ => String::new(),
     };
-    Answer::new(200, format!(r#"{{"token":"{token}","expires_in":300{more}}}"#))
+    let life = state.life.as_deref().unwrap_or(r#""expires_in":300"#);
+    Answer::new(200, format!(r#"{{"token":"{token}",{life}{more}}}"#))
 }
 
 /// Gives a token for an identity token.

@@ -35,6 +35,8 @@ pub(super) fn answer(request: &Request, address: SocketAddr, shared: &Shared, ig
             _ if reads => manifest(&mut state, request, repository, reference),
             _ => failure(405, "UNSUPPORTED", "not with a manifest"),
         }
+    } else if let Some((repository, digest)) = rest.split_once("/referrers/") {
+        upload::referrers(&state, repository, digest)
     } else if !reads {
         failure(405, "UNSUPPORTED", "only GET and HEAD")
     } else if let Some((repository, digest)) = rest.split_once("/blobs/") {
@@ -76,18 +78,22 @@ fn blob(state: &mut State, request: &Request, repository: &str, digest: &str, ig
     };
     let total = bytes.len();
     let range = request.headers.get("range").filter(|_| !ignore_range);
-    let answer =
-        match range.map(|range| range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'))) {
-            None => Answer::new(200, bytes.clone()),
-            Some(start) => match start.and_then(|start| start.parse::<usize>().ok()) {
-                Some(start) if start < total => Answer::new(206, &bytes[start..])
-                    .header(format!("Content-Range: bytes {start}-{}/{total}", total - 1)),
-                _ => {
-                    state.violations.push(format!("{}: range {range:?} of {total}", request.path));
-                    return failure(416, "RANGE_INVALID", "no such range");
-                }
-            },
-        };
+    let Some(range) = range else {
+        return Answer::new(200, bytes.clone()).header("Content-Type: application/octet-stream");
+    };
+    let span = range.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+    let span = span.and_then(|(start, end)| {
+        let end = if end.is_empty() { total } else { end.parse::<usize>().ok()? + 1 };
+        Some((start.parse::<usize>().ok()?, end.min(total)))
+    });
+    let answer = match span {
+        Some((start, end)) if start < end => Answer::new(206, &bytes[start..end])
+            .header(format!("Content-Range: bytes {start}-{}/{total}", end - 1)),
+        _ => {
+            state.violations.push(format!("{}: range {range:?} of {total}", request.path));
+            return failure(416, "RANGE_INVALID", "no such range");
+        }
+    };
     answer.header("Content-Type: application/octet-stream")
 }
 

@@ -2,7 +2,7 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
 
 use kiln_core::Digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::State;
 use super::answer::failure;
@@ -178,9 +178,40 @@ pub(super) fn manifest(state: &mut State, request: &Request, repository: &str, r
             .manifests
             .insert((repository.to_owned(), reference), (media_type.clone(), request.body.clone()));
     }
-    Answer::new(201, "")
+    let answer = Answer::new(201, "")
         .header(format!("Location: /v2/{repository}/manifests/{digest}"))
-        .header(format!("Docker-Content-Digest: {digest}"))
+        .header(format!("Docker-Content-Digest: {digest}"));
+    match value.pointer("/subject/digest").and_then(Value::as_str) {
+        Some(subject) if state.manners.page.is_some() => answer.header(format!("OCI-Subject: {subject}")),
+        _ => answer,
+    }
+}
+
+/// Lists what is about a manifest, a page at a time.
+pub(super) fn referrers(state: &State, repository: &str, rest: &str) -> Answer {
+    let Some(page) = state.manners.page else { return Answer::new(404, "404 page not found") };
+    let (digest, from) = rest.split_once("?from=").unwrap_or((rest, "0"));
+    let from: usize = from.parse().unwrap_or(0);
+    let all: Vec<Value> = state
+        .manifests
+        .iter()
+        .filter(|((owner, reference), _)| owner == repository && reference.contains(':'))
+        .filter_map(|((_, reference), (media_type, bytes))| {
+            let value: Value = serde_json::from_slice(bytes).ok()?;
+            (value.pointer("/subject/digest")?.as_str()? == digest).then(|| {
+                json!({ "mediaType": media_type, "digest": reference, "size": bytes.len(),
+                    "artifactType": value.get("artifactType"), "annotations": value.get("annotations") })
+            })
+        })
+        .collect();
+    let manifests: Vec<&Value> = all.iter().skip(from).take(page).collect();
+    let index = json!({ "schemaVersion": 2, "manifests": manifests });
+    let answer = Answer::new(200, index.to_string());
+    if from + page < all.len() {
+        let next = format!("/v2/{repository}/referrers/{digest}?from={}", from + page);
+        return answer.header(format!("Link: <{next}>; rel=\"next\""));
+    }
+    answer
 }
 
 fn created(repository: &str, digest: &Digest) -> Answer {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::PoisonError;
 
 use super::answer::answer;
+use super::cut::Line;
 use super::{Fault, Seen, Shared};
 
 pub(super) struct Request {
@@ -48,8 +50,8 @@ impl Answer {
 /// Serves one connection until it closes.
 pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
+    let mut reader = BufReader::new(Line { stream: stream.try_clone()?, shared });
+    let mut writer = Line { stream, shared };
     while let Some(mut request) = read(&mut reader)? {
         let fault = note(&request, address, shared);
         let length =
@@ -88,6 +90,9 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
         if let Some(Fault::NoAnswer) = fault {
             return Ok(());
         }
+        if let Some(Fault::Mute) = fault {
+            return io::copy(&mut reader, &mut io::sink()).map(drop);
+        }
         let endless = matches!(fault, Some(Fault::Endless));
         let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
         for line in &answer.headers {
@@ -102,6 +107,10 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
         writer.write_all(head.as_bytes())?;
         if request.method == "HEAD" {
             continue;
+        }
+        if let Some(Fault::Await(wanted)) = fault {
+            let enough = shared.came.wait_while(shared.state(), |state| state.count < wanted);
+            drop(enough.unwrap_or_else(PoisonError::into_inner));
         }
         match fault {
             Some(Fault::Cut(length)) => {
@@ -126,11 +135,13 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
     Ok(())
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+fn read(reader: &mut BufReader<Line<'_>>) -> io::Result<Option<Request>> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
-        if reader.by_ref().take(64 << 10).read_line(&mut line)? == 0 {
+        reader.by_ref().take(64 << 10).read_line(&mut line)?;
+        // Whoever breaks off in the middle has asked for nothing.
+        if !line.ends_with('\n') {
             return Ok(None);
         }
         let line = line.trim_end().to_owned();
@@ -153,6 +164,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
 fn note(request: &Request, address: SocketAddr, shared: &Shared) -> Option<Fault> {
     let mut state = shared.state();
     let line = request.line();
+    state.count += 1;
+    shared.came.notify_all();
     if request.headers.get("host") != Some(&address.to_string()) {
         state.violations.push(format!("{line}: Host is {:?}", request.headers.get("host")));
     }
