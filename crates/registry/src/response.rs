@@ -159,11 +159,13 @@ pub(crate) fn plain(text: &str) -> String {
 mod tests {
     use super::*;
 
+    type Lines<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn waits_as_long_as_the_server_says() {
         let date = "Wed, 21 Oct 2015 07:28:00 GMT";
         let after = |text| ("retry-after", text);
-        let cases: [(&[(&str, &str)], Option<u64>); 17] = [
+        let cases: [(Lines<'_>, Option<u64>); 17] = [
             (&[], None),
             (&[after("120")], Some(120)),
             (&[after(" 0 ")], Some(0)),
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn says_what_the_limit_is() {
-        let cases: [(&[(&str, &str)], Option<&str>); 4] = [
+        let cases: [(Lines<'_>, Option<&str>); 4] = [
             (&[], None),
             (
                 &[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "0;w=21600")],

@@ -32,8 +32,7 @@ pub(crate) struct Session {
     pub(crate) http: Http,
     /// For what must not be sent on to wherever a redirect leads.
     pub(crate) unfollowed: Http,
-    /// By host and repository, each with what it is good for.
-    grants: Mutex<HashMap<(String, String), Vec<(Access, Grant)>>>,
+    grants: Mutex<Grants>,
     /// Held while a token is fetched, so that parallel requests fetch one.
     granting: tokio::sync::Mutex<()>,
     keychain: Arc<Keychain>,
@@ -51,6 +50,9 @@ pub(crate) struct Session {
     /// Held while a list of what is about a manifest is read and written.
     pub(crate) referring: tokio::sync::Mutex<()>,
 }
+
+/// By host and repository, each with what it is good for.
+type Grants = HashMap<(String, String), Vec<(Access, Grant)>>;
 
 /// What to send along, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -102,7 +102,7 @@ fn what_is_pushed_is_pulled_by_skopeo() {
             let first = push(&name, &[]);
             assert!(first == Pushed::Uploaded { bytes } || tag == "docker" && first == Pushed::There);
             assert_eq!(push(&name, &[]), Pushed::There);
-            let mounted = push(&other, &[name.clone()]);
+            let mounted = push(&other, std::slice::from_ref(&name));
             let from = "demo/one".to_owned();
             assert!(mounted == Pushed::Mounted { from } || tag == "docker" && mounted == Pushed::There);
         }
@@ -141,7 +141,7 @@ fn a_large_blob_is_pushed_through_cuts() {
     let mut source = TestImage::new("linux/amd64", MediaTypes::Oci, &[]);
     source.blobs.insert(digest, bytes);
     // First all at once, then a part, and then the rest: each request is cut but the last ones.
-    let proxy = CuttingProxy::start(registry.port(), &[30 << 20, 10 << 20, 20 << 20]);
+    let proxy = CuttingProxy::start(registry.port(), vec![30 << 20, 10 << 20, 20 << 20]);
     let to: ImageRef = format!("127.0.0.1:{}/big", proxy.port).parse().unwrap();
     let client = RegistryClient::new(RegistryConfig::default(), Cancel::new()).unwrap();
     let pushed = client.push_blob(&to, &info, &source, &[], &|_| {}).unwrap();
@@ -157,10 +157,10 @@ struct CuttingProxy {
 }
 
 impl CuttingProxy {
-    fn start(to: u16, cuts: &[u64]) -> Self {
+    fn start(to: u16, cuts: Vec<u64>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut cuts = cuts.to_vec().into_iter();
+        let mut cuts = cuts.into_iter();
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { return };
