@@ -84,7 +84,7 @@ fn an_identity_token_goes_to_its_token_service_alone() {
     let location = vec![format!("Location: http://{}/token", elsewhere.host())];
     registry.fault("POST /token", 1, Fault::Status { status: 307, headers: location, body: String::new() });
     let error = pull(&file, &name).unwrap_err();
-    assert!(matches!(error, RegistryError::Status { status: 307, .. }), "{error}");
+    assert!(matches!(error.root(), RegistryError::Status { status: 307, .. }), "{error}");
     assert_eq!(elsewhere.lines(), [] as [String; 0]);
     write("old-secret");
     let error = pull(&file, &name).unwrap_err();
