@@ -109,7 +109,7 @@ impl Engine {
         let steps: Vec<_> = history(image).into_iter().filter(|step| step.layer.is_some()).collect();
         for (index, layer) in image.layers.iter().enumerate() {
             let mut left = Left::default();
-            let mut largest = Largest { top, files: Vec::new() };
+            let mut largest = Largest::of(top);
             fold.next_layer();
             self.list(layer, &mut |path, said| {
                 if let Said::File { size } = said {
@@ -149,7 +149,7 @@ impl Engine {
 
     /// Returns the largest files of a layer.
     pub(super) fn largest_files(&self, layer: &Layer, top: usize) -> Result<Vec<LargeFile>, Error> {
-        let mut largest = Largest { top, files: Vec::new() };
+        let mut largest = Largest::of(top);
         self.list(layer, &mut |path, said| {
             if let Said::File { size } = said {
                 largest.see(path, size);
@@ -187,17 +187,20 @@ fn finish(image: &LoadedImage, mut layers: Vec<LayerReport>, mut fold: Fold, top
 struct Largest {
     top: usize,
     files: Vec<LargeFile>,
+    /// What has fewer bytes cannot be among them.
+    least: u64,
 }
 
 impl Largest {
+    fn of(top: usize) -> Self {
+        Self { top, files: Vec::new(), least: 0 }
+    }
+
     fn see(&mut self, path: &[u8], bytes: u64) {
-        let full = self.files.len() >= self.top.saturating_mul(2).max(16);
-        if full {
+        if self.files.len() >= self.top.saturating_mul(2).max(16) {
             self.cut();
         }
-        // What cannot be among them any more is not even named.
-        let least = self.files.get(self.top.saturating_sub(1)).map_or(0, |file| file.bytes);
-        if bytes > 0 && bytes >= least {
+        if bytes > 0 && bytes >= self.least {
             self.files.push(LargeFile { bytes, path: shown(path) });
         }
     }
@@ -205,6 +208,8 @@ impl Largest {
     fn cut(&mut self) {
         self.files.sort_by(|a, b| (b.bytes, &a.path).cmp(&(a.bytes, &b.path)));
         self.files.truncate(self.top);
+        let full = self.files.len() == self.top;
+        self.least = self.files.last().filter(|_| full).map_or(0, |file| file.bytes);
     }
 
     fn finish(mut self) -> Vec<LargeFile> {
@@ -223,8 +228,8 @@ mod tests {
 
     #[test]
     fn the_largest_are_kept_whatever_their_order() {
-        for step in [1, 7, 37] {
-            let mut largest = Largest { top: 3, files: Vec::new() };
+        for step in [1, 7, 37, 99] {
+            let mut largest = Largest::of(3);
             for number in 0..100_u64 {
                 let bytes = number * step % 100;
                 largest.see(format!("f{bytes}").as_bytes(), bytes);
@@ -232,7 +237,13 @@ mod tests {
             let found: Vec<u64> = largest.finish().iter().map(|file| file.bytes).collect();
             assert_eq!(found, [99, 98, 97], "{step}");
         }
-        let mut none = Largest { top: 0, files: Vec::new() };
+        let mut first = Largest::of(3);
+        for bytes in [1, 2, 99, 98, 97].into_iter().chain([1; 40]) {
+            first.see(b"f", bytes);
+        }
+        let found: Vec<u64> = first.finish().iter().map(|file| file.bytes).collect();
+        assert_eq!(found, [99, 98, 97]);
+        let mut none = Largest::of(0);
         none.see(b"a", 1);
         assert_eq!(none.finish(), []);
     }
