@@ -71,8 +71,12 @@ class Kiln(Builder):
                    "-f", str(build.dockerfile), "--registry-mirror", f"docker.io=http://{self.bench.registry}"]
         command += build.flags()
         if build.oci:
-            command += ["-o", f"type=oci,dest={self.dir / 'out.tar'}"]
-        return [self.as_user([*command, str(build.context)])]
+            level = "" if build.gzip is None else f",compression=gzip,compression-level={build.gzip}"
+            command += ["-o", f"type=oci,dest={self.dir / 'out.tar'}{level}"]
+        commands = [[*command, str(build.context)]] if build.build else []
+        if build.push:
+            commands.append([str(self.binary), "push", "--root", str(self.dir / "store"), build.tag])
+        return [self.as_user(c) for c in commands]
 
 
 class Docker(Builder):
@@ -126,9 +130,12 @@ class Docker(Builder):
     def commands(self, build):
         command = [self.client, "build", "--progress=plain", "--network=host", "-t", build.tag,
                    "-f", str(build.dockerfile), *build.flags(), str(build.context)]
-        if not build.oci:
-            return [command]
-        return [command, [self.client, "save", "-o", f"{self.dir}/out.tar", build.tag]]
+        commands = [command] if build.build else []
+        if build.oci:
+            commands.append([self.client, "save", "-o", f"{self.dir}/out.tar", build.tag])
+        if build.push:
+            commands.append([self.client, "push", build.tag])
+        return commands
 
 
 class Buildah(Builder):
@@ -172,10 +179,13 @@ class Buildah(Builder):
     def commands(self, build):
         command = [*self.head("bud"), *self.isolation, "--network=host", "--layers", "--jobs=2", "-t", build.tag,
                    "-f", str(build.dockerfile), *build.flags(), str(build.context)]
-        commands = [command]
+        commands = [command] if build.build else []
         if build.oci:
             (self.dir / "out.tar").unlink(missing_ok=True)
-            commands.append([*self.head("push"), build.tag, f"oci-archive:{self.dir}/out.tar"])
+            level = [] if build.gzip is None else ["--compression-format=gzip", f"--compression-level={build.gzip}"]
+            commands.append([*self.head("push"), *level, build.tag, f"oci-archive:{self.dir}/out.tar"])
+        if build.push:
+            commands.append([*self.head("push"), "--tls-verify=false", build.tag, f"docker://{build.tag}"])
         return [self.as_user(c) for c in commands]
 
 

@@ -18,6 +18,9 @@ class Build:
     args: dict = dataclasses.field(default_factory=dict)
     no_cache: bool = False
     oci: bool = False
+    gzip: int | None = None  # the archive's level; the builder's own if none
+    push: bool = False  # to `tag`, which names a registry
+    build: bool = True  # else only the push
     forget: bool = False  # empty the store first, not timed
     tag: str = "bench"
 
@@ -144,6 +147,19 @@ class BigLayer(Case):
         yield Build("build and export", self.context, self.dockerfile, forget=True, oci=True)
 
 
+class OciGzip(BigLayer):
+    name = "oci-1gib"
+    about = "that layer as an OCI archive of gzip level 6: at once, and behind a step of 20 s (docker's is not compressed)"
+
+    def prepare(self):
+        super().prepare()
+        self.behind = self.write("Dockerfile.behind", "FROM busybox:latest\nCOPY . /data/\nRUN sleep 20\n")
+
+    def builds(self, turn):
+        for phase, dockerfile in (("at once", self.dockerfile), ("behind a step", self.behind)):
+            yield Build(phase, self.context, dockerfile, forget=True, oci=True, gzip=6)
+
+
 class Stages(Case):
     name, about = "two-stages", "two independent stages that sleep 3 s each"
 
@@ -168,6 +184,38 @@ class Pull(Case):
         yield Build("empty store", self.context, self.dockerfile, forget=True)
 
 
+class PullTen(Case):
+    name, about = "pull-10-layers", "pull and unpack of a base of 10 layers and 500 MB of files, then an empty file"
+
+    def prepare(self):
+        layers = 10
+        for i in range(layers):
+            (self.context / f"l{i}").mkdir()
+            many_files(self.context / f"l{i}", self.bench.ten_files // layers, size=25_000)
+        base = self.write("Dockerfile.base", "FROM scratch\n" + "".join(f"COPY l{i} /l{i}/\n" for i in range(layers)))
+        self.bench.push_base(base, self.context, "library/ten:latest")
+        self.empty = self.dir / "empty"
+        self.empty.mkdir()
+        (self.empty / "f").write_text("")
+        self.dockerfile = self.write("Dockerfile", "FROM ten:latest\nCOPY f /\n")
+
+    def builds(self, turn):
+        yield Build("empty store", self.empty, self.dockerfile, forget=True)
+
+
+class PushUnchanged(Case):
+    name, about = "push-unchanged", "push of an image that the registry has"
+
+    def prepare(self):
+        (self.context / "a").write_text("a\n")
+        self.dockerfile = self.write("Dockerfile", "FROM busybox:latest\nCOPY a /\nRUN echo 1 >one\nRUN echo 2 >two\n")
+
+    def builds(self, turn):
+        image = dict(push=True, tag=f"{self.bench.registry}/bench/unchanged:latest")
+        yield Build(None, self.context, self.dockerfile, **image)
+        yield Build("push again", self.context, self.dockerfile, **image, build=False)
+
+
 def many_files(directory, count, size):
     rng = random.Random(2)
     for d in range((count + 499) // 500):
@@ -177,4 +225,4 @@ def many_files(directory, count, size):
             (sub / f"f{f}").write_bytes(rng.randbytes(size // 2) + b"x" * (size - size // 2))
 
 
-ALL = [NoOp, NoOpContext, RunTrue, Pip, Copy, BigLayer, Stages, Pull]
+ALL = [NoOp, NoOpContext, RunTrue, Pip, Copy, BigLayer, OciGzip, Stages, Pull, PullTen, PushUnchanged]
