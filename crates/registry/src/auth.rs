@@ -2,9 +2,9 @@
 
 mod challenge;
 mod file;
-mod helper;
 mod json;
 mod keychain;
+mod program;
 mod save;
 #[cfg(test)]
 mod testing;

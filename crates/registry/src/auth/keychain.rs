@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Credential;
 use super::file::{AuthFile, Entry};
-use super::helper::Helper;
+use super::program::Helper;
 use crate::RegistryError;
 use crate::config::{CredentialSource, Credentials};
 
