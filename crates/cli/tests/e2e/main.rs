@@ -43,5 +43,6 @@ mod small;
 mod snapshotter;
 mod ssh;
 mod stages;
+mod transfer;
 mod unanswered;
 mod user;

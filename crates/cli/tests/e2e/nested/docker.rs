@@ -154,3 +154,42 @@ fn doctor_says(mut command: Command, wanted: &[(&str, &str)]) {
         assert!(found.contains(chosen), "{what}: {found:?} is not {chosen:?}: {ran}");
     }
 }
+
+/// Images into docker and out of it; what it has is not sent again.
+#[test]
+fn images_go_into_docker_and_come_back() {
+    let place = Place::new(User::Root);
+    let Some(docker) = Docker::start(&place) else { return };
+    place.base("RUN echo x > /file\nCMD [\"cat\", \"/file\"]\n");
+    let host = socket(&place);
+    let kiln = |args: &[&str]| Ran::of(place.command(args).env("DOCKER_HOST", &host));
+    let mut build = place.build_command("store", &["-t", "demo:1", "--load", "--iidfile", "iid"]);
+    Ran::of(build.env("DOCKER_HOST", &host)).ok();
+    let inspect = |name: &str| {
+        Ran::of(docker.command().args(["image", "inspect", "--format={{.Id}}", name]))
+            .ok()
+            .out()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(inspect("demo:1"), place.read("iid"));
+    // It has the image: only a name is added.
+    let mut build = place.build_command("store", &["-t", "demo:2", "--load"]);
+    Ran::of(build.env("DOCKER_HOST", &host)).ok();
+    assert_eq!(inspect("demo:2"), place.read("iid"));
+    assert_eq!(Ran::of(docker.command().args(["run", "--rm", "--network=none", "demo:1"])).ok().out(), "x\n");
+    // Out again, over the socket and through a pipe, with what kiln writes and docker writes.
+    kiln(&["copy", "docker-daemon:demo:1", "back:1"]).ok();
+    let saved = Ran::of(docker.command().args(["save", "demo:1", "demo:2", "base:1"])).ok().stdout;
+    fs::write(place.path("saved.tar"), saved).expect("a file");
+    let loaded = kiln(&["load", "-q", "-i", "saved.tar"]).ok().out();
+    assert_eq!(loaded.lines().count(), 3, "{loaded}");
+    for name in ["back:1", "demo:1", "demo:2"] {
+        assert_eq!(place.kiln(&["run", "--rm", name]).ok().out(), "x\n", "{name}");
+    }
+    let built = place.build(&["-t", "piped:1", "-o", "type=docker"]).ok().stdout;
+    fs::write(place.path("piped.tar"), built).expect("a file");
+    let input = fs::File::open(place.path("piped.tar")).expect("a file");
+    Ran::of(docker.command().arg("load").stdin(input)).ok();
+    assert_eq!(inspect("piped:1"), place.read("iid"));
+}
