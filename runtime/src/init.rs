@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, PidfdFlags, pidfd_open};
 
 use crate::chroot::{self, Descendants};
 use crate::enter::Isolation;
@@ -87,6 +87,8 @@ struct Place {
     stubs: Stubs,
     /// In a chroot: what namespaces do elsewhere.
     descendants: Option<Descendants>,
+    /// The process that forked this one; elsewhere the kernel ends this one with it.
+    parent: Option<OwnedFd>,
     /// Where there is no real /proc.
     streams: Option<Streams>,
     /// Opened while it could be.
@@ -105,8 +107,18 @@ impl Place {
         if isolation == Isolation::Chroot {
             let descendants = Descendants::adopt().stage(Stage::Wait, "/proc")?;
             let terminal = spec.tty.then(new_terminal).transpose().stage(Stage::Terminal, "/dev/ptmx")?;
+            let parent = rustix::process::getppid()
+                .map(|parent| pidfd_open(parent, PidfdFlags::empty()))
+                .transpose()
+                .stage(Stage::Wait, "the nursery")?;
             let streams = Some(chroot::enter(spec)?);
-            return Ok(Self { stubs: Stubs::default(), descendants: Some(descendants), streams, terminal });
+            return Ok(Self {
+                stubs: Stubs::default(),
+                descendants: Some(descendants),
+                parent,
+                streams,
+                terminal,
+            });
         }
         if spec.network == NetworkMode::None {
             sys::loopback_up().stage(Stage::Network, "lo")?;
@@ -117,7 +129,7 @@ impl Place {
             named => named.stage(Stage::Network, &spec.hostname)?,
         }
         let (stubs, streams) = world::enter(spec, ids, answered, host, proc)?;
-        Ok(Self { stubs, descendants: None, streams, terminal: None })
+        Ok(Self { stubs, descendants: None, parent: None, streams, terminal: None })
     }
 
     fn terminal(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -154,12 +166,14 @@ fn wait(
 ) -> io::Result<(ExitStatus, Option<Exceeded>)> {
     loop {
         let mut ready = vec![PollFd::new(signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+        ready.extend(place.parent.as_ref().map(|parent| PollFd::new(parent, PollFlags::IN)));
         if let Some(streams) = &place.streams {
             ready.extend(streams.wanted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
         let pause = watch.pause().map(|pause| Timespec::try_from(pause).map_err(io::Error::other));
         poll(&mut ready, pause.transpose()?.as_ref())?;
-        if !ready[1].revents().is_empty() {
+        let parent_ended = place.parent.is_some() && !ready[2].revents().is_empty();
+        if !ready[1].revents().is_empty() || parent_ended {
             // kiln says nothing more: it is gone, and so must the step be.
             let _ = place.end();
             sys::exit_now(1)

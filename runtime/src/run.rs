@@ -122,7 +122,12 @@ fn check(entered: &Entered, spec: &RunSpec) -> Result<(), RunError> {
 /// In a chroot, an init that was killed leaves processes behind.
 fn finish(entered: &Entered, report: Result<RunReport, RunError>) -> Result<RunReport, RunError> {
     if report.is_err() && entered.isolation() == Isolation::Chroot {
-        entered.nursery()?.end_orphans().at("end", "the step's processes")?;
+        match entered.nursery()?.end_orphans() {
+            // It is gone itself: then the step's init has ended them.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            ended => ended.at("end", "the step's processes")?,
+        }
     }
     report
 }
