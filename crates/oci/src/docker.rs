@@ -15,6 +15,10 @@ use crate::{Document, Layout, OciError, media};
 
 /// An archive of images, of either kind, read where it lies.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a program has one or two of them, and they are not moved about"
+)]
 pub enum Archive {
     /// An OCI layout. Docker's archives since 25 and kiln's are such, with a `manifest.json` beside.
     Layout(Layout),

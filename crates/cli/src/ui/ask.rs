@@ -30,8 +30,10 @@ fn show(text: &str) {
 /// Reads the keys of a line. An interrupt is a key here, so that the terminal is put back before anything ends.
 fn typed(keys: &mut impl std::io::Read) -> Option<Vec<u8>> {
     let mut line = Vec::new();
-    for key in keys.bytes() {
-        match key.ok()? {
+    // One at a time: what is typed after the line is for somebody else.
+    let mut key = [0];
+    while keys.read(&mut key).ok()? == 1 {
+        match key[0] {
             b'\n' | b'\r' => return Some(line),
             // Interrupt; end of input.
             0x03 => return None,

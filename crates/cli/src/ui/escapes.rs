@@ -101,11 +101,7 @@ fn string(chars: &mut Chars<'_>) {
     while let Some((_, c)) = chars.next() {
         match c {
             '\x07' | '\u{9c}' => return,
-            '\x1b' => {
-                if chars.next_if(|(_, c)| *c == '\\').is_some() {
-                    return;
-                }
-            }
+            '\x1b' if chars.next_if(|(_, c)| *c == '\\').is_some() => return,
             _ => {}
         }
     }

@@ -141,9 +141,11 @@ impl Build<'_> {
     pub(super) fn check_outputs(&self) -> Result<(), Error> {
         let files =
             [("--sbom-file", &self.request.sbom_file), ("--provenance-file", &self.request.provenance_file)];
-        for (flag, _) in files.into_iter().filter(|(_, file)| file.is_some() && self.plan.images.len() > 1) {
-            let (output, platforms) = (flag.to_owned(), self.plan.images.len());
-            return Err(Error::OnePlatformOnly { output, platforms });
+        let platforms = self.plan.images.len();
+        if platforms > 1
+            && let Some((flag, _)) = files.into_iter().find(|(_, file)| file.is_some())
+        {
+            return Err(Error::OnePlatformOnly { output: flag.to_owned(), platforms });
         }
         for output in &self.request.outputs {
             let Some(form) = output.form() else { continue };

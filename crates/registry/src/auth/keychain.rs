@@ -28,12 +28,15 @@ pub(crate) struct Search {
     pub(crate) failed: Vec<String>,
 }
 
+/// What a helper said.
+type Answer = Result<Option<Credential>, RegistryError>;
+
 /// The sources; each is read when it is first needed, and each helper asked once for a server.
 #[derive(Debug)]
 pub(crate) struct Keychain {
     sources: Credentials,
     files: Vec<OnceLock<Result<AuthFile, Unread>>>,
-    asked: Mutex<BTreeMap<(String, String), Result<Option<Credential>, RegistryError>>>,
+    asked: Mutex<BTreeMap<(String, String), Answer>>,
 }
 
 /// Why a source says nothing.

@@ -95,11 +95,7 @@ fn merged(layers: &[Vec<(Vec<u8>, Said)>]) -> BTreeMap<Vec<u8>, Option<u64>> {
         }
         for (path, said) in layer {
             match said {
-                Said::Directory => {
-                    if !matches!(tree.get(path), Some(None)) {
-                        tree.insert(path.clone(), None);
-                    }
-                }
+                Said::Directory => drop(tree.insert(path.clone(), None)),
                 Said::File { size } => {
                     tree.retain(|found, _| !is_in(found, path));
                     tree.insert(path.clone(), Some(*size));

@@ -3,8 +3,11 @@ use std::io::{Cursor, Read};
 use super::{PathDifference, differences};
 use crate::Error;
 
+/// A path, its content, and what is to be done to its header.
+type Told<'a> = (&'a str, &'a str, fn(&mut tar::Header));
+
 /// A tar of files, of what their fields are told to be.
-fn tar(entries: &[(&str, &str, fn(&mut tar::Header))]) -> Vec<u8> {
+fn tar(entries: &[Told<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, content, change) in entries {
         let mut header = tar::Header::new_ustar();
