@@ -24,6 +24,7 @@ mod images;
 mod instructions;
 mod layers;
 mod limits;
+mod logins;
 mod mounts;
 mod nested;
 mod network;
