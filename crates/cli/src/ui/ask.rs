@@ -1,6 +1,6 @@
 //! Questions to who sits at the terminal.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 

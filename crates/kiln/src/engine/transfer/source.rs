@@ -276,8 +276,7 @@ impl Reader<'_> {
             _ => {}
         }
         let wanted = wanted(platforms);
-        let loaded =
-            kiln_oci::load(root, &wanted, &mut |info| self.small(origin, info))?;
+        let loaded = kiln_oci::load(root, &wanted, &mut |info| self.small(origin, info))?;
         let offered = loaded.image.platform();
         if !index && kiln_oci::matches(&wanted, &offered).is_none() {
             let available = vec![offered.to_string()];
