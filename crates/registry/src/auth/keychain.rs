@@ -163,6 +163,12 @@ fn read(source: &CredentialSource) -> Result<AuthFile, Unread> {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(AuthFile::default())
             }
+            // In a directory that is closed to us, as root's /run/containers is, nothing is known to be there.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && std::fs::metadata(path).is_err() =>
+            {
+                Ok(AuthFile::default())
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Unread::Closed(format!("{} cannot be read: permission denied", path.display())))
             }

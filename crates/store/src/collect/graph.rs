@@ -74,7 +74,7 @@ impl Graph {
                 read_needs(&mut node.needs, &node.path, &names, None)?;
             }
         }
-        for (ids, path) in records(layout)? {
+        for (_, ids, path) in records(layout)? {
             if let Some(index) = push(&mut nodes, ThingKind::Record, path)? {
                 let node = &mut nodes[index];
                 read_needs(&mut node.needs, &node.path, &names, ids)?;
@@ -178,8 +178,10 @@ impl Graph {
     }
 }
 
-/// All records, with the ids they depend on.
-pub(crate) fn records(layout: &Layout) -> Result<Vec<(Option<Ids>, PathBuf)>, StoreError> {
+/// All records, with their kind and the ids they depend on.
+pub(crate) fn records(
+    layout: &Layout,
+) -> Result<Vec<(record::RecordKind, Option<Ids>, PathBuf)>, StoreError> {
     let mut found = Vec::new();
     for kind in record::RecordKind::ALL {
         for ids in [Ids::Full, Ids::Single] {
@@ -188,7 +190,7 @@ pub(crate) fn records(layout: &Layout) -> Result<Vec<(Option<Ids>, PathBuf)>, St
             // One that does not depend on the ids is found under both.
             if owned || ids == Ids::Full {
                 let files = record::files(&layout, kind)?;
-                found.extend(files.into_iter().map(|path| (owned.then_some(ids), path)));
+                found.extend(files.into_iter().map(|path| (kind, owned.then_some(ids), path)));
             }
         }
     }

@@ -14,6 +14,8 @@ fn tar(entries: &[Told<'_>]) -> Vec<u8> {
         header.set_mode(0o644);
         header.set_size(content.len() as u64);
         header.set_mtime(7);
+        header.set_uid(0);
+        header.set_gid(0);
         change(&mut header);
         builder.append_data(&mut header, path, content.as_bytes()).unwrap();
     }
