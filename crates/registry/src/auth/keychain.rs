@@ -164,9 +164,7 @@ fn read(source: &CredentialSource) -> Result<AuthFile, Unread> {
                 Ok(AuthFile::default())
             }
             // In a directory that is closed to us, as root's /run/containers is, nothing is known to be there.
-            Err(error)
-                if error.kind() == io::ErrorKind::PermissionDenied && std::fs::metadata(path).is_err() =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && fs::metadata(path).is_err() => {
                 Ok(AuthFile::default())
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
