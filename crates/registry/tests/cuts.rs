@@ -24,20 +24,9 @@ fn name(registry: &FakeRegistry, rest: &str) -> ImageRef {
     format!("{}/{rest}", registry.host()).parse().unwrap()
 }
 
-fn infos(image: &TestImage) -> Vec<BlobInfo> {
-    let layers = image.image.layers.iter().map(|layer| BlobInfo {
-        media_type: layer.media_type.clone(),
-        digest: layer.digest,
-        size: layer.size,
-    });
-    let config = &image.image.config;
-    let (digest, size) = (config.digest, config.bytes.len() as u64);
-    layers.chain([BlobInfo { media_type: config.media_type.clone(), digest, size }]).collect()
-}
-
 fn push(to: &ImageRef, image: &TestImage) -> Result<(), RegistryError> {
     let client = client();
-    for info in infos(image) {
+    for info in image.blob_infos() {
         client.push_blob(to, &info, image, &[], &|_| {})?;
     }
     client.push_manifest(to, &image.image.manifest).map(drop)
@@ -111,7 +100,7 @@ fn a_push_that_is_cut_at_any_byte_is_right_or_an_error() {
         match registry.manifest("a/b", "one") {
             Some((_, bytes)) => {
                 assert_eq!(bytes, image.image.manifest.bytes);
-                for info in infos(&image) {
+                for info in image.blob_infos() {
                     assert_eq!(registry.blob("a/b", info.digest).unwrap(), image.blobs[&info.digest]);
                 }
             }
@@ -173,7 +162,7 @@ fn a_registry_that_stalls_in_a_push_is_left() {
         let registry = FakeRegistry::start();
         registry.fault(on, 1, Fault::Mute);
         let to = name(&registry, "a/b:one");
-        for info in infos(&image) {
+        for info in image.blob_infos() {
             client
                 .push_blob(&to, &info, &image, &[], &|_| {})
                 .unwrap_or_else(|error| panic!("{on}: {error}"));

@@ -75,17 +75,6 @@ fn what_skopeo_pushed_is_pulled() {
     assert_eq!(error.to_string(), format!("{host} has no demo/oci:2"));
 }
 
-fn infos(image: &TestImage) -> Vec<BlobInfo> {
-    let layers = image.image.layers.iter().map(|layer| BlobInfo {
-        media_type: layer.media_type.clone(),
-        digest: layer.digest,
-        size: layer.size,
-    });
-    let config = &image.image.config;
-    let (digest, size) = (config.digest, config.bytes.len() as u64);
-    layers.chain([BlobInfo { media_type: config.media_type.clone(), digest, size }]).collect()
-}
-
 #[test]
 fn what_is_pushed_is_pulled_by_skopeo() {
     let Some(registry) = DebianRegistry::start(None) else { return };
@@ -95,7 +84,7 @@ fn what_is_pushed_is_pulled_by_skopeo() {
         let image = TestImage::new("linux/amd64", media_types, &[&[("a", "1")], &[("b", tag)]]);
         let name: ImageRef = format!("{host}/demo/one:{tag}").parse().unwrap();
         let other: ImageRef = format!("{host}/demo/other:{tag}").parse().unwrap();
-        for info in infos(&image) {
+        for info in image.blob_infos() {
             let bytes = info.size;
             let push =
                 |to, mounts: &[ImageRef]| client.push_blob(to, &info, &image, mounts, &|_| {}).unwrap();
@@ -121,7 +110,7 @@ fn what_is_pushed_is_pulled_by_skopeo() {
             let layout = format!("dir:{}", directory.path().join("image").display());
             let mut skopeo = tool("skopeo").unwrap();
             run(skopeo.args(["copy", "-q", "--src-tls-verify=false", &format!("docker://{to}"), &layout]));
-            for info in infos(&image) {
+            for info in image.blob_infos() {
                 let file = directory.path().join("image").join(info.digest.hex());
                 assert_eq!(fs::read(file).unwrap(), image.blobs[&info.digest]);
             }
@@ -186,7 +175,7 @@ fn artifacts_are_found_by_their_subject() {
     let client = RegistryClient::new(RegistryConfig::default(), Cancel::new()).unwrap();
     let name: ImageRef = format!("127.0.0.1:{}/demo:one", registry.port()).parse().unwrap();
     let image = TestImage::new("linux/amd64", MediaTypes::Oci, &[&[("a", "1")]]);
-    for info in infos(&image) {
+    for info in image.blob_infos() {
         client.push_blob(&name, &info, &image, &[], &|_| {}).unwrap();
     }
     client.push_manifest(&name, &image.image.manifest).unwrap();

@@ -33,20 +33,9 @@ fn big(size: usize) -> Vec<u8> {
     (0..size as u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(size).collect()
 }
 
-fn infos(image: &TestImage) -> Vec<BlobInfo> {
-    let layers = image.image.layers.iter().map(|layer| BlobInfo {
-        media_type: layer.media_type.clone(),
-        digest: layer.digest,
-        size: layer.size,
-    });
-    let config = &image.image.config;
-    let (digest, size) = (config.digest, config.bytes.len() as u64);
-    layers.chain([BlobInfo { media_type: config.media_type.clone(), digest, size }]).collect()
-}
-
 fn push(client: &RegistryClient, to: &ImageRef, image: &TestImage) -> Result<Vec<Pushed>, RegistryError> {
     let mut all = Vec::new();
-    for info in infos(image) {
+    for info in image.blob_infos() {
         all.push(client.push_blob(to, &info, image, &[], &|_| {})?);
     }
     all.push(client.push_manifest(to, &image.image.manifest)?);
@@ -62,8 +51,12 @@ fn status(status: u16, header: &str) -> Fault {
 fn an_image_is_pushed_once() {
     let (registry, image) = (FakeRegistry::start(), image());
     let (client, one) = (client(), name(&registry, "a/b:one"));
-    let sizes: Vec<u64> =
-        infos(&image).iter().map(|info| info.size).chain([image.image.manifest.bytes.len() as u64]).collect();
+    let sizes: Vec<u64> = image
+        .blob_infos()
+        .iter()
+        .map(|info| info.size)
+        .chain([image.image.manifest.bytes.len() as u64])
+        .collect();
     let uploaded: Vec<_> = sizes.iter().map(|bytes| Pushed::Uploaded { bytes: *bytes }).collect();
     assert_eq!(push(&client, &one, &image).unwrap(), uploaded);
     let layer = image.image.layers[0].digest;

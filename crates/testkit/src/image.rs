@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write as _};
 
 use kiln_core::{Digest, ImageConfig, IoError, Layer, Platform};
-use kiln_oci::{AssembleOptions, BlobSource, Document, Image, MediaTypes, assemble, media};
+use kiln_oci::{AssembleOptions, BlobInfo, BlobSource, Document, Image, MediaTypes, assemble, media};
 
 /// An image and the bytes of all its parts.
 #[derive(Debug, Clone)]
@@ -16,6 +16,16 @@ pub struct TestImage {
 }
 
 impl TestImage {
+    /// Describes what a push sends before the manifest: the layers, then the configuration.
+    pub fn blob_infos(&self) -> Vec<BlobInfo> {
+        let layers = self.image.layers.iter().map(|layer| BlobInfo {
+            media_type: layer.media_type.clone(),
+            digest: layer.digest,
+            size: layer.size,
+        });
+        layers.chain([self.image.config.info()]).collect()
+    }
+
     /// Makes an image of gzip layers, each a list of (path, content).
     ///
     /// # Panics
