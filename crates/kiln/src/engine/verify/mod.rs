@@ -9,11 +9,13 @@ mod json;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use kiln_core::{Cancel, Digest, EventSink, IoResultExt as _, Layer, Platform, Variation};
-use kiln_oci::{Document, LoadedImage};
+use kiln_core::{Cancel, Digest, EventSink, Layer, Platform, Variation};
+use kiln_oci::LoadedImage;
+use kiln_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::manage::stored::Stored;
 use crate::{BuildOutcome, BuildRequest, BuiltImage, ContextSource, Error, Output, SourceDate};
 
 pub use compare::PathDifference;
@@ -174,13 +176,9 @@ impl Engine {
     }
 
     fn loaded(&self, image: &BuiltImage) -> Result<LoadedImage, Error> {
-        let read = |digest: &Digest| -> Result<Vec<u8>, Error> {
-            let mut bytes = Vec::new();
-            self.store.open_blob(digest)?.read_to_end(&mut bytes).at("read", self.store.blob_path(digest))?;
-            Ok(bytes)
-        };
-        let root = Document::new("", read(&image.manifest)?);
-        kiln_oci::load(root, &image.platform, &mut |info| read(&info.digest))
+        let digest = image.manifest;
+        let found = Stored::read(&self.store, &digest)?.and_then(|stored| stored.images.into_iter().next());
+        found.ok_or_else(|| StoreError::NoBlob { digest }.into())
     }
 
     fn tar(&self, layer: &Layer) -> Result<Box<dyn Read>, Error> {
