@@ -103,7 +103,7 @@ impl Selected {
     }
 
     /// Makes every file's and link's content digest known.
-    fn hash_contents(&self) -> Result<(), IoError> {
+    pub(super) fn hash_contents(&self) -> Result<(), IoError> {
         let mut jobs = Vec::new();
         for m in &self.matches {
             let dir = m.path.parent().unwrap_or(Path::new("")).to_owned();

@@ -5,6 +5,9 @@
 
 mod digest;
 mod error;
+mod facts;
+#[cfg(test)]
+mod facts_tests;
 #[cfg(test)]
 mod filter_tests;
 mod nearby;
@@ -28,6 +31,7 @@ use kiln_core::{IgnoreList, Selection};
 
 pub use digest::DigestRule;
 pub use error::{Exclusion, TreeError};
+pub use facts::{Changed, Fact, Facts, FileChange};
 pub use selected::{Selected, Visit};
 pub use stat::{FileStat, Kind, Time};
 pub use stat_index::StatIndex;
