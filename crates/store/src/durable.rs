@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_core::{Digest, DigestHasher, IoError, IoResultExt as _, LayerId};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
+use crate::collect::kept_size;
 use crate::error::StoreError;
 use crate::layer::kept;
 use crate::layout::{self, Ids, Layout};
@@ -148,6 +149,7 @@ fn drop_layers(layout: &Layout) -> Result<BTreeSet<LayerId>, StoreError> {
         for path in children(&layout.at(ids.dir()).join(layout::LAYERS))? {
             if !is_marked(&path)? {
                 gone.insert(LayerId(path.file_name().unwrap_or_default().to_string_lossy().into_owned()));
+                kept_size::drop_list(&path);
                 scratch::remove_tree(&path);
             }
         }

@@ -28,6 +28,10 @@ pub(crate) const PINS: &str = "pins";
 pub(crate) const SCRATCH: &str = "tmp";
 /// Lists what is not synced yet.
 pub(crate) const PENDING: &str = "pending";
+/// Lists which step records were removed lately, and why.
+pub(crate) const REMOVED: &str = "removed";
+/// What the store held when it was last counted.
+pub(crate) const ACCOUNT: &str = "account";
 /// Stat indexes, one file per build context.
 pub(crate) const INDEX: &str = "index";
 /// Fetched sources.

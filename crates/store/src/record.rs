@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable::children;
 use crate::error::StoreError;
 use crate::layout::{Ids, Layout, RECORDS};
+use crate::removals::{self, RemovalReason};
 use crate::store::Store;
 
 /// What a record is about.
@@ -210,6 +211,12 @@ impl Store {
     }
 }
 
+/// Returns the key of a step's record, by its file.
+pub(crate) fn step_key(path: &Path) -> Option<String> {
+    let kind = path.parent()?.parent()?.file_name()?;
+    (kind == RecordKind::Step.dir()).then(|| path.file_stem()?.to_str().map(str::to_owned))?
+}
+
 /// The files of all records of one kind.
 pub(crate) fn files(layout: &Layout, kind: RecordKind) -> Result<Vec<PathBuf>, IoError> {
     let mut found = Vec::new();
@@ -224,6 +231,7 @@ pub(crate) fn forget(layout: &Layout, gone: &BTreeSet<LayerId>) -> Result<(), St
     if gone.is_empty() {
         return Ok(());
     }
+    let mut lost = Vec::new();
     for ids in [Ids::Full, Ids::Single] {
         let layout = Layout { root: layout.root.clone(), ids };
         for kind in RecordKind::ALL.into_iter().filter(|kind| kind.is_owned()) {
@@ -233,10 +241,12 @@ pub(crate) fn forget(layout: &Layout, gone: &BTreeSet<LayerId>) -> Result<(), St
                 mentions(&text, &mut |word| names |= gone.contains(&LayerId(word.to_owned())));
                 if names {
                     remove_file(&path)?;
+                    lost.extend(step_key(&path));
                 }
             }
         }
     }
+    removals::note(layout, &lost, RemovalReason::Lost);
     Ok(())
 }
 

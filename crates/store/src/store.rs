@@ -142,7 +142,7 @@ fn close_to_others(dir: &Path) -> Result<(), IoError> {
 
 /// Whether the directory holds files that no store has: then it is a mistake to fill it.
 fn is_foreign(root: &Path) -> Result<bool, IoError> {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 15] = [
         // Not there a moment ago: another process has made the store since.
         FORMAT_FILE,
         "blobs",
@@ -154,6 +154,8 @@ fn is_foreign(root: &Path) -> Result<bool, IoError> {
         "pins",
         "tmp",
         "pending",
+        "removed",
+        "account",
         "boot",
         "lock",
         "lost+found",

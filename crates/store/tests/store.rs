@@ -167,7 +167,9 @@ impl Filled {
 }
 
 fn du(path: &Path) -> u64 {
-    let output = std::process::Command::new("du").arg("-s").arg("--block-size=1").arg(path).output().unwrap();
+    // What went is noted in a file, which grows.
+    let args = ["-s", "--block-size=1", "--exclude=removed", "--exclude=account"];
+    let output = std::process::Command::new("du").args(args).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }
 

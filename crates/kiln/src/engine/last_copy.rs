@@ -35,6 +35,9 @@ impl LastCopy {
 
     /// Notes what it made now.
     pub(crate) fn keep(&self, store: &Store, layer: &LayerId, copied: &CopyManifest) -> Result<(), Error> {
+        if let Some(last) = store.peek_record::<LayerId>(RecordKind::LastCopy, &self.key)? {
+            store.shares_files(&last);
+        }
         copied.write(&manifest(store, layer))?;
         Ok(store.put_record(RecordKind::LastCopy, &self.key, layer)?)
     }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -23,6 +24,8 @@ use crate::{image, record};
 pub(super) struct Node {
     pub(super) kind: ThingKind,
     pub(super) path: PathBuf,
+    /// Of a file: bytes on disk.
+    pub(super) bytes: u64,
     /// When it was last used itself.
     pub(super) own_use: SystemTime,
     /// When it, or something that needs it, was last used.
@@ -198,14 +201,16 @@ pub(crate) fn records(
 }
 
 fn push(nodes: &mut Vec<Node>, kind: ThingKind, path: PathBuf) -> Result<Option<usize>, IoError> {
-    let used = match std::fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {
-        Ok(used) => used,
+    let found = std::fs::symlink_metadata(&path);
+    let found = found.and_then(|metadata| Ok((metadata.modified()?, metadata.blocks() * 512)));
+    let (used, bytes) = match found {
+        Ok(found) => found,
         // Taken away by somebody else.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).at("stat", path),
     };
     let (needs, own_use) = (Vec::new(), used);
-    nodes.push(Node { kind, path, own_use, used, needs, needed: false, protected: false, height: 0 });
+    nodes.push(Node { kind, path, bytes, own_use, used, needs, needed: false, protected: false, height: 0 });
     Ok(Some(nodes.len() - 1))
 }
 

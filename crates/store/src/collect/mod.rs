@@ -1,11 +1,12 @@
 //! Taking things away: least recently used first, never what is in use, and nothing before what needs it.
 
 mod graph;
+pub(crate) mod kept_size;
 pub(crate) mod room;
 pub(crate) mod usage;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use kiln_core::{Digest, IoError, IoResultExt as _};
@@ -15,11 +16,12 @@ use crate::error::StoreError;
 use crate::last_use::GRAIN;
 use crate::layout;
 use crate::lock::{FileLock, Hold};
+use crate::removals::{self, RemovalReason};
 use crate::store::Store;
-use crate::{pin, scratch};
+use crate::{pin, record, scratch};
 pub(crate) use graph::records;
 use graph::{Graph, Node};
-use usage::Tally;
+use kept_size::KeptSize;
 
 /// What may go. With none of it, only what nothing refers to: blobs, layers and fetched sources that no record and no
 /// image names.
@@ -93,16 +95,14 @@ impl Store {
             let paths: BTreeSet<PathBuf> = only.iter().map(|digest| self.blob_path(digest)).collect();
             candidates.retain(|&index| paths.contains(&graph.nodes[index].path));
         }
-        let mut tally = Tally::default();
         let mut total = match options.keep_bytes {
             Some(_) => self.usage()?.total(),
             None => u64::MAX,
         };
-        let mut sizes = Vec::new();
-        for &index in &candidates {
-            let path = &graph.nodes[index].path;
-            sizes.push(tally.add(path).at("count", path)?);
-        }
+        let sizes = candidates.iter().map(|&index| size(&graph.nodes[index]));
+        let sizes = sizes.collect::<Result<Vec<_>, IoError>>()?;
+        let mut owners = Owners::of(&graph, &candidates, &sizes)?;
+        let mut gone = Gone { store: self, keys: Vec::new(), why: options.why() };
         let mut report = PruneReport::default();
         for (&index, size) in candidates.iter().zip(&sizes) {
             if options.keep_bytes.is_some_and(|keep| total <= keep) {
@@ -116,10 +116,13 @@ impl Store {
                 graph.protect(index);
                 continue;
             }
-            let bytes = tally.free(size);
+            let bytes = owners.free(size);
             total = total.saturating_sub(bytes);
             report.freed += bytes;
             let Node { kind, path, used, .. } = &graph.nodes[index];
+            if !options.dry_run {
+                gone.add(path);
+            }
             let path = path.strip_prefix(self.root()).unwrap_or(path).to_owned();
             report.removed.push(Removed { kind: *kind, path, bytes, used: *used });
         }
@@ -150,7 +153,10 @@ impl Store {
             std::fs::rename(&node.path, &away).at("remove", &node.path)?;
         }
         match node.kind {
-            ThingKind::Layer | ThingKind::Failed | ThingKind::Source => scratch::remove_tree(&away),
+            ThingKind::Layer | ThingKind::Failed | ThingKind::Source => {
+                kept_size::drop_list(&node.path);
+                scratch::remove_tree(&away);
+            }
             ThingKind::Record | ThingKind::Blob => std::fs::remove_file(&away).at("remove", away)?,
         }
         Ok(true)
@@ -161,5 +167,94 @@ impl Store {
         let began = pin::oldest(&self.0.layout.at(layout::PINS))?;
         // A use is not written down if the last one was less than a grain before.
         Ok(began.and_then(|began| began.checked_sub(GRAIN + Duration::from_secs(1))))
+    }
+}
+
+impl PruneOptions {
+    fn why(&self) -> RemovalReason {
+        if self.keep_bytes.is_some() { RemovalReason::Room } else { RemovalReason::Pruned }
+    }
+}
+
+/// Step records that went and are not noted yet. They are noted now and then, and when this is dropped: also when
+/// something cannot be removed.
+struct Gone<'a> {
+    store: &'a Store,
+    keys: Vec<String>,
+    why: RemovalReason,
+}
+
+impl Gone<'_> {
+    /// Who is killed meanwhile has not said what became of so many.
+    const BATCH: usize = 200;
+
+    fn add(&mut self, path: &Path) {
+        if let Some(key) = record::step_key(path) {
+            self.keys.push(key);
+        }
+        if self.keys.len() >= Self::BATCH {
+            self.note();
+        }
+    }
+
+    fn note(&mut self) {
+        removals::note(&self.store.0.layout, &std::mem::take(&mut self.keys), self.why);
+    }
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.note();
+        // Records have no directory of their own that tells.
+        self.store.close_account();
+    }
+}
+
+/// Returns what a thing takes.
+fn size(node: &Node) -> Result<KeptSize, IoError> {
+    match node.kind {
+        ThingKind::Layer | ThingKind::Failed | ThingKind::Source => {
+            kept_size::of(&node.path).at("count", &node.path)
+        }
+        ThingKind::Record | ThingKind::Blob => Ok(KeptSize { alone: node.bytes, shared: Vec::new() }),
+    }
+}
+
+/// How many layers have each file that several have.
+#[derive(Default)]
+struct Owners(HashMap<u64, usize>);
+
+impl Owners {
+    /// Looks at all layers, if it matters.
+    fn of(graph: &Graph, candidates: &[usize], sizes: &[KeptSize]) -> Result<Self, IoError> {
+        let mut owners = Self::default();
+        if sizes.iter().all(|size| size.shared.is_empty()) {
+            return Ok(owners);
+        }
+        let mut add = |size: &KeptSize| {
+            for (inode, _) in &size.shared {
+                *owners.0.entry(*inode).or_default() += 1;
+            }
+        };
+        sizes.iter().for_each(&mut add);
+        let candidates: HashSet<usize> = candidates.iter().copied().collect();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            if matches!(node.kind, ThingKind::Layer | ThingKind::Failed) && !candidates.contains(&index) {
+                add(&size(node)?);
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Takes a thing away; returns the bytes that become free with it: those of files that no other layer has.
+    fn free(&mut self, size: &KeptSize) -> u64 {
+        let mut bytes = size.alone;
+        for (inode, shared) in &size.shared {
+            if let Some(owners) = self.0.get_mut(inode) {
+                *owners -= 1;
+                bytes += if *owners == 0 { *shared } else { 0 };
+            }
+        }
+        bytes
     }
 }

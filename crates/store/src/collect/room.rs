@@ -1,13 +1,12 @@
 //! How much room things take that have parts in common, such as images with the same base.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use kiln_core::{Digest, IoResultExt as _, LayerId};
 use serde::{Deserialize, Serialize};
 
-use super::usage::visit;
+use super::kept_size;
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -39,10 +38,10 @@ impl Room {
 /// One blob or layer on disk.
 #[derive(Default)]
 struct Part {
-    /// Bytes of files with one name.
+    /// Bytes of files with no name elsewhere.
     own: u64,
-    /// Bytes of files with several, by device and inode: layers share unchanged files by hard links.
-    linked: HashMap<(u64, u64), u64>,
+    /// Bytes of files with some, by inode: layers share unchanged files by hard links.
+    linked: HashMap<u64, u64>,
     /// How many of the things have it.
     owners: usize,
 }
@@ -54,7 +53,7 @@ impl Store {
     /// A directory cannot be read. What disappears in the meantime is no error.
     pub fn room_of(&self, things: &[Parts]) -> Result<Vec<Room>, StoreError> {
         let mut parts: HashMap<PathBuf, Part> = HashMap::new();
-        let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
+        let mut linked: HashMap<u64, usize> = HashMap::new();
         for thing in things {
             for path in self.paths(thing) {
                 if !parts.contains_key(&path) {
@@ -92,20 +91,13 @@ impl Store {
 }
 
 /// The files with several names that a thing has, each once.
-fn links_of(paths: &[PathBuf], parts: &HashMap<PathBuf, Part>) -> HashMap<(u64, u64), u64> {
+fn links_of(paths: &[PathBuf], parts: &HashMap<PathBuf, Part>) -> HashMap<u64, u64> {
     let parts = paths.iter().filter_map(|path| parts.get(path));
     parts.flat_map(|part| part.linked.iter().map(|(inode, bytes)| (*inode, *bytes))).collect()
 }
 
 fn measure(path: &std::path::Path) -> std::io::Result<Part> {
-    let mut part = Part::default();
-    visit(path, &mut |metadata| {
-        let bytes = metadata.blocks() * 512;
-        if metadata.is_dir() || metadata.nlink() == 1 {
-            part.own += bytes;
-        } else {
-            part.linked.insert((metadata.dev(), metadata.ino()), bytes);
-        }
-    })?;
-    Ok(part)
+    // A blob is one file; a layer never changes, so it was mostly counted before.
+    let size = if path.is_dir() { kept_size::of(path)? } else { kept_size::count(path)? };
+    Ok(Part { own: size.alone, linked: size.shared.into_iter().collect(), owners: 0 })
 }

@@ -1,6 +1,6 @@
 //! What takes how much room, counted as du(1) does: blocks, each file once.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::path::Path;
 use kiln_core::IoResultExt as _;
 use serde::{Deserialize, Serialize};
 
+use super::kept_size;
 use crate::durable::children;
 use crate::error::StoreError;
 use crate::layer::kept::is_kept;
@@ -43,97 +44,125 @@ impl Usage {
 }
 
 impl Store {
-    /// Counts the whole store.
+    /// Counts the whole store. Layers and fetched sources were mostly counted before: what they take is kept.
     ///
     /// # Errors
     /// A directory cannot be read. What disappears in the meantime is no error.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let layout = &self.0.layout;
-        let mut tally = Tally::default();
-        let mut count = |path: &Path| {
-            let size = tally.add(path).at("count", path)?;
-            Ok::<u64, StoreError>(tally.once(&size))
-        };
-        let mut usage = Usage { blobs: count(&layout.at(layout::BLOBS))?, ..Usage::default() };
+        let mut usage = self.count_all_but_caches()?;
         for ids in [Ids::Full, Ids::Single] {
-            for kept in
-                children(&layout.at(ids.dir()).join(layout::LAYERS))?.iter().filter(|path| is_kept(path))
-            {
-                usage.failed += count(kept)?;
-            }
-            usage.layers += count(&layout.at(ids.dir()).join(layout::LAYERS))?;
-            usage.records += count(&layout.at(ids.dir()).join(layout::RECORDS))?;
-            usage.caches += count(&layout.at(ids.dir()).join(layout::CACHES))?;
+            let caches = layout.at(ids.dir()).join(layout::CACHES);
+            usage.caches += whole(&caches)?;
         }
-        usage.sources = count(&layout.at(layout::SOURCES))?;
-        usage.records += count(&layout.at(layout::RECORDS))? + count(&layout.at(layout::IMAGES))?;
-        // What is counted already adds nothing the second time.
-        usage.other = count(&layout.root)?;
+        Ok(usage)
+    }
+
+    /// Returns what [`usage`](Self::usage) does but for cache mounts, which keep their own sizes. If no blob, layer or source came or
+    /// went since the last count, that is what it returns: a few system calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn usage_without_caches(&self) -> Result<Usage, StoreError> {
+        let path = self.0.layout.at(layout::ACCOUNT);
+        // Looked at before the things themselves: who adds one meanwhile makes this count look old, not new.
+        let stamps = self.stamps();
+        let kept = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Account>(&text).ok());
+        if let Some(kept) = kept.filter(|kept| kept.stamps == stamps) {
+            return Ok(kept.usage);
+        }
+        let usage = self.count_all_but_caches()?;
+        if let Ok(text) = serde_json::to_vec(&Account { stamps, usage }) {
+            // On a full disk there is no account, and the next one counts again.
+            let _ = self.put_file(&path, &text);
+        }
+        Ok(usage)
+    }
+
+    /// Says that something went which no directory of blobs, layers or sources tells of.
+    pub(crate) fn close_account(&self) {
+        let _ = std::fs::remove_file(self.0.layout.at(layout::ACCOUNT));
+    }
+
+    /// The change times of the directories whose entries make up the store, nanoseconds.
+    fn stamps(&self) -> Vec<Option<i128>> {
+        let layers = [Ids::Full, Ids::Single].map(|ids| self.0.layout.at(ids.dir()).join(layout::LAYERS));
+        let dirs =
+            layers.into_iter().chain([layout::BLOBS, layout::SOURCES].map(|dir| self.0.layout.at(dir)));
+        let stamp = |dir: std::path::PathBuf| {
+            let metadata = std::fs::metadata(dir).ok()?;
+            Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
+        };
+        dirs.map(stamp).collect()
+    }
+
+    fn count_all_but_caches(&self) -> Result<Usage, StoreError> {
+        let layout = &self.0.layout;
+        let mut usage = Usage { blobs: whole(&layout.at(layout::BLOBS))?, ..Usage::default() };
+        let mut seen = HashSet::new();
+        let mut kept = |dir: &Path| {
+            let size = kept_size::of(dir).at("count", dir)?;
+            let shared = size.shared.iter().filter(|(inode, _)| seen.insert(*inode));
+            Ok::<u64, StoreError>(size.alone + shared.map(|(_, bytes)| bytes).sum::<u64>())
+        };
+        let mut counted = vec![layout.at(layout::BLOBS)];
+        for ids in [Ids::Full, Ids::Single] {
+            let owned = layout.at(ids.dir());
+            let layers = owned.join(layout::LAYERS);
+            let (failed, made): (Vec<_>, Vec<_>) =
+                children(&layers)?.into_iter().partition(|path| is_kept(path));
+            for path in failed {
+                usage.failed += kept(&path)?;
+            }
+            for path in made {
+                usage.layers += kept(&path)?;
+            }
+            usage.layers += alone(&layers)?;
+            usage.records += whole(&owned.join(layout::RECORDS))?;
+            usage.other += alone(&owned)?;
+            counted.extend([layout::LAYERS, layout::RECORDS, layout::CACHES].map(|dir| owned.join(dir)));
+        }
+        for path in children(&layout.at(layout::SOURCES))? {
+            usage.sources += kept(&path)?;
+        }
+        usage.sources += alone(&layout.at(layout::SOURCES))?;
+        usage.records += whole(&layout.at(layout::RECORDS))? + whole(&layout.at(layout::IMAGES))?;
+        usage.other += alone(self.root())?;
+        for below in [self.root().to_owned(), layout.at("blobs"), layout.at("full"), layout.at("single")] {
+            for path in children(&below)? {
+                let known = ["blobs", "full", "single", layout::SOURCES, layout::RECORDS, layout::IMAGES]
+                    .iter()
+                    .any(|name| path == layout.at(name));
+                if !known && !counted.contains(&path) {
+                    // What is half-made may have files of layers under further names.
+                    usage.other += kept_size::count(&path).at("count", &path)?.alone;
+                }
+            }
+        }
+        usage.other += alone(&layout.at("blobs"))?;
         Ok(usage)
     }
 }
 
-/// Counts files once, although they have several names.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    /// By device and inode.
-    files: HashMap<(u64, u64), File>,
+/// What the store held, without cache mounts, and how its directories looked then.
+#[derive(Serialize, Deserialize)]
+struct Account {
+    stamps: Vec<Option<i128>>,
+    usage: Usage,
 }
 
-#[derive(Debug)]
-struct File {
-    bytes: u64,
-    /// Names that are not removed yet.
-    names: u64,
-    counted: bool,
+/// Counts a tree that no other shares files with.
+fn whole(path: &Path) -> Result<u64, StoreError> {
+    let size = kept_size::count(path).at("count", path)?;
+    Ok(size.alone + size.shared.iter().map(|(_, bytes)| bytes).sum::<u64>())
 }
 
-/// Room that one thing takes.
-#[derive(Debug, Default)]
-pub(super) struct Size {
-    /// Files met, with how many of their names are in here.
-    files: HashMap<(u64, u64), u64>,
-}
-
-impl Tally {
-    /// Looks at a file or a tree.
-    pub(super) fn add(&mut self, path: &Path) -> std::io::Result<Size> {
-        let mut size = Size::default();
-        visit(path, &mut |metadata| {
-            let inode = (metadata.dev(), metadata.ino());
-            let names = if metadata.is_dir() { 1 } else { metadata.nlink() };
-            let file = File { bytes: metadata.blocks() * 512, names, counted: false };
-            self.files.entry(inode).or_insert(file);
-            *size.files.entry(inode).or_insert(0) += 1;
-        })?;
-        Ok(size)
-    }
-
-    /// Returns the bytes of what was not counted before.
-    fn once(&mut self, size: &Size) -> u64 {
-        let mut bytes = 0;
-        for inode in size.files.keys() {
-            if let Some(file) = self.files.get_mut(inode)
-                && !std::mem::replace(&mut file.counted, true)
-            {
-                bytes += file.bytes;
-            }
-        }
-        bytes
-    }
-
-    /// Takes a thing away, and returns the bytes that become free: those of files whose last names are in it.
-    pub(super) fn free(&mut self, size: &Size) -> u64 {
-        let mut bytes = 0;
-        for (inode, names) in &size.files {
-            if let Some(file) = self.files.get_mut(inode) {
-                file.names = file.names.saturating_sub(*names);
-                if file.names == 0 {
-                    bytes += std::mem::take(&mut file.bytes);
-                }
-            }
-        }
-        bytes
+/// Counts a directory without what is in it; none takes nothing.
+fn alone(path: &Path) -> Result<u64, StoreError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.blocks() * 512),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error).at("count", path)?,
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::active::ActiveLayer;
+use crate::collect::kept_size;
 use crate::durable::children;
 use crate::error::StoreError;
 use crate::layout::{self, Ids, Layout};
@@ -106,7 +107,8 @@ impl Store {
         let path = self.0.layout.layer(layer);
         let Some(_alone) = FileLock::dir(&path, Hold::Exclusive)? else { return Ok(!path.exists()) };
         let away = self.scratch_path()?;
-        std::fs::rename(&path, &away).at("remove", path)?;
+        std::fs::rename(&path, &away).at("remove", &path)?;
+        kept_size::drop_list(&path);
         remove_tree(&away);
         Ok(true)
     }
