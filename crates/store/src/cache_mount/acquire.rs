@@ -5,19 +5,18 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kiln_core::{CacheScope, Cancel, IoError, IoResultExt, Sharing};
+use kiln_core::{Cancel, IoError, IoResultExt, Sharing};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::home::{Half, Home, copy_error, open_dir};
-use super::list::who;
 use super::lock::{self, HolderNote};
 use super::{CacheError, CacheMounts, CacheRequest, count};
 use crate::copy::clone_tree;
 use crate::scratch::random_name;
 
 /// Up to so many entries a cache is counted when a step gives it back: some milliseconds.
-const COUNT_AT_ONCE: u64 = 2000;
+pub(super) const COUNT_AT_ONCE: u64 = 2000;
 
 /// Gives the directory that a new cache starts with, if its mount names one (`from=`).
 pub type Seeds<'a> = dyn Fn(&CacheRequest) -> Result<Option<OwnedFd>, IoError> + 'a;
@@ -78,9 +77,11 @@ impl CacheMounts {
         seed: &Seeds<'_>,
         cancel: &Cancel,
     ) -> Result<Held, CacheError> {
-        let mut wanted: BTreeMap<(&CacheScope, &str), Vec<usize>> = BTreeMap::new();
+        // By directory: two names of one placed directory are one cache, and one order holds between all stores.
+        let mut wanted: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
         for (number, request) in requests.iter().enumerate() {
-            wanted.entry((&request.scope, &request.id)).or_default().push(number);
+            let home = self.home(&request.id, &request.scope);
+            wanted.entry(home.place.unwrap_or(home.dir)).or_default().push(number);
         }
         let mut caches: Vec<Option<HeldCache>> = vec![None; requests.len()];
         let mut held = Held { caches: Vec::new(), grips: Vec::new(), step: step.to_owned() };
@@ -169,12 +170,11 @@ impl Taking<'_, '_> {
     fn wait(&mut self, home: &Home, alone: bool) -> Result<Option<OwnedFd>, CacheError> {
         let mut shown = String::new();
         let mut blocked = |polls: u32| {
-            let alive = lock::holders(&home.holders()).in_place;
             // One that has just taken the lock has not said yet who it is.
-            if alive.is_empty() && polls < 10 {
+            if home.is_quiet() && polls < 10 {
                 return;
             }
-            let text = who(&alive);
+            let text = home.users();
             if text != shown {
                 (self.on_wait)(self.mounts[0], &text);
                 shown = text;
@@ -186,9 +186,9 @@ impl Taking<'_, '_> {
     fn in_place(&mut self, home: &Home, alone: bool) -> Result<Option<Taken>, CacheError> {
         home.adopt_pending()?;
         let Some(lock) = self.wait(home, alone)? else { return Ok(None) };
-        if alone {
-            // A private step may have ended while this one waited.
-            home.adopt_pending_alone()?;
+        // A private step may have ended while this one waited.
+        if alone && home.adopt_pending_alone()? {
+            return Ok(None);
         }
         if !home.data().is_dir() {
             // Who had it was killed.
@@ -205,6 +205,7 @@ impl Taking<'_, '_> {
             drop(self.wait(home, false)?);
             return Ok(None);
         }
+        home.can_swap(&self.mounts[0].id)?;
         let Some(guard) = lock::guard(&home.dir)? else { return Ok(None) };
         home.sweep();
         let note = home.note(self.step, false)?;
@@ -217,6 +218,12 @@ impl Taking<'_, '_> {
             false => lock::attempt(&home.lock(), FlockOperation::NonBlockingLockShared)?,
         };
         let finished = pending || unchanging.is_some();
+        if !finished && home.place.is_some() {
+            // Another store's steps would not know of a copy that is being made, and could take away what is copied.
+            drop((guard, note));
+            drop(self.wait(home, false)?);
+            return Ok(None);
+        }
         let source = match open_dir(&from) {
             // Just now, or it was removed.
             Err(error) if error.errno == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
@@ -249,8 +256,8 @@ impl Grip {
                 }
                 let counted = if read_only { None } else { count::count(&home.data(), COUNT_AT_ONCE) };
                 home.update(|meta| {
-                    meta.used(step, &targets);
-                    note_count(meta, read_only, counted);
+                    meta.stepped(step, &targets);
+                    meta.counted(read_only, counted);
                 })?;
                 if ok && !read_only {
                     home.drop_pending()?;
@@ -262,7 +269,7 @@ impl Grip {
                 let copy = Half(path);
                 if !ok || !publish || read_only {
                     drop(copy);
-                    return home.update(|meta| meta.used(step, &targets));
+                    return home.update(|meta| meta.stepped(step, &targets));
                 }
                 let counted = count::count(&copy.0, COUNT_AT_ONCE);
                 // From here on it is in use no more, only waiting.
@@ -270,22 +277,12 @@ impl Grip {
                 if home.publish(&copy.0)? {
                     copy.keep();
                     home.update(|meta| {
-                        meta.used(step, &targets);
-                        note_count(meta, false, counted);
+                        meta.stepped(step, &targets);
+                        meta.counted(false, counted);
                     })?;
                 }
                 Ok(())
             }
         }
-    }
-}
-
-/// A step that wrote may have changed the size; a cache too large to be counted in passing is counted later.
-fn note_count(meta: &mut super::meta::Meta, read_only: bool, counted: Option<count::Count>) {
-    match counted {
-        Some(counted) => {
-            (meta.size, meta.files, meta.counted) = (counted.size, counted.files, true);
-        }
-        None => meta.counted &= read_only,
     }
 }

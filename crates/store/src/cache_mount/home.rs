@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::lock::{self, HolderNote};
 use super::meta::Meta;
+use super::place::{self, PLACE};
 use super::{CacheError, CacheRequest};
 use crate::copy::clone_tree;
 use crate::layout::Ids;
@@ -25,15 +26,24 @@ pub(super) struct Home {
     pub(super) dir: PathBuf,
     /// Where a dead process may have left its data.
     pub(super) scratch: Option<PathBuf>,
+    /// The user's directory that is the cache, if it is not in here: see [`super::place`].
+    pub(super) place: Option<PathBuf>,
 }
 
 impl Home {
-    pub(super) fn data(&self) -> PathBuf {
-        self.dir.join("data")
+    /// The one in this directory.
+    pub(super) fn found(dir: PathBuf) -> Self {
+        let place = if place::is_name(&dir) { std::fs::read_link(dir.join(PLACE)).ok() } else { None };
+        Self { dir, scratch: None, place }
     }
 
+    pub(super) fn data(&self) -> PathBuf {
+        self.place.clone().unwrap_or_else(|| self.dir.join("data"))
+    }
+
+    /// What is locked. Of a placed cache the directory itself: that is one, whatever stores have it placed.
     pub(super) fn lock(&self) -> PathBuf {
-        self.dir.join("lock")
+        self.place.clone().unwrap_or_else(|| self.dir.join("lock"))
     }
 
     pub(super) fn holders(&self) -> PathBuf {
@@ -56,6 +66,9 @@ impl Home {
         seed: &mut dyn FnMut() -> Result<Option<OwnedFd>, IoError>,
         cancel: &Cancel,
     ) -> Result<bool, CacheError> {
+        if let Some(place) = &self.place {
+            return self.create_placed(place, request, ids, seed, cancel);
+        }
         if self.is_whole() || self.is_away()? {
             return Ok(false);
         }
@@ -70,7 +83,7 @@ impl Home {
                 None => continue,
             }
         };
-        let home = Self { dir: new.0.clone(), scratch: None };
+        let home = Self { dir: new.0.clone(), scratch: None, place: None };
         for dir in [home.data(), home.holders()] {
             std::fs::create_dir(&dir).at("create", dir)?;
         }
@@ -83,11 +96,7 @@ impl Home {
         }
         // A seed brings its own owner and mode; what the mount says besides the defaults goes over them.
         if !seeded || !request.has_default_owner() {
-            let data = open_dir(&home.data())?;
-            let stat = rustix::fs::fstat(&data).at("stat", home.data())?;
-            owner::set(ids, &data, &stat, request.uid, request.gid).at("set the owner of", home.data())?;
-            rustix::fs::fchmod(&data, Mode::from_raw_mode(request.mode & 0o7777))
-                .at("set the mode of", home.data())?;
+            give(&home.data(), request, ids)?;
         }
         Meta::new(&request.id, &request.scope).write(&new.0)?;
         match rustix::fs::renameat_with(CWD, &new.0, CWD, &self.dir, RenameFlags::NOREPLACE) {
@@ -117,7 +126,7 @@ impl Home {
         Ok(self.is_whole())
     }
 
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.data().is_dir() && self.lock().exists() && self.holders().is_dir()
     }
 
@@ -144,18 +153,21 @@ impl Home {
         let Some(_alone) = lock::attempt(&self.lock(), FlockOperation::NonBlockingLockExclusive)? else {
             return Ok(());
         };
-        self.adopt_pending_alone()
+        self.adopt_pending_alone().map(drop)
     }
 
-    /// The same for who holds the cache alone.
-    pub(super) fn adopt_pending_alone(&self) -> Result<(), IoError> {
+    /// The same for who holds the cache alone. Returns whether a placed cache is another directory now, which nobody holds.
+    pub(super) fn adopt_pending_alone(&self) -> Result<bool, IoError> {
         if !self.pending().is_dir() {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(_guard) = lock::guard(&self.dir)? else { return Ok(()) };
+        let Some(_guard) = lock::guard(&self.dir)? else { return Ok(false) };
         match rustix::fs::renameat_with(CWD, self.pending(), CWD, self.data(), RenameFlags::EXCHANGE) {
-            Ok(()) => self.discard_locked(&self.pending()),
-            Err(Errno::NOENT) => Ok(()),
+            Ok(()) => {
+                self.discard_locked(&self.pending())?;
+                Ok(self.place.is_some())
+            }
+            Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error).at("publish", self.pending()),
         }
     }
@@ -183,7 +195,7 @@ impl Home {
 
     /// Removes a directory of this cache; the cache itself is locked. Whoever still copies from it holds a lock on
     /// it: then it stays until the next sweep.
-    fn discard_locked(&self, path: &Path) -> Result<(), IoError> {
+    pub(super) fn discard_locked(&self, path: &Path) -> Result<(), IoError> {
         let gone = self.dir.join(format!("gone-{}", random_name()));
         std::fs::rename(path, &gone).at("rename", path)?;
         if lock::attempt(&gone, FlockOperation::NonBlockingLockExclusive)?.is_some() {
@@ -223,6 +235,7 @@ impl Home {
 }
 
 /// A half-made directory: removed when dropped.
+#[derive(Debug)]
 pub(super) struct Half(pub(super) PathBuf);
 
 impl Half {
@@ -238,6 +251,14 @@ impl Drop for Half {
             remove_tree(&self.0);
         }
     }
+}
+
+/// Makes a new cache's directory what its mount asks for.
+pub(super) fn give(data: &Path, request: &CacheRequest, ids: Ids) -> Result<(), IoError> {
+    let file = open_dir(data)?;
+    let stat = rustix::fs::fstat(&file).at("stat", data)?;
+    owner::set(ids, &file, &stat, request.uid, request.gid).at("set the owner of", data)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(request.mode & 0o7777)).at("set the mode of", data)
 }
 
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd, IoError> {

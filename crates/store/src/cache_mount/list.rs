@@ -1,13 +1,13 @@
 //! Looking at caches from outside, and removing them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_core::{CacheScope, IoError, IoResultExt};
 use rustix::fs::FlockOperation;
 
 use super::home::Home;
-use super::meta::Meta;
-use super::{CacheError, CacheMounts, count, lock};
+use super::meta::{CacheFigures, Meta};
+use super::{CacheError, CacheMounts, CacheName, count, lock};
 use crate::scratch::{random_name, remove_tree};
 
 /// A cache, as `kiln cache ls` shows it.
@@ -19,6 +19,8 @@ pub struct CacheInfo {
     pub scope: CacheScope,
     /// Where its content is.
     pub path: PathBuf,
+    /// Where is what kiln knows of it.
+    pub home: PathBuf,
     /// Bytes on disk when it was last counted.
     pub size: u64,
     /// Files when it was last counted.
@@ -29,12 +31,25 @@ pub struct CacheInfo {
     pub created: i64,
     /// Seconds since 1970: when the last step ended that used it.
     pub last_used: i64,
+    /// Seconds since 1970: when size and files were counted; 0 if never.
+    pub counted_at: i64,
+    /// What it was worth so far.
+    pub figures: CacheFigures,
+    /// Whether it is in a directory of the user's, which stays when the cache is removed.
+    pub placed: bool,
     /// Which step that was, as it said itself.
     pub last_step: String,
     /// Where steps saw it.
     pub targets: Vec<String>,
     /// Who uses it now.
     pub held_by: Vec<String>,
+}
+
+impl CacheInfo {
+    /// Returns which cache it is.
+    pub fn name(&self) -> CacheName {
+        CacheName { id: self.id.clone(), scope: self.scope.clone() }
+    }
 }
 
 impl CacheMounts {
@@ -46,6 +61,19 @@ impl CacheMounts {
         let mut found: Vec<CacheInfo> = self.homes()?.iter().map(info).collect();
         found.sort_by(|a, b| (&a.scope, &a.id).cmp(&(&b.scope, &b.id)));
         Ok(found)
+    }
+
+    /// Looks for one cache, where it is kept now.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn find(&self, name: &CacheName) -> Result<Option<CacheInfo>, IoError> {
+        let home = self.home(&name.id, &name.scope);
+        Ok(home.data().is_dir().then(|| CacheInfo {
+            id: name.id.clone(),
+            scope: name.scope.clone(),
+            ..info(&home)
+        }))
     }
 
     /// Counts the caches that changed since they were counted, on all processors, and keeps the sizes. For the end
@@ -62,30 +90,43 @@ impl CacheMounts {
             // One that is in use may have changed while it was counted.
             let idle = lock::holders(&home.holders()).alive.is_empty();
             home.update(|meta| {
-                (meta.size, meta.files, meta.counted) = (counted.size, counted.files, idle);
+                meta.counted(false, Some(counted));
+                meta.counted = idle;
             })?;
         }
         Ok(())
     }
 
     /// Removes a cache, in every scope that has it or only in the given one; returns how many it were. It is gone
-    /// at once for all steps that start later; its files are deleted then.
+    /// at once for all steps that start later; its files are deleted then. Of one that is placed in a directory of the user's
+    /// goes what kiln knows of it; the files stay.
     ///
     /// # Errors
     /// A step uses it; there is no such cache.
     pub fn remove(&self, id: &str, scope: Option<&CacheScope>) -> Result<usize, CacheError> {
-        let homes: Vec<Home> = match scope {
-            Some(scope) => vec![self.home(id, scope)],
-            None => {
-                let name = super::name::of_id(id);
-                self.homes()?.into_iter().filter(|home| home.dir.file_name() == Some(name.as_ref())).collect()
-            }
+        let name = super::name::of_id(id);
+        let is_it = |home: &Home| {
+            let found = home.dir.file_name().unwrap_or_default().as_encoded_bytes();
+            let rest = found.strip_prefix(name.as_bytes());
+            let in_scope = scope.is_none_or(|scope| {
+                home.dir.parent().and_then(Path::file_name) == Some(super::name::of_scope(scope).as_ref())
+            });
+            in_scope && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"~"))
         };
+        let homes: Vec<Home> = self.homes()?.into_iter().filter(is_it).collect();
         let mut removed = 0;
         for home in homes {
             removed += usize::from(self.remove_home(id, &home)?);
         }
         if removed == 0 { Err(CacheError::NoCache { id: id.to_owned() }) } else { Ok(removed) }
+    }
+
+    /// Removes one that was listed, as [`remove`](Self::remove) does. Returns whether it was there.
+    ///
+    /// # Errors
+    /// A step uses it.
+    pub fn remove_found(&self, cache: &CacheInfo) -> Result<bool, CacheError> {
+        self.remove_home(&cache.id, &Home::found(cache.home.clone()))
     }
 
     fn remove_home(&self, id: &str, home: &Home) -> Result<bool, CacheError> {
@@ -112,7 +153,7 @@ impl CacheMounts {
                 if !name.starts_with(b".") {
                     // Copies are made under the same lock.
                     let _guard = lock::guard(&path)?;
-                    Home { dir: path.clone(), scratch: None }.sweep();
+                    Home::found(path.clone()).sweep();
                 } else if let Some(_lock) = lock::attempt(&path, FlockOperation::NonBlockingLockExclusive)? {
                     remove_tree(&path);
                 }
@@ -126,7 +167,7 @@ impl CacheMounts {
         for scope in entries(&self.dir)? {
             let visible =
                 |path: &PathBuf| !path.file_name().unwrap_or_default().as_encoded_bytes().starts_with(b".");
-            homes.extend(entries(&scope)?.into_iter().filter(visible).map(|dir| Home { dir, scratch: None }));
+            homes.extend(entries(&scope)?.into_iter().filter(visible).map(Home::found));
         }
         Ok(homes)
     }
@@ -151,6 +192,10 @@ fn info(home: &Home) -> CacheInfo {
     }
     CacheInfo {
         path: home.data(),
+        home: home.dir.clone(),
+        counted_at: meta.counted_at,
+        figures: meta.figures,
+        placed: home.place.is_some(),
         counted: meta.counted && !holders.died && holders.alive.is_empty(),
         id: meta.id,
         scope: meta.scope,
@@ -164,7 +209,7 @@ fn info(home: &Home) -> CacheInfo {
     }
 }
 
-fn entries(dir: &std::path::Path) -> Result<Vec<PathBuf>, IoError> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
     let listing = match std::fs::read_dir(dir) {
         Ok(listing) => listing,
         Err(error)

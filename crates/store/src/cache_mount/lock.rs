@@ -71,6 +71,26 @@ pub(super) fn attempt(path: &Path, operation: FlockOperation) -> Result<Option<O
     }
 }
 
+/// Says which process has a lock on a file or directory, as the kernel knows it: proc_locks(5). For those who leave no note
+/// here, because they are another store's, or another tool.
+pub(super) fn locker(path: &Path) -> Option<String> {
+    let stat = rustix::fs::stat(path).ok()?;
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        // `1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF`; one who waits has `->` behind the number.
+        let [_, "FLOCK", _, _, pid, at, ..] = fields[..] else { return None };
+        (at == file).then(|| pid.to_owned())
+    })?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(match name.trim_end() {
+        "" => format!("process {pid}"),
+        name => format!("process {pid} ({name})"),
+    })
+}
+
 /// Takes the lock of a directory that is only ever held for a moment. None if it is gone.
 pub(super) fn guard(path: &Path) -> Result<Option<OwnedFd>, IoError> {
     loop {

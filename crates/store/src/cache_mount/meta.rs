@@ -6,6 +6,7 @@ use std::path::Path;
 use kiln_core::{CacheScope, IoError, IoResultExt};
 use serde::{Deserialize, Serialize};
 
+use super::count::Count;
 use super::name;
 
 /// So many targets and no more are remembered.
@@ -28,6 +29,36 @@ pub(super) struct Meta {
     pub(super) files: u64,
     /// Whether size and files are those of now.
     pub(super) counted: bool,
+    /// Seconds since 1970: when they were counted; 0 before the first time.
+    #[serde(default)]
+    pub(super) counted_at: i64,
+    #[serde(default)]
+    pub(super) figures: CacheFigures,
+    /// What a newer kiln knows besides: it stays.
+    #[serde(flatten)]
+    pub(super) more: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a cache was worth so far. Counted are differences of sizes between uses, not files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CacheFigures {
+    /// Steps that used it.
+    pub uses: u64,
+    /// Of those, steps that found something in it.
+    pub warm: u64,
+    /// Bytes that the last step found, as they were last counted before it.
+    pub found_bytes: u64,
+    /// Files that it found.
+    pub found_files: u64,
+    /// Bytes that uses made it grow by, all together.
+    pub added_bytes: u64,
+    /// Files.
+    pub added_files: u64,
+    /// Bytes that uses made it shrink by.
+    pub removed_bytes: u64,
+    /// Files.
+    pub removed_files: u64,
 }
 
 impl Meta {
@@ -43,6 +74,9 @@ impl Meta {
             size: 0,
             files: 0,
             counted: false,
+            counted_at: 0,
+            figures: CacheFigures::default(),
+            more: serde_json::Map::new(),
         }
     }
 
@@ -64,6 +98,30 @@ impl Meta {
         file.write_all(&text).at("write", &path)?;
         file.persist(&path).map_err(|error| error.error).at("rename to", &path)?;
         Ok(())
+    }
+
+    /// Notes what a count gave after a use, or that there was none: a step that wrote may have changed the size, and a cache too
+    /// large to be counted in passing is counted later.
+    pub(super) fn counted(&mut self, read_only: bool, count: Option<Count>) {
+        let Some(count) = count else {
+            self.counted &= read_only;
+            return;
+        };
+        let figures = &mut self.figures;
+        figures.added_bytes += count.size.saturating_sub(self.size);
+        figures.added_files += count.files.saturating_sub(self.files);
+        figures.removed_bytes += self.size.saturating_sub(count.size);
+        figures.removed_files += self.files.saturating_sub(count.files);
+        (self.size, self.files, self.counted, self.counted_at) = (count.size, count.files, true, now());
+    }
+
+    /// Notes a step's use that ends now. It found what was last counted.
+    pub(super) fn stepped(&mut self, step: &str, targets: &[String]) {
+        let figures = &mut self.figures;
+        figures.uses += 1;
+        figures.warm += u64::from(self.files > 0);
+        (figures.found_bytes, figures.found_files) = (self.size, self.files);
+        self.used(step, targets);
     }
 
     /// Notes a use that ends now.

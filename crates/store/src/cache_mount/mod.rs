@@ -7,19 +7,25 @@
 mod acquire;
 mod count;
 mod error;
+mod hold;
 mod home;
 mod list;
 mod lock;
 mod meta;
 mod name;
+mod place;
 
 use std::path::{Path, PathBuf};
 
 use kiln_core::{CacheMount, CacheScope, Sharing};
 
 pub use acquire::{Held, HeldCache, Seeds};
-pub use error::CacheError;
+pub use error::{CacheError, PlaceProblem};
+pub use hold::{CacheHold, HoldAs, Stage};
 pub use list::CacheInfo;
+pub use meta::CacheFigures;
+pub use name::CacheName;
+pub use place::CachePlace;
 
 use crate::layout::Ids;
 use home::Home;
@@ -32,6 +38,8 @@ pub struct CacheMounts {
     /// Where dead processes may have left a cache that they had moved there.
     scratch: Option<PathBuf>,
     moves: bool,
+    /// Which caches are where the user wants them.
+    places: Vec<CachePlace>,
 }
 
 /// What a step wants of one cache.
@@ -79,7 +87,7 @@ impl CacheRequest {
 impl CacheMounts {
     /// Opens the caches in a directory, which is made with the first cache.
     pub fn new(dir: impl Into<PathBuf>, ids: Ids) -> Self {
-        Self { dir: dir.into(), ids, scratch: None, moves: false }
+        Self { dir: dir.into(), ids, scratch: None, moves: false, places: Vec::new() }
     }
 
     /// Tells where the store's processes have their half-made things.
@@ -100,7 +108,10 @@ impl CacheMounts {
     }
 
     fn home(&self, id: &str, scope: &CacheScope) -> Home {
-        let dir = self.dir.join(name::of_scope(scope)).join(name::of_id(id));
-        Home { dir, scratch: self.scratch.clone() }
+        let scope_dir = self.dir.join(name::of_scope(scope));
+        let place = place::of(&self.places, id, scope).map(|place| place.path.clone());
+        let dir =
+            scope_dir.join(place.as_ref().map_or_else(|| name::of_id(id), |path| place::name(id, path)));
+        Home { dir, scratch: self.scratch.clone(), place }
     }
 }

@@ -6,6 +6,31 @@
 use std::fmt::Write;
 
 use kiln_core::{CacheScope, Digest};
+use serde::{Deserialize, Serialize};
+
+/// Which cache: what a mount says, without how it wants it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CacheName {
+    /// Its id.
+    pub id: String,
+    /// Who shares the id.
+    pub scope: CacheScope,
+}
+
+impl CacheName {
+    /// Returns the scope as people write it: `global`, or a platform.
+    pub fn scope_text(&self) -> &str {
+        match &self.scope {
+            CacheScope::Global => GLOBAL,
+            CacheScope::Platform(platform) => platform,
+        }
+    }
+
+    /// Reads a scope as people write it.
+    pub fn scope_from(text: &str) -> CacheScope {
+        if text == GLOBAL { CacheScope::Global } else { CacheScope::Platform(text.to_owned()) }
+    }
+}
 
 /// Longer names are cut and end in a hash; the whole id stands in the cache's `meta.json`. File names have 255
 /// bytes at most.
