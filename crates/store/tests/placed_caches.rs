@@ -35,6 +35,7 @@ fn try_placed(store: &Path, places: &[(&str, &Path)]) -> Result<CacheMounts, Cac
         id: (*id).to_owned(),
         scope: None,
         path: path.to_path_buf(),
+        standing: false,
     };
     caches(store).placed(&places.iter().map(place).collect::<Vec<_>>(), "linux/amd64")
 }
