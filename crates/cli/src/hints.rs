@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{
-    CacheError, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError,
-};
+use kiln::{DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -85,6 +83,12 @@ impl Failure {
                     "the ref was moved, or is not what it should be; nothing was fetched".to_owned(),
                 );
             }
+            Error::LockTimeout { .. } => {
+                return Some(
+                    "wait longer with a larger --lock-timeout, or end that process: its locks go with it"
+                        .to_owned(),
+                );
+            }
             Error::WrongChecksum { .. } => {
                 return Some(
                     "the file has changed, or is not what it should be; none of it was kept".to_owned(),
@@ -112,7 +116,7 @@ impl Failure {
                     .to_owned(),
             ),
             Error::SeveralNames { .. } => Some("give one of the names, or --force for all of them".to_owned()),
-            Error::NoSuchCache { .. } | Error::SeveralCaches { .. } | Error::CacheMount(CacheError::NoCache { .. }) => Some("`kiln cache ls` lists what is there".to_owned()),
+            Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
             other => match other.kind() {
                 ErrorKind::Machine => {
                     Some("`kiln doctor` says what this machine allows, and what would help".to_owned())

@@ -32,6 +32,13 @@ pub enum Event {
         /// Which.
         step: u32,
     },
+    /// Another process does the same, and it waits for that one; or it does not wait any more.
+    StepWaiting {
+        /// Which.
+        step: u32,
+        /// For whom, as a person would say it: `process 4711, kiln build /src/app, for 12 s`. None: it goes on.
+        holder: Option<String>,
+    },
     /// Its process wrote something.
     StepLog {
         /// Which.

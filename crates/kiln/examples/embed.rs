@@ -49,7 +49,10 @@ fn main() -> ExitCode {
         Event::StepFinished { step, duration_us, .. } => println!("#{step} took {} ms", duration_us / 1000),
         Event::CacheMount { step, id, state, .. } => println!("#{step} cache {id}: {state:?}"),
         Event::Warning { message, .. } => println!("warning: {message}"),
-        Event::PlanReady { .. } | Event::StepProgress { .. } | Event::Exported { .. } => {}
+        Event::PlanReady { .. }
+        | Event::StepProgress { .. }
+        | Event::StepWaiting { .. }
+        | Event::Exported { .. } => {}
     });
     match result {
         Ok(outcome) => {

@@ -235,14 +235,6 @@ pub enum Error {
         /// As asked for.
         id: String,
     },
-    /// An id that several cache mounts have.
-    #[error("cache mount {id:?} is there in the scopes {}: say which one, with --scope", scopes.join(", "))]
-    SeveralCaches {
-        /// As asked for.
-        id: String,
-        /// The scopes.
-        scopes: Vec<String>,
-    },
     /// A step cannot do without a secret that was not given.
     #[error("secret {id:?} is required here and was not given: add --secret id={id},src=FILE, or env=NAME")]
     NoSecret {
@@ -415,6 +407,14 @@ pub enum Error {
     EngineLost {
         /// How.
         status: String,
+    },
+    /// Another process kept something that this one needs alone.
+    #[error("waited {seconds} s for {holder}")]
+    LockTimeout {
+        /// Who has it, and since when.
+        holder: String,
+        /// As asked for.
+        seconds: u64,
     },
     /// The build was interrupted.
     #[error("interrupted")]

@@ -16,21 +16,20 @@ mod ssh;
 pub use account::{account, login, logout, trace_image};
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    CacheFilter, CacheLeft, CachePruneReport, CachePruneRequest, CacheSummary, ContextListing, ContextView,
-    CopyOutcome, CopyRequest, Engine, EnterRequest, Entering, HeldStep, HiddenFile, HistoryStep,
-    ImageDetails, ImageDifference, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
-    ImagesRequest, ImportRequest, IndexRequest, LargeFile, LayerReport, LayersReport, ListedFile,
-    LoadRequest, Oversized, PartDifference, PathDifference, PruneReport, PruneRequest, PrunedKind,
-    PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount, RunMountKind, RunRequest, SaveFormat,
-    SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell, StepSummary,
-    TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
+    CacheLeft, CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest,
+    Entering, HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter,
+    ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile,
+    LayerReport, LayersReport, ListedFile, LoadRequest, Oversized, PartDifference, PathDifference,
+    PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount,
+    RunMountKind, RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter,
+    StepMount, StepShell, StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
-    CacheMountState, CacheScope, Cancel, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus,
-    History, ImageConfig, ImageRef, Layer, Limit, LogStream, Machine, Network, NetworkChoice, Platform,
-    Resolver, Resources, Sandbox, Secret, SecretTooLarge, Sharing, StepOutcome, StepUsage,
+    CacheMountState, Cancel, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus, History,
+    ImageConfig, ImageRef, Layer, Limit, LogStream, Machine, Network, NetworkChoice, Platform, Resolver,
+    Resources, Sandbox, Secret, SecretTooLarge, Sharing, StepOutcome, StepUsage,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
@@ -41,9 +40,6 @@ pub use kiln_registry::{
 };
 pub use kiln_runtime::{
     EmulatorSearch, EnterOptions, Isolation, NoEmulator, RunError, Rung, Signals, architectures,
-};
-pub use kiln_store::cache_mount::{
-    CacheError, CacheFigures, CacheHold, CacheName, CachePart, CachePlace, PlaceProblem,
 };
 pub use kiln_store::{Change, FileState, Problem, Room, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};

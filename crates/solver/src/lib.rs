@@ -23,4 +23,4 @@ pub use key::{KeyInputs, Snapshots, SourceInput, content_key, definition_key};
 pub use parts::{KeyPart, KeyParts};
 pub use progress::Progress;
 pub use solve::{Finished, Solved, Verdict, solve};
-pub use worker::{Inputs, SourceUse, Worker};
+pub use worker::{Claim, Inputs, SourceUse, Worker};

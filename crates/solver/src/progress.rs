@@ -9,7 +9,8 @@ use crate::Finished;
 /// Is told what becomes of each step. All calls of one build come from one thread, the one that called
 /// [`solve`](crate::solve), and none may block for long: the schedule waits.
 ///
-/// A step is either `cached`, or `started` and later `finished`, or never mentioned (nothing needed it). What fails
+/// A step is either `cached`, or `started` and later `finished`, or never mentioned (nothing needed it); or `started` and later
+/// `cached`, if another process was about to execute it, or did, when its turn came. What fails
 /// before it runs, such as a copy whose source is not there, is `started` and `finished` in one go.
 pub trait Progress {
     /// The step is about to run.

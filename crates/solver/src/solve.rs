@@ -168,6 +168,10 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
                     self.end_badly(node, fault, Duration::ZERO);
                 }
             }
+            // Another process did it meanwhile: it is reported with the hits.
+            Done::Ran { node, result: Ok(finished), .. } if finished.verdict == Verdict::Hit => {
+                self.schedule.ran(node, finished);
+            }
             Done::Ran { node, result: Ok(finished), duration } => {
                 let id = self.schedule.node(node).id;
                 self.progress.settled(id, &finished);

@@ -8,8 +8,8 @@ use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
 
 use crate::key::Snapshots;
 use crate::{
-    CacheIndex, Finished, Inputs, KeyInputs, KeyParts, SourceUse, StepRecord, Verdict, Worker, content_key,
-    definition_key,
+    CacheIndex, Claim, Finished, Inputs, KeyInputs, KeyParts, SourceUse, StepRecord, Verdict, Worker,
+    content_key, definition_key,
 };
 
 /// What tasks are done with.
@@ -90,6 +90,14 @@ pub(crate) enum Looked {
     NeedsContents,
 }
 
+/// What is to be done with a step whose turn it is.
+enum Claimed {
+    /// Execute it, and say how it ended.
+    Run(Option<Box<dyn Claim>>),
+    /// Nothing: somebody else did meanwhile.
+    Found(Box<Finished>),
+}
+
 /// Whose error it is.
 pub(crate) enum Fault<E> {
     Worker(E),
@@ -137,13 +145,47 @@ impl<E: Display + Send> Tools<'_, E> {
         Ok(Looked::NeedsContents)
     }
 
-    /// Executes and records. The duration is of the execution alone.
+    /// Executes and records, unless another process just did. The duration is of the execution alone.
     pub(crate) fn run(&self, task: &RunTask<'_>) -> (Result<Finished, Fault<E>>, Duration) {
+        let claim = match self.claim(task) {
+            Ok(Claimed::Run(claim)) => claim,
+            Ok(Claimed::Found(finished)) => return (Ok(*finished), Duration::ZERO),
+            Err(fault) => return (Err(fault), Duration::ZERO),
+        };
         let start = Instant::now();
         let result = self.worker.execute(task.id, task.step, &task.inputs, self.cancel);
         let duration = start.elapsed();
         let result = result.map_err(Fault::Worker);
-        (result.and_then(|snapshot| self.keep(task, snapshot, duration).map_err(Fault::Index)), duration)
+        let result = result.and_then(|snapshot| self.keep(task, snapshot, duration).map_err(Fault::Index));
+        if let Some(claim) = claim {
+            // Of who gives up because the build stops, nothing follows for others.
+            if result.is_ok() || !self.cancel.is_cancelled() {
+                claim.end(result.is_ok());
+            }
+        }
+        (result, duration)
+    }
+
+    /// Waits for others who execute the same step, and takes what they recorded.
+    fn claim(&self, task: &RunTask<'_>) -> Result<Claimed, Fault<E>> {
+        let RunTask { id, step, key, keys, inputs, .. } = task;
+        if step.info.no_cache || matches!(step.op, Op::Image(_)) || step.op.layers().is_some() {
+            // It has to run here; or there is nothing to run.
+            return Ok(Claimed::Run(None));
+        }
+        let Some(claim) = self.worker.claim(*id, step, key, self.cancel).map_err(Fault::Worker)? else {
+            return Ok(Claimed::Run(None));
+        };
+        // Also without a wait: somebody may have finished between the look-up and now.
+        let record = self.index.lookup(key).map_err(Fault::Index)?;
+        match record.filter(|record| grows_from(&record.snapshot, &inputs.root)) {
+            Some(record) => {
+                self.note_aliases(&step.op, keys, key).map_err(Fault::Index)?;
+                claim.end(true);
+                Ok(Claimed::Found(Box::new(finished(record, Verdict::Hit))))
+            }
+            None => Ok(Claimed::Run(Some(claim))),
+        }
     }
 
     fn keep(&self, task: &RunTask<'_>, snapshot: Snapshot, duration: Duration) -> Result<Finished, E> {

@@ -43,6 +43,23 @@ pub trait Worker: Sync {
     /// If they cannot be had.
     fn fetch(&self, source: StepId, op: &Op, cancel: &Cancel) -> Result<(), Self::Error>;
 
+    /// Waits until nobody else, in any process, executes a step with this key, and keeps others from it until what is returned
+    /// has been told how it ended; none if there is no need to. Asked before a step that is going to be recorded is executed,
+    /// on its thread. The step is looked up once more then.
+    ///
+    /// # Errors
+    /// If it cannot be found out who does. What is returned after `cancel` was raised counts as cancelled.
+    fn claim(
+        &self,
+        id: StepId,
+        step: &Step,
+        key: &Digest,
+        cancel: &Cancel,
+    ) -> Result<Option<Box<dyn Claim>>, Self::Error> {
+        let _ = (id, step, key, cancel);
+        Ok(None)
+    }
+
     /// Runs a step and returns its snapshot; for an image, makes its layers present.
     ///
     /// The snapshot's layers begin with those of `inputs.root`: by that a record is known to be made over this
@@ -57,6 +74,12 @@ pub trait Worker: Sync {
         inputs: &Inputs,
         cancel: &Cancel,
     ) -> Result<Snapshot, Self::Error>;
+}
+
+/// Keeps others from executing a step that is executed here. If it is dropped, nobody is told how it ended.
+pub trait Claim {
+    /// Lets others go on. If it ended well, its record is there.
+    fn end(self: Box<Self>, well: bool);
 }
 
 /// How a step takes files from a source, and so what of them can decide its result. Not part of a key: it follows

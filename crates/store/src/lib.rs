@@ -6,6 +6,7 @@
 
 mod blob;
 pub mod cache_mount;
+mod claim;
 mod collect;
 mod compress;
 pub mod copy;
@@ -33,6 +34,7 @@ pub mod tree;
 mod unpack;
 
 pub use blob::BlobWriter;
+pub use claim::{Claim, Claimed, Holder, Waiting};
 pub use collect::room::{Parts, Room};
 pub use collect::usage::Usage;
 pub use collect::{PruneOptions, PruneReport, Removed, ThingKind};
@@ -51,6 +53,6 @@ pub use merged::{MergedTree, Share};
 pub use pin::Pin;
 pub use record::{RecordInfo, RecordKind};
 pub use removals::{Removal, RemovalReason};
-pub use source::{Fetching, NewFile, NewSource, SourceId};
+pub use source::{NewFile, NewSource, SourceId};
 pub use store::Store;
 pub use unpack::{UnpackOptions, begins_archive};

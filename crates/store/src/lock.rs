@@ -19,7 +19,7 @@ pub(crate) enum Hold {
 /// A held flock(2) lock. Each one has its own open file description, so threads exclude each other too.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -38,7 +38,7 @@ impl FileLock {
                 Err(error) => return Err(error).at("lock", path),
             }
             if is_at(&file, path)? {
-                return Ok(Self { _file: file, path: path.to_owned() });
+                return Ok(Self { file, path: path.to_owned() });
             }
         }
     }
@@ -56,13 +56,23 @@ impl FileLock {
             let file = open_lock(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&file, path)? => {
-                    return Ok(Some(Self { _file: file, path: path.to_owned() }));
+                    return Ok(Some(Self { file, path: path.to_owned() }));
                 }
                 Ok(()) | Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => std::thread::park_timeout(POLL),
                 Err(error) => return Err(error).at("lock", path),
             }
         }
+    }
+
+    /// Takes the lock on `path`, alone, making the file if needed; none if it is held.
+    pub(crate) fn attempt_new(path: &Path) -> Result<Option<Self>, IoError> {
+        Self::attempt(path, Hold::Exclusive, open_lock)
+    }
+
+    /// Returns the file that is locked.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Takes the lock of a file that is there; none if it is held or gone.
@@ -101,7 +111,7 @@ impl FileLock {
                 Err(error) => return Err(error).at("lock", path),
             }
             if is_at(&file, path)? {
-                return Ok(Some(Self { _file: file, path: path.to_owned() }));
+                return Ok(Some(Self { file, path: path.to_owned() }));
             }
         }
     }

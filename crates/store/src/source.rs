@@ -9,14 +9,13 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{Cancel, Canonical, Digest, DigestHasher, IoError, IoResultExt as _};
+use kiln_core::{Canonical, Digest, DigestHasher, IoError, IoResultExt as _};
 use rustix::fs::{Timespec, Timestamps, futimens};
 use serde::{Deserialize, Serialize};
 
 use crate::durable::children;
 use crate::error::StoreError;
-use crate::layout::{self, TREE};
-use crate::lock::FileLock;
+use crate::layout::TREE;
 use crate::scratch::remove_tree;
 use crate::store::Store;
 
@@ -86,27 +85,6 @@ impl Store {
         let path = source.files().join(name);
         let file = File::create_new(&path).at("create", &path)?;
         Ok(NewFile { source, file, path, name: name.to_owned(), hasher: DigestHasher::new(), size: 0 })
-    }
-
-    /// Waits until nobody else, in any process, fetches what is called so; none if the build is cancelled before.
-    ///
-    /// # Errors
-    /// The lock file cannot be made.
-    pub fn fetching(&self, what: &Digest, cancel: &Cancel) -> Result<Option<Fetching>, StoreError> {
-        let path = self.0.layout.at(layout::LOCKS).join(format!("fetch-{}", what.hex()));
-        Ok(FileLock::wait_unless(&path, cancel)?.map(|lock| Fetching(Some(lock))))
-    }
-}
-
-/// While it is held, nobody else fetches the same.
-#[derive(Debug)]
-pub struct Fetching(Option<FileLock>);
-
-impl Drop for Fetching {
-    fn drop(&mut self) {
-        if let Some(lock) = self.0.take() {
-            lock.remove();
-        }
     }
 }
 

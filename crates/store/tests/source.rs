@@ -2,9 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_core::{Cancel, Digest};
+use kiln_core::Digest;
 use kiln_store::{Ids, Problem, PruneOptions, RecordKind, SourceId, Store, StoreError, ThingKind};
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -86,34 +85,6 @@ fn several_may_make_the_same_at_once() {
     });
     assert!(ids.iter().all(|id| *id == ids[0]));
     assert_eq!((half_made(&store), store.fsck().unwrap()), (0, vec![]));
-}
-
-#[test]
-fn one_fetches_and_the_others_wait() {
-    let (_dir, store) = store();
-    let (what, inside, turns) = (Digest::of(b"url"), AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let _fetching = store.fetching(&what, &Cancel::new()).unwrap().unwrap();
-                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                std::thread::yield_now();
-                inside.fetch_sub(1, Ordering::SeqCst);
-                turns.fetch_add(1, Ordering::SeqCst);
-            });
-        }
-    });
-    assert_eq!(turns.into_inner(), 8);
-    assert_eq!(std::fs::read_dir(store.root().join("locks")).unwrap().count(), 0);
-    let held = store.fetching(&what, &Cancel::new()).unwrap();
-    assert!(store.fetching(&Digest::of(b"another"), &Cancel::new()).unwrap().is_some());
-    let cancel = Cancel::new();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.fetching(&what, &cancel).unwrap().is_none());
-        cancel.cancel();
-        assert!(waiting.join().unwrap(), "who is called back gets nothing");
-    });
-    drop(held);
 }
 
 #[test]

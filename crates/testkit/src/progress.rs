@@ -68,7 +68,8 @@ impl<'g> ProgressLog<'g> {
         let before = heard.iter().rev().find(|(other, _)| *other == id).map(|(_, heard)| heard);
         let follows = match (&now, before) {
             (Heard::Started, None) | (Heard::Settled, None | Some(Heard::Started)) => true,
-            (Heard::Cached, Some(Heard::Settled)) => !heard.contains(&(id, Heard::Started)),
+            // Also of one that was started: another process did it meanwhile.
+            (Heard::Cached, Some(Heard::Settled)) => true,
             (Heard::Finished(StepOutcome::Done), Some(Heard::Settled)) => {
                 heard.contains(&(id, Heard::Started))
             }

@@ -98,7 +98,7 @@ fn cpuset(text: &str) -> Result<Vec<u32>, String> {
 }
 
 /// `10m`, `1h30m`, `90s`, `500ms`; none for 0.
-fn timeout(text: &str) -> Result<Option<u64>, String> {
+pub(super) fn timeout(text: &str) -> Result<Option<u64>, String> {
     const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
     let wrong = || "write a duration, such as 90s or 1h30m".to_owned();
     let mut rest = text;

@@ -10,7 +10,7 @@ use kiln::{CacheMountState, Event, StepOutcome, StepUsage};
 use super::escapes::{Colours, clean};
 use super::live::{Display, Window};
 use super::text::bytes;
-use super::words::{exported, one_line, overwritten, waiting, warning, whole_lines};
+use super::words::{exported, one_line, overwritten, waiting, waiting_for, warning, whole_lines};
 
 /// How long lines of a step wait for another that is shown: two talkative steps shall not alternate line by line, and
 /// a silent one shall not hide the rest.
@@ -69,6 +69,11 @@ impl Display for Plain {
                 s.lines.push("CACHED".to_owned());
                 s.ended = true;
             }),
+            Event::StepWaiting { step, holder } => {
+                if let Some(holder) = holder {
+                    self.with(step, now, |s| s.lines.push(waiting_for(&holder)));
+                }
+            }
             Event::StepLog { step, text, .. } => self.with(step, now, |s| s.log(&text, now)),
             Event::StepProgress { step, item, current, total } => {
                 let Some(s) = self.steps.get_mut(&step) else { return };

@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::live::{Display, Window};
 use super::text::{bytes, seconds};
-use super::words::{exported, one_line, overwritten, printable, waiting, warning, whole_lines};
+use super::words::{exported, one_line, overwritten, printable, waiting, waiting_for, warning, whole_lines};
 
 /// Lines shown under a running step, if the window has room.
 const TAIL: usize = 4;
@@ -59,6 +59,9 @@ impl Display for Screen {
             Event::StepCached { step } => {
                 self.cached += 1;
                 self.end(step, (Style::Hit, "="), (Style::Faint, "CACHED"));
+            }
+            Event::StepWaiting { step, holder } => {
+                self.with(step, |s| s.waiting = holder.as_deref().map(waiting_for));
             }
             Event::StepLog { step, text, .. } => self.with(step, |s| s.log(&text)),
             Event::StepProgress { step, item, current, total } => {

@@ -14,6 +14,11 @@ pub(super) fn waiting(id: &str, holder: &str) -> String {
     format!("waiting for cache {id:?}, held by {holder}")
 }
 
+/// `waiting for process 4711, kiln build /src/app, for 12 s: it does the same`.
+pub(super) fn waiting_for(holder: &str) -> String {
+    format!("waiting for {holder}: it does the same")
+}
+
 /// `base image is old (line 3)`.
 pub(super) fn warning(message: &str, lines: Option<(usize, usize)>) -> String {
     match lines {

@@ -9,6 +9,7 @@ use kiln_oci::{Layout, LoadedImage};
 use kiln_registry::RegistryClient;
 use kiln_store::Store;
 
+use super::patience::Patience;
 use super::transfer::Origin;
 use crate::Error;
 use crate::request::NamedSource;
@@ -20,6 +21,7 @@ pub(crate) struct Bases<'a> {
     found: Mutex<HashMap<Digest, Arc<Base>>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
     meant: Mutex<Vec<Meant>>,
+    pub(super) patience: Patience,
 }
 
 /// What a name meant in this build.
@@ -47,7 +49,13 @@ pub(crate) struct Base {
 impl<'a> Bases<'a> {
     /// Knows nothing yet.
     pub(crate) fn new(store: &'a Store, registry: &'a RegistryClient) -> Self {
-        Self { store, registry, found: Mutex::default(), layouts: Mutex::default(), meant: Mutex::default() }
+        let (found, layouts, meant) = Default::default();
+        Self { store, registry, found, layouts, meant, patience: Patience::default() }
+    }
+
+    /// Waits for others as a build does.
+    pub(crate) fn patient(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Finds the image that a name means: one of the local image store, else one of a registry, as docker does.

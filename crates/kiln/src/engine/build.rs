@@ -9,12 +9,10 @@ use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
 use kiln_solver::{SolveError, Solved};
-use kiln_store::cache_mount::CacheMounts;
 
 use super::Engine;
 use super::agent::Backend;
 use super::bases::{Base, Bases};
-use super::cache_places::label;
 use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
@@ -26,6 +24,7 @@ use super::foreign::{self, Ways};
 use super::index::StoreIndex;
 use super::leak::LeakScanner;
 use super::packer::{self, Packer};
+use super::patience::Patience;
 use super::planning;
 use super::progress::StepProgress;
 use super::redact::Redactor;
@@ -42,11 +41,9 @@ pub(super) struct Build<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) bases: &'a Bases<'a>,
     pub(super) remotes: &'a Remotes<'a>,
-    /// With the places that the request gives them.
-    pub(super) caches: CacheMounts,
     pub(super) plan: BuildPlan,
     pub(super) definition: Definition,
-    pub(super) contexts: Contexts<'a>,
+    contexts: Contexts<'a>,
     ways: Ways,
     /// Clamps and replaces times.
     pub(super) epoch: Option<u64>,
@@ -100,10 +97,9 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Exports, Error> {
         let started = now();
-        let caches = self.placing(&request.cache_mounts)?;
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
-        let bases = Bases::new(&self.store, &registry);
+        let bases = Bases::new(&self.store, &registry).patient(Patience::of(request));
 
         let remotes = Remotes::new(&self.store, request, reporter);
         let fetch = Fetch { store: &self.store, reporter, remotes: &remotes, cancel };
@@ -135,7 +131,6 @@ impl Engine {
             cancel,
             bases: &bases,
             remotes: &remotes,
-            caches,
             plan,
             definition,
             contexts,
@@ -144,7 +139,6 @@ impl Engine {
             started,
         };
         build.check_outputs()?;
-        build.check_places();
         let (solved, packed) = build.solve()?;
         let claims = build.claims(&solved)?;
         let exports = build.export(&solved, &packed, &claims)?;
@@ -181,8 +175,7 @@ impl Build<'_> {
             entered: &engine.entered,
             store,
             trees: &engine.trees,
-            caches: &self.caches,
-            build: label(self.request),
+            caches: &engine.caches,
             graph: &plan.graph,
             contexts: &self.contexts,
             bases: self.bases,
@@ -210,6 +203,7 @@ impl Build<'_> {
                 kept: Mutex::default(),
                 settled: Mutex::default(),
             },
+            patience: Patience::of(self.request),
             needed: super::needed::as_files(&plan.graph, if self.wants_files() { &wanted } else { &[] }),
         };
         worker.announce_chroot();

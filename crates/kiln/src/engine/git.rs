@@ -12,6 +12,7 @@ use kiln_registry::{Exchanger, Question, RegistryError, Timeouts};
 use kiln_store::{RecordKind, SourceId, Store};
 use serde::{Deserialize, Serialize};
 
+use super::patience::Patience;
 use crate::{BuildRequest, Error};
 
 /// What a repository's name meant when it was last needed. Nobody reads it but collection, which keeps the checkout for it.
@@ -28,6 +29,7 @@ pub(crate) struct Repositories<'a> {
     store: &'a Store,
     secrets: &'a BTreeMap<String, Secret>,
     http: Client,
+    patience: Patience,
 }
 
 impl<'a> Repositories<'a> {
@@ -35,7 +37,7 @@ impl<'a> Repositories<'a> {
     pub(crate) fn new(store: &'a Store, request: &'a BuildRequest) -> Self {
         let timeouts = Timeouts { stall: STALL, ..Timeouts::default() };
         let http = Client(Exchanger::new(request.registry.user_agent.clone(), timeouts));
-        Self { store, secrets: &request.secrets, http }
+        Self { store, secrets: &request.secrets, http, patience: Patience::of(request) }
     }
 
     /// Asks which commit is meant; nobody, if it was given whole.
@@ -59,12 +61,14 @@ impl<'a> Repositories<'a> {
         resolved: &Resolved,
         begin: &mut dyn FnMut(),
         progress: &mut dyn FnMut(Progress<'_>),
+        on_wait: &mut dyn FnMut(&str),
         cancel: &Cancel,
     ) -> Result<SourceId, Error> {
         let key = content(op, resolved);
         let id = SourceId::checkout(&key);
         if !self.store.has_source(&id) {
-            let Some(_fetching) = self.store.fetching(&key, cancel)? else { return Err(Error::Interrupted) };
+            let what = format!("fetch-{}", key.hex());
+            let _turn = self.patience.turn(self.store, &what, on_wait, cancel)?;
             if !self.store.has_source(&id) {
                 self.fetch_new(op, resolved, &id, begin, progress, cancel)?;
             }

@@ -9,6 +9,7 @@ use kiln_registry::RegistryError;
 use kiln_store::{RecordKind, StoreError};
 
 use super::bases::{Base, Bases};
+use super::patience::Turn;
 use super::reporter::Task;
 use super::transfer::Origin;
 use crate::Error;
@@ -62,6 +63,31 @@ impl Bases<'_> {
         task: &dyn LayerProgress,
         cancel: &Cancel,
     ) -> Result<(), Error> {
+        // Before anything is asked for: of twenty processes one fetches it.
+        let what = format!("base-{}-{}", self.store.ids().dir(), layer.diff_id.hex());
+        let turn = self.patience.turn(self.store, &what, &mut |holder| task.waiting(Some(holder)), cancel)?;
+        if matches!(turn, Turn::Mine { waited: true, .. }) {
+            task.waiting(None);
+        }
+        let unpacked = match self.known(layer) {
+            Some(_) => Ok(()),
+            None => self.unpack_now(base, layer, task, cancel),
+        };
+        if let (Err(_), Turn::Mine { claim, .. }) = (&unpacked, turn)
+            && !cancel.is_cancelled()
+        {
+            claim.fail();
+        }
+        unpacked
+    }
+
+    fn unpack_now(
+        &self,
+        base: &Base,
+        layer: &Layer,
+        task: &dyn LayerProgress,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
         let mut reader = self.reader(base, layer, task, cancel)?;
         let unpacked = self.store.unpack(&layer.diff_id, &layer.media_type, &mut reader);
         // If reading failed, the unpacker knows only that it did.
@@ -109,6 +135,11 @@ impl Bases<'_> {
 pub(crate) trait LayerProgress: Sync {
     /// So many of so many bytes of an item are here.
     fn progress(&self, item: &str, current: u64, total: u64);
+
+    /// Another process does the same; or not any more.
+    fn waiting(&self, holder: Option<&str>) {
+        let _ = holder;
+    }
 }
 
 impl LayerProgress for Task<'_> {

@@ -4,7 +4,6 @@ mod agent;
 mod attest;
 mod bases;
 mod build;
-mod cache_places;
 mod chain;
 mod contexts;
 mod debug;
@@ -29,6 +28,7 @@ mod needed;
 mod network;
 mod output;
 mod packer;
+mod patience;
 mod planning;
 mod progress;
 mod recipe;
@@ -61,9 +61,8 @@ pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersRepo
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub(crate) use manage::registry_config;
 pub use manage::{
-    CacheFilter, CachePruneReport, CachePruneRequest, CacheSummary, HistoryStep, ImageDetails, ImageFilter,
-    ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, PruneReport, PruneRequest, PrunedKind,
-    PrunedThing, RemovedImage, history,
+    CacheSummary, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
+    ImagesRequest, PruneReport, PruneRequest, PrunedKind, PrunedThing, RemovedImage, history,
 };
 pub use recipe::Recipe;
 pub use run_image::RunRequest;

@@ -12,13 +12,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_core::{Cancel, Canonical, Digest, GitOp, Op, Selection, StepId};
+use kiln_core::{Cancel, Canonical, Digest, Event, GitOp, Op, Selection, StepId};
 use kiln_git::Resolved;
 use kiln_registry::{DownloadConfig, Downloader, HostCredentials};
 use kiln_store::tree::SourceTree;
 use kiln_store::{SourceId, Store};
 
 use super::git::Repositories;
+use super::patience::Patience;
 use super::reporter::Reporter;
 use crate::{BuildRequest, Error};
 
@@ -28,6 +29,7 @@ pub(crate) struct Remotes<'a> {
     reporter: &'a Reporter<'a>,
     downloader: Downloader,
     repositories: Repositories<'a>,
+    patience: Patience,
     known: Mutex<HashMap<StepId, Arc<Slot>>>,
 }
 
@@ -66,7 +68,8 @@ impl<'a> Remotes<'a> {
             ..DownloadConfig::default()
         });
         let repositories = Repositories::new(store, request);
-        Self { store, reporter, downloader, repositories, known: Mutex::default() }
+        let patience = Patience::of(request);
+        Self { store, reporter, downloader, repositories, patience, known: Mutex::default() }
     }
 
     /// Returns the digest of what a selection selects of a source. Asks whether the source is what it was, and fetches it if
@@ -177,6 +180,11 @@ impl<'a> Remotes<'a> {
         let root =
             std::fs::File::open(&path).map_err(|error| kiln_core::IoError::new("open", &path, &error))?;
         Ok(Remote { tree: SourceTree::view(root.into(), ""), path, content })
+    }
+
+    /// Says for whom a source waits.
+    fn waits(&self, step: u32, holder: &str) {
+        self.reporter.emit(Event::StepWaiting { step, holder: Some(holder.to_owned()) });
     }
 
     fn number(&self, id: StepId, op: &Op) -> u32 {

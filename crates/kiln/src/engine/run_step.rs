@@ -12,7 +12,7 @@ use kiln_core::{
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
-use kiln_store::cache_mount::{CacheRequest, Held, HeldCache};
+use kiln_store::cache_mount::{CacheError, CacheRequest, Held, HeldCache};
 use kiln_store::owner::LinkOwners;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -288,19 +288,29 @@ impl StepWorker<'_> {
         let seeds: HashMap<&str, &(StepId, String)> =
             mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();
         // What another process shows while it waits for us.
-        let holder = format!("process {}, step {:?} of {}", std::process::id(), step.info.title, self.build);
+        let holder = format!("process {}, step {:?}", std::process::id(), step.info.title);
+        let mut bounded = self.patience.bounded(cancel);
+        let (stop, mut waits_for) = (bounded.stop.clone(), String::new());
         let held = self.caches.acquire(
             &requests,
             &holder,
             &mut |request, holder| {
+                bounded.begin();
+                waits_for = format!("cache {:?}, held by {holder}", request.id);
                 self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
             },
             &|request| match seeds.get(request.target.as_str()) {
                 Some((from, path)) => self.seed(*from, path, inputs, cancel).map(Some),
                 None => Ok(None),
             },
-            cancel,
-        )?;
+            &stop,
+        );
+        let held = held.map_err(|error| match error {
+            CacheError::Cancelled if bounded.expired() && !cancel.is_cancelled() => {
+                self.patience.over(std::mem::take(&mut waits_for))
+            }
+            error => error.into(),
+        })?;
         for (request, cache) in requests.iter().zip(held.caches()) {
             let waited_us = u64::try_from(cache.waited.as_micros()).unwrap_or(u64::MAX);
             self.cache_event(number, request, CacheMountState::Acquired { new: cache.new, waited_us });

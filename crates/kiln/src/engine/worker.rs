@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use kiln_core::{
-    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, GitOp, HttpOp, Op, Sandbox, Secret, Selection,
-    Snapshot, Step, StepGraph, StepId, StepUsage, WorkdirOp,
+    Cancel, Chmod, ContextOp, CopyOp, CopySource, Digest, Event, GitOp, HttpOp, Op, Sandbox, Secret,
+    Selection, Snapshot, Step, StepGraph, StepId, StepUsage, WorkdirOp,
 };
 use kiln_dockerfile::Rule;
 use kiln_runtime::Entered;
-use kiln_solver::{Inputs, SourceUse, Worker};
+use kiln_solver::{Claim, Inputs, SourceUse, Worker};
 use kiln_store::Store;
 use kiln_store::cache_mount::CacheMounts;
 use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
@@ -25,6 +25,7 @@ use super::foreign::Ways;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
 use super::leak::LeakScanner;
+use super::patience::{Patience, Turn};
 use super::redact::Redactor;
 use super::remote::Remotes;
 use super::reporter::Reporter;
@@ -37,8 +38,6 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) store: &'a Store,
     pub(crate) trees: &'a Trees,
     pub(crate) caches: &'a CacheMounts,
-    /// What others see who wait for one of its caches.
-    pub(crate) build: String,
     pub(crate) graph: &'a StepGraph,
     pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) bases: &'a Bases<'a>,
@@ -69,6 +68,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) usages: Mutex<HashMap<StepId, StepUsage>>,
     /// Keeps what failed steps leave.
     pub(crate) failures: Failures,
+    /// How it waits for others.
+    pub(crate) patience: Patience,
     /// Images whose files something may look at.
     pub(crate) needed: HashSet<StepId>,
 }
@@ -101,6 +102,40 @@ impl Worker for StepWorker<'_> {
 
     fn fetch(&self, _source: StepId, op: &Op, cancel: &Cancel) -> Result<(), Error> {
         self.remotes.get(op, cancel).map(drop)
+    }
+
+    fn claim(
+        &self,
+        id: StepId,
+        step: &Step,
+        key: &Digest,
+        cancel: &Cancel,
+    ) -> Result<Option<Box<dyn Claim>>, Error> {
+        if self.sandbox.variation.is_some() {
+            // Nobody shall find what it makes.
+            return Ok(None);
+        }
+        let number = self.number(id, step);
+        let what = format!("step-{}-{}", self.store.ids().dir(), key.hex());
+        let mut waited = false;
+        let mut on_wait = |holder: &str| {
+            waited = true;
+            self.reporter.emit(Event::StepWaiting { step: number, holder: Some(holder.to_owned()) });
+        };
+        let turn = self.patience.turn(self.store, &what, &mut on_wait, cancel);
+        if waited {
+            self.reporter.emit(Event::StepWaiting { step: number, holder: None });
+        }
+        match turn {
+            Ok(Turn::Mine { claim, .. }) => Ok(Some(Box::new(StepClaim(claim)))),
+            Ok(Turn::Anybodys) => Ok(None),
+            // Nothing keeps it from running twice: the wait only spares work.
+            Err(error @ Error::LockTimeout { .. }) => {
+                self.reporter.warn(format!("{error}; the step runs here, too"), step.info.lines);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
@@ -293,6 +328,17 @@ impl<'a> StepWorker<'a> {
     }
 }
 
+/// Keeps other processes from a step.
+struct StepClaim(kiln_store::Claim);
+
+impl Claim for StepClaim {
+    fn end(self: Box<Self>, well: bool) {
+        if !well {
+            self.0.fail();
+        }
+    }
+}
+
 /// A snapshot's files, as a source.
 pub(crate) struct SourceView<'a> {
     pub(crate) tree: SourceTree,
@@ -316,11 +362,10 @@ struct ImageProgress<'a> {
 impl LayerProgress for ImageProgress<'_> {
     fn progress(&self, item: &str, current: u64, total: u64) {
         let item = item.to_owned();
-        self.reporter.emit(kiln_core::Event::StepProgress {
-            step: self.step,
-            item,
-            current,
-            total: Some(total),
-        });
+        self.reporter.emit(Event::StepProgress { step: self.step, item, current, total: Some(total) });
+    }
+
+    fn waiting(&self, holder: Option<&str>) {
+        self.reporter.emit(Event::StepWaiting { step: self.step, holder: holder.map(str::to_owned) });
     }
 }

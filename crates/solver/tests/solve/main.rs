@@ -1,6 +1,7 @@
 //! Solving graphs with a fake worker and an index in memory.
 
 mod bench;
+mod claims;
 mod failures;
 mod hits;
 mod linked;

@@ -33,9 +33,6 @@ pub struct CachePlace {
     pub scope: Option<CacheScope>,
     /// The directory, absolute. It is made when the cache is first used.
     pub path: PathBuf,
-    /// Whether it holds for all builds, so that one that does not mount the cache is no mistake.
-    #[serde(default)]
-    pub standing: bool,
 }
 
 /// The place of a cache.
@@ -92,7 +89,8 @@ impl CacheMounts {
                     Some(other) if other.path == path => {}
                     Some(other) => return Err(wrong(PlaceProblem::Twice { other: other.path.clone() })),
                     None => {
-                        all.push(CachePlace { scope: Some(scope), path: path.clone(), ..given.clone() });
+                        let (id, path) = (given.id.clone(), path.clone());
+                        all.push(CachePlace { id, scope: Some(scope), path });
                     }
                 }
             }

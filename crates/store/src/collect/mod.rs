@@ -126,6 +126,9 @@ impl Store {
             let path = path.strip_prefix(self.root()).unwrap_or(path).to_owned();
             report.removed.push(Removed { kind: *kind, path, bytes, used: *used });
         }
+        if !options.dry_run {
+            self.sweep_locks()?;
+        }
         Ok(report)
     }
 

@@ -11,7 +11,7 @@ use super::archive;
 use crate::compress::{Compression, Packed, Packer};
 use crate::error::StoreError;
 use crate::layout::{self, TREE};
-use crate::lock::{FileLock, Hold};
+use crate::lock::FileLock;
 use crate::owner::LinkOwners;
 use crate::record::RecordKind;
 use crate::store::Store;
@@ -81,20 +81,22 @@ impl Store {
         threads: usize,
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
-        self.pack_once(&options.key(layer), || self.make(layer, options, threads, cancel))
+        self.pack_once(&options.key(layer), cancel, || self.make(layer, options, threads, cancel))
     }
 
     /// Returns what is recorded, or makes it: one at a time, whoever asks.
     pub(super) fn pack_once(
         &self,
         key: &str,
+        cancel: &Cancel,
         make: impl FnOnce() -> Result<PackedLayer, StoreError>,
     ) -> Result<PackedLayer, StoreError> {
         if let Some(packed) = self.packed(key)? {
             return Ok(packed);
         }
         let name = format!("pack-{}-{}", self.ids().dir(), Digest::of(key.as_bytes()).hex());
-        let lock = FileLock::wait(&self.0.layout.at(layout::LOCKS).join(name), Hold::Exclusive)?;
+        let path = self.0.layout.at(layout::LOCKS).join(name);
+        let lock = FileLock::wait_unless(&path, cancel)?.ok_or(StoreError::Interrupted)?;
         let made = match self.packed(key)? {
             Some(packed) => Ok(packed),
             None => make(),

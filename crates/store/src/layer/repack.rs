@@ -21,7 +21,7 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<Layer, StoreError> {
         let key = format!("blob {}, {}", layer.digest, compression.version());
-        let packed = self.pack_once(&key, || {
+        let packed = self.pack_once(&key, cancel, || {
             let blob = self.open_blob(&layer.digest)?;
             let (Packed { blob, diff_id }, ()) = self.packing(compression, threads(), |packer| {
                 let most = UnpackOptions::default().max_bytes;

@@ -42,7 +42,8 @@ impl Remotes<'_> {
             return Ok(found);
         }
         let key = key(op);
-        let Some(_fetching) = self.store.fetching(&key, cancel)? else { return Err(Error::Interrupted) };
+        let what = format!("fetch-{}", key.hex());
+        let _turn = self.patience.turn(self.store, &what, &mut |holder| self.waits(step, holder), cancel)?;
         if let Some(found) = here() {
             self.reporter.cached(step);
             return Ok(found);

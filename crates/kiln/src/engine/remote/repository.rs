@@ -43,7 +43,14 @@ impl Remotes<'_> {
                 self.reporter.emit(event);
             }
         };
-        let result = self.repositories.fetch(op, resolved, &mut begin, &mut progress, cancel);
+        let result = self.repositories.fetch(
+            op,
+            resolved,
+            &mut begin,
+            &mut progress,
+            &mut |holder| self.waits(step, holder),
+            cancel,
+        );
         match (&result, started.get()) {
             (Ok(_), None) => self.reporter.cached(step),
             (result, started) => {
