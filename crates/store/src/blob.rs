@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use kiln_core::{Digest, DigestHasher, IoError, IoResultExt as _};
 
+use crate::early::Early;
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -54,7 +55,15 @@ impl Store {
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let path = self.scratch_path()?;
         let file = File::create_new(&path).at("create", &path)?;
-        Ok(BlobWriter { store: self.clone(), file, path: Some(path), hasher: DigestHasher::new(), size: 0 })
+        let early = Early::default();
+        Ok(BlobWriter {
+            store: self.clone(),
+            file,
+            path: Some(path),
+            hasher: DigestHasher::new(),
+            size: 0,
+            early,
+        })
     }
 
     /// Stores bytes that are at hand.
@@ -80,6 +89,7 @@ pub struct BlobWriter {
     path: Option<PathBuf>,
     hasher: DigestHasher,
     size: u64,
+    early: Early,
 }
 
 impl BlobWriter {
@@ -138,12 +148,14 @@ impl BlobWriter {
     #[cfg(test)]
     pub(crate) fn full(store: &Store) -> Self {
         let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        Self { store: store.clone(), file, path: None, hasher: DigestHasher::new(), size: 0 }
+        let (hasher, early) = (DigestHasher::new(), Early::default());
+        Self { store: store.clone(), file, path: None, hasher, size: 0, early }
     }
 
     fn count(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
+        self.early.written(&self.file, self.size);
     }
 
     pub(crate) fn error(&self, op: &str, error: &io::Error) -> StoreError {

@@ -12,6 +12,7 @@ mod compress;
 pub mod copy;
 mod deep;
 mod durable;
+mod early;
 mod error;
 mod fixed;
 mod fsck;

@@ -75,6 +75,29 @@ fn each_compression_is_read_by_skopeo_umoci_and_kiln_and_has_the_same_diff_ids()
 }
 
 #[test]
+fn a_docker_archive_of_each_form_is_loaded_by_podman_and_skopeo() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        let forms =
+            ["compression=gzip", "compression=zstd", "compression=uncompressed", "oci-mediatypes=false"];
+        for (number, form) in forms.into_iter().enumerate() {
+            let (tag, archive) = (format!("form:{number}"), format!("{number}.tar"));
+            place.build(&["-t", &tag, "-o", &format!("type=docker,dest={archive},{form}")]).ok();
+            if let Some(mut skopeo) = tool("skopeo") {
+                let (from, to) = (format!("docker-archive:{archive}:{tag}"), format!("dir:copied-{number}"));
+                run(skopeo.current_dir(place.path("")).args(["copy", "-q", &from, &to]));
+            }
+            // Without root it would need a session of its own.
+            if let Some(mut podman) = tool("podman").filter(|_| user == User::Root) {
+                podman.current_dir(place.path("")).args(["--root", "pod", "--runroot", "podrun"]);
+                podman.args(["--storage-driver", "vfs", "load", "-q", "-i", &archive]);
+                assert!(run(&mut podman).contains(&tag), "{form}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_base_stays_as_it_is_unless_forced() {
     for_each_user(|user| {
         let place = Place::with(user, IMAGE);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
 use kiln_core::{Cancel, Digest, Event, ImageRef, IoError, IoResultExt as _, Snapshot};
 use kiln_frontend::BuildPlan;
@@ -36,52 +37,110 @@ pub(super) struct Exports {
 impl Build<'_> {
     /// Writes every output asked for. Images are put together once for each form.
     pub(super) fn export(&self, solved: &Solved, packed: &Packed, claims: &Claims) -> Result<Exports, Error> {
-        let Self { request, plan, bases, reporter, cancel, .. } = self;
+        let Self { engine, request, cancel, .. } = self;
         let default = [Output::image()];
         let outputs = if request.outputs.is_empty() { &default[..] } else { &request.outputs };
-        // Before anything is written, if there are limits.
-        let mut forms = self.within_limits(outputs, solved, packed, claims)?;
-        let mut exports = Vec::new();
-        let mut fetched = false;
-        for output in outputs {
-            let task = reporter.task(&title(output));
-            let form = form_of(output);
-            if needs_blobs(output) && !std::mem::replace(&mut fetched, true) {
-                // Layers of bases may have been found unpacked, or not have been needed at all.
-                for base in plan.images.iter().filter_map(|planned| self.base_of(planned)) {
-                    bases.fetch(&base, &task, cancel)?;
-                }
-            }
-            if let Some(form) = &form
-                && !forms.iter().any(|(known, _)| known == form)
-            {
-                forms.push((form.clone(), self.finish(solved, packed, form, claims)?));
-            }
-            let finished = form.and_then(|form| forms.iter().find(|(known, _)| *known == form));
-            let finished = finished.map(|(_, finished)| finished);
-            let names = finished.map_or_else(Vec::new, |_| names(request, output));
-            self.write(output, finished, &names, solved, claims, &task)?;
-            task.done();
-            let digest = finished.and_then(Finished::root).map(|root| root.digest);
-            reporter.emit(Event::Exported {
-                output: describe(output),
-                digest,
-                names: names.iter().map(ImageRef::familiar).collect(),
-            });
-            let said = finished.and_then(Finished::annotations).cloned().unwrap_or_default();
-            let root = finished.and_then(Finished::root);
-            exports.push(Export {
-                output: describe(output),
-                digest,
-                media_type: root.map(|root| root.media_type.clone()),
-                size: root.map(|root| root.bytes.len() as u64),
-                annotations: said,
-                names,
-            });
+        let forms = self.forms(outputs, solved, packed, claims)?;
+        // What the store keeps comes first; then it is synced while the rest is written, which nothing waits for.
+        let (kept, rest): (Vec<_>, Vec<_>) = outputs
+            .iter()
+            .enumerate()
+            .partition(|(_, output)| matches!(output, Output::Image { store: true, .. }));
+        let mut exports = BTreeMap::new();
+        for (number, output) in kept {
+            exports.insert(number, self.export_one(output, &forms, solved, claims)?);
         }
+        std::thread::scope(|scope| {
+            let sync = || engine.store.finish_build();
+            let syncing = (!rest.is_empty() && !cancel.is_cancelled()).then(|| scope.spawn(sync));
+            for (number, output) in rest {
+                exports.insert(number, self.export_one(output, &forms, solved, claims)?);
+            }
+            match syncing.map(ScopedJoinHandle::join) {
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                Some(Ok(synced)) => Ok(synced?),
+                None => Ok::<_, Error>(()),
+            }
+        })?;
         let first = forms.into_iter().next().map(|(_, finished)| finished);
         self.write_claims(claims, solved, first.as_ref().map_or(&[], |first| &first.images))?;
+        let exports = exports.into_values().collect();
         Ok(Exports { first, exports, provenance: claims.provenance() })
+    }
+
+    /// Puts the images together in each form that outputs ask for, in their order. What is written out of the store is there then.
+    fn forms(
+        &self,
+        outputs: &[Output],
+        solved: &Solved,
+        packed: &Packed,
+        claims: &Claims,
+    ) -> Result<Vec<(ImageForm, Finished)>, Error> {
+        // Before anything is fetched, if there are limits.
+        let mut forms = self.within_limits(outputs, solved, packed, claims)?;
+        if outputs.iter().any(needs_blobs) {
+            self.fetch_bases()?;
+        }
+        for form in outputs.iter().filter_map(form_of) {
+            if !forms.iter().any(|(known, _)| *known == form) {
+                let task =
+                    form.force_compression.then(|| self.reporter.task("packing layers of base images again"));
+                let finished = self.finish(solved, packed, &form, claims)?;
+                if let Some(task) = task {
+                    task.done();
+                }
+                forms.push((form, finished));
+            }
+        }
+        Ok(forms)
+    }
+
+    /// Layers of bases may have been found unpacked, or not have been needed at all.
+    fn fetch_bases(&self) -> Result<(), Error> {
+        let Self { engine, plan, bases, reporter, cancel, .. } = self;
+        let all: Vec<_> = plan.images.iter().filter_map(|planned| self.base_of(planned)).collect();
+        let mut layers = all.iter().flat_map(|base| &base.image.layers);
+        if layers.all(|layer| engine.store.has_blob(&layer.digest)) {
+            return Ok(());
+        }
+        let task = reporter.task("fetching layers of base images");
+        for base in all {
+            bases.fetch(&base, &task, cancel)?;
+        }
+        task.done();
+        Ok(())
+    }
+
+    fn export_one(
+        &self,
+        output: &Output,
+        forms: &[(ImageForm, Finished)],
+        solved: &Solved,
+        claims: &Claims,
+    ) -> Result<Export, Error> {
+        let Self { request, reporter, .. } = self;
+        let task = reporter.task(&title(output));
+        let form = form_of(output);
+        let finished = forms.iter().find(|(known, _)| form.as_ref() == Some(known));
+        let finished = finished.map(|(_, finished)| finished);
+        let names = finished.map_or_else(Vec::new, |_| names(request, output));
+        self.write(output, finished, &names, solved, claims, &task)?;
+        task.done();
+        let root = finished.and_then(Finished::root);
+        let digest = root.map(|root| root.digest);
+        reporter.emit(Event::Exported {
+            output: describe(output),
+            digest,
+            names: names.iter().map(ImageRef::familiar).collect(),
+        });
+        Ok(Export {
+            output: describe(output),
+            digest,
+            media_type: root.map(|root| root.media_type.clone()),
+            size: root.map(|root| root.bytes.len() as u64),
+            annotations: finished.and_then(Finished::annotations).cloned().unwrap_or_default(),
+            names,
+        })
     }
 
     fn write(

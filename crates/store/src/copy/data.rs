@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
+use crate::early::{self, Early};
 use crate::tree::FileStat;
 
 /// Up to here a read and a write are cheaper than anything else.
@@ -55,11 +56,14 @@ impl Mover {
 
     /// Copies from both files' positions on: `length` bytes at least, and what follows them if that is the end.
     fn copy_range(&self, from: &File, to: &File, length: u64, buffer: &mut [u8]) -> io::Result<u64> {
-        let mut done = 0;
+        let (mut done, mut early) = (0, Early::default());
         while length > SMALL && self.can_copy_range.load(Ordering::Relaxed) {
-            match copy_file_range(from, None, to, None, 1 << 30) {
+            match copy_file_range(from, None, to, None, early::COPY) {
                 Ok(0) => break,
-                Ok(moved) => done += moved as u64,
+                Ok(moved) => {
+                    done += moved as u64;
+                    early.written(to, done);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::NOSPC | Errno::DQUOT | Errno::IO) => return self.rest(from, to, done, buffer),
                 Err(_) => self.can_copy_range.store(false, Ordering::Relaxed),

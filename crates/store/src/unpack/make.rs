@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use super::entry::{Entries, Entry, Kind, io};
+use crate::early::Early;
 use crate::error::{ArchiveError, EntryProblem};
 use crate::layout::Ids;
 use crate::owner::{self, LinkOwners, Owner};
@@ -84,6 +85,7 @@ impl Maker {
 
     fn file(&self, at: At<'_>, entry: &Entry, entries: &mut Entries) -> Result<bool, ArchiveError> {
         let Some(file) = new_file(at)? else { return Ok(false) };
+        let (mut early, mut size) = (Early::default(), 0);
         loop {
             let content = entries.content()?;
             if content.is_empty() {
@@ -91,6 +93,8 @@ impl Maker {
             }
             let length = rustix::io::write(&file, content).map_err(|error| io("write", at.path, error))?;
             entries.used(length);
+            size += length as u64;
+            early.written(&file, size);
         }
         self.dress_file(&file, at.path, entry, FileType::RegularFile, (0, 0))?;
         Ok(true)
