@@ -1,5 +1,6 @@
 //! What a step leaves behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -46,4 +47,7 @@ pub struct Layer {
     pub size: u64,
     /// Digest of the tar (uncompressed).
     pub diff_id: Digest,
+    /// What a manifest says of the blob beside its digest: what those need who read parts of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kiln_core::{History, ImageConfig, Layer, Platform};
-use oci_spec::image::{ImageIndex, ImageManifestBuilder};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifestBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::{Attestation, BlobInfo, Document, OciError, json, media};
@@ -84,7 +84,7 @@ pub fn assemble(
         .schema_version(2_u32)
         .media_type(manifest_type)
         .config(config.info().descriptor())
-        .layers(layers.iter().map(|layer| info(layer).descriptor()).collect::<Vec<_>>())
+        .layers(layers.iter().map(|layer| descriptor(layer, docker)).collect::<Vec<_>>())
         .build()
         .expect("all that is required is set");
     manifest.set_annotations(annotations(&options.annotations));
@@ -145,6 +145,13 @@ fn align_history(history: &mut Vec<History>, layers: usize) {
 
 fn info(layer: &Layer) -> BlobInfo {
     BlobInfo { media_type: layer.media_type.clone(), digest: layer.digest, size: layer.size }
+}
+
+/// Docker's descriptors have no annotations.
+fn descriptor(layer: &Layer, docker: bool) -> Descriptor {
+    let mut descriptor = info(layer).descriptor();
+    descriptor.set_annotations(annotations(&layer.annotations).filter(|_| !docker));
+    descriptor
 }
 
 fn annotations(annotations: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {

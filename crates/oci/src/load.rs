@@ -98,7 +98,9 @@ fn layer(descriptor: &oci_spec::image::Descriptor, diff_id: Digest) -> Result<La
     if media::layer_compression(&media_type).is_none() {
         return Err(OciError::MediaType { what: format!("layer {digest}"), media_type });
     }
-    Ok(Layer { media_type, digest, size, diff_id })
+    let annotations = descriptor.annotations().iter().flatten();
+    let annotations = annotations.map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Layer { media_type, digest, size, diff_id, annotations })
 }
 
 /// `application/octet-stream` is what very old pushes called it.

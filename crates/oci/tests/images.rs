@@ -20,6 +20,7 @@ fn layer(byte: u8, media_type: &str) -> Layer {
         digest: Digest::from_bytes([byte; 32]),
         size: 5,
         diff_id: Digest::from_bytes([byte + 1; 32]),
+        annotations: Default::default(),
     }
 }
 

@@ -103,6 +103,11 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Starts another one in the same store.
+    pub(crate) fn sibling(&self) -> Result<Self, StoreError> {
+        self.store.blob_writer()
+    }
+
     /// Returns the bytes so far.
     pub fn size(&self) -> u64 {
         self.size

@@ -5,8 +5,9 @@
 //!
 //! For gzip a block is 1 MiB; its compressor is primed with the last 32 KiB of the block before and ends in a sync flush;
 //! together they are one gzip member, as pigz writes it (<https://zlib.net/pigz/pigz.pdf>). For zstd a block is a frame of
-//! 4 MiB; frames one after the other are one stream (<https://www.rfc-editor.org/rfc/rfc8878#section-3>). docs/decisions
-//! has the measurements.
+//! 4 MiB; frames one after the other are one stream (<https://www.rfc-editor.org/rfc/rfc8878#section-3>). For estargz a block
+//! is a gzip member, and where one begins follows from the files ([`estargz`](crate::estargz)). docs/decisions has the
+//! measurements.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,6 +19,8 @@ use kiln_core::{Digest, DigestHasher};
 
 use crate::blob::BlobWriter;
 use crate::error::StoreError;
+use crate::estargz::{self, Toc};
+use crate::layer::header::{self, Item};
 
 /// How a tar is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +33,12 @@ pub enum Compression {
     /// RFC 8878.
     Zstd {
         /// 1 is fast, 22 is small; 0 is zstd's own default.
+        level: u32,
+    },
+    /// RFC 1952, a member for each file, with a list of contents:
+    /// <https://github.com/containerd/stargz-snapshotter/blob/main/docs/estargz.md>. Another tar than the others'.
+    Estargz {
+        /// As of gzip.
         level: u32,
     },
     /// Not at all.
@@ -58,7 +67,7 @@ impl Compression {
     /// Returns the type of the blobs it makes.
     pub const fn media_type(self) -> &'static str {
         match self {
-            Self::Gzip { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Gzip { .. } | Self::Estargz { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
             Self::Zstd { .. } => "application/vnd.oci.image.layer.v1.tar+zstd",
             Self::None => "application/vnd.oci.image.layer.v1.tar",
         }
@@ -71,6 +80,7 @@ impl Compression {
             Self::Zstd { level } => {
                 format!("packer 1 zstd-{}, compression zstd {level}", zstd::zstd_safe::version_string())
             }
+            Self::Estargz { level } => format!("packer 1 zlib-rs-0.6.8, compression estargz {level}"),
             // As it was written when there was gzip only.
             Self::None => "packer 1 zlib-rs-0.6.8, compression none".to_owned(),
         }
@@ -81,6 +91,8 @@ impl Compression {
         match self {
             Self::Gzip { .. } | Self::None => 1 << 20,
             Self::Zstd { .. } => 4 << 20,
+            // Most headers between two files fit behind the first one's content.
+            Self::Estargz { .. } => estargz::CHUNK + (64 << 10),
         }
     }
 
@@ -88,11 +100,13 @@ impl Compression {
     fn pack(self, block: &mut Block) -> std::io::Result<()> {
         match self {
             Self::Gzip { level } => gzip(block, level.min(9)),
+            Self::Estargz { level } => member(block, level.min(9)),
             Self::Zstd { level } => {
                 let level = i32::try_from(level.min(22)).unwrap_or_default();
                 block.packed.clear();
-                block.packed.reserve(zstd::zstd_safe::compress_bound(block.raw.len()));
-                zstd::bulk::Compressor::new(level)?.compress_to_buffer(&block.raw, &mut block.packed)?;
+                block.packed.reserve(zstd::zstd_safe::compress_bound(block.length));
+                let raw = &block.raw[..block.length];
+                zstd::bulk::Compressor::new(level)?.compress_to_buffer(raw, &mut block.packed)?;
             }
             Self::None => {}
         }
@@ -109,8 +123,18 @@ pub(crate) struct Packer<'scope, 'env> {
     /// None while it moves to, and is with, the crew's writer.
     output: Option<Output>,
     crew: Option<Crew<'scope>>,
-    sent: usize,
     made: usize,
+    file: File,
+}
+
+/// For estargz: the file whose content comes.
+#[derive(Default)]
+struct File {
+    name: String,
+    /// Where the block's content begins in it.
+    at: u64,
+    /// Bytes that are still to come.
+    left: u64,
 }
 
 /// One block on its way round: filled, compressed, written, and filled again.
@@ -119,10 +143,17 @@ struct Block {
     number: usize,
     /// The end of the block before.
     window: Vec<u8>,
+    /// Of full length once it was used.
     raw: Vec<u8>,
+    /// Bytes of it that count.
+    length: usize,
     packed: Vec<u8>,
     crc: Crc,
     last: bool,
+    /// For estargz: what begins in it, the bytes of a file's content at its start, and their digest.
+    entries: Vec<estargz::Entry>,
+    content: usize,
+    digest: Option<Digest>,
 }
 
 struct Crew<'scope> {
@@ -136,12 +167,17 @@ struct Output {
     blob: BlobWriter,
     diff: DigestHasher,
     crc: Crc,
+    toc: Option<Toc>,
+    /// Bytes of the tar.
+    raw: u64,
 }
 
 /// A finished stream.
 pub(crate) struct Packed {
     pub(crate) blob: BlobWriter,
     pub(crate) diff_id: Digest,
+    /// What a manifest has to say of the blob.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl<'scope, 'env> Packer<'scope, 'env> {
@@ -155,10 +191,33 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         if matches!(compression, Compression::Gzip { .. }) {
             blob.append(&HEADER)?;
         }
-        let output = Output { blob, diff: DigestHasher::new(), crc: Crc::new() };
-        let threads = threads.clamp(1, MAX_THREADS);
-        let block = Block::default();
-        Ok(Self { scope, compression, threads, block, output: Some(output), crew: None, sent: 0, made: 1 })
+        let toc = match compression {
+            Compression::Estargz { .. } => Some(Toc::new(blob.sibling()?)),
+            _ => None,
+        };
+        let output = Some(Output { blob, diff: DigestHasher::new(), crc: Crc::new(), toc, raw: 0 });
+        let (threads, block, file) = (threads.clamp(1, MAX_THREADS), Block::default(), File::default());
+        Ok(Self { scope, compression, threads, block, output, crew: None, made: 1, file })
+    }
+
+    /// Whether what is packed is to be a list of contents as well: then a tar's entries are told by
+    /// [`header`](Self::header), and its end is not written.
+    pub(crate) fn has_toc(&self) -> bool {
+        matches!(self.compression, Compression::Estargz { .. })
+    }
+
+    /// Adds the headers of a tar's entry. If it is a file, all of its content has to follow.
+    pub(crate) fn header(&mut self, item: &Item<'_>) -> Result<(), StoreError> {
+        self.put(&header::encode(item))?;
+        if self.has_toc() {
+            let entry = estargz::Entry::of(item)?;
+            if item.flag == b'0' && item.size > 0 {
+                self.pass(false)?;
+                self.file = File { name: entry.name().to_owned(), at: 0, left: item.size };
+            }
+            self.block.entries.push(entry);
+        }
+        Ok(())
     }
 
     /// Adds bytes.
@@ -176,21 +235,34 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     /// Returns room for more bytes, at least one.
     pub(crate) fn space(&mut self) -> Result<&mut [u8], StoreError> {
         let size = self.compression.block();
-        if self.sent == size {
+        if self.file.left > 0 && self.block.length == estargz::CHUNK {
+            self.pass(false)?;
+            self.file.at += estargz::CHUNK as u64;
+            self.block.entries.push(estargz::Entry::chunk(&self.file.name, self.file.at));
+        } else if self.block.length == size {
             self.pass(false)?;
         }
-        self.block.raw.resize(size, 0);
-        Ok(&mut self.block.raw[self.sent..])
+        if self.block.raw.is_empty() {
+            self.block.raw.resize(size, 0);
+        }
+        let end = match usize::try_from(self.file.left).unwrap_or(usize::MAX) {
+            0 => size,
+            left => estargz::CHUNK.min(self.block.length.saturating_add(left)),
+        };
+        Ok(&mut self.block.raw[self.block.length..end])
     }
 
     /// Says how much of the [`space`](Self::space) was filled.
     pub(crate) fn filled(&mut self, length: usize) {
-        self.sent += length;
+        self.block.length += length;
+        if self.file.left > 0 {
+            self.file.left -= length as u64;
+            self.block.content = self.block.length;
+        }
     }
 
     /// Ends the stream.
     pub(crate) fn finish(mut self) -> Result<Packed, StoreError> {
-        self.block.raw.truncate(self.sent);
         self.pass(true)?;
         let mut output = match self.crew.take() {
             Some(crew) => join(crew)?,
@@ -201,11 +273,21 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             let trailer = [output.crc.sum().to_le_bytes(), output.crc.amount().to_le_bytes()].concat();
             output.blob.append(&trailer)?;
         }
+        let mut annotations = BTreeMap::new();
+        if let (Compression::Estargz { level }, Some(toc)) = (self.compression, output.toc.take()) {
+            let Output { blob, diff, raw, .. } = &mut output;
+            let digest = toc.finish(blob, level.min(9), |bytes| {
+                diff.update(bytes);
+                *raw += bytes.len() as u64;
+            })?;
+            annotations.insert(estargz::TOC_DIGEST.to_owned(), digest.to_string());
+            annotations.insert(estargz::UNCOMPRESSED_SIZE.to_owned(), output.raw.to_string());
+        }
         let diff_id = match self.compression {
             Compression::None => output.blob.digest(),
             _ => output.diff.finish(),
         };
-        Ok(Packed { blob: output.blob, diff_id })
+        Ok(Packed { blob: output.blob, diff_id, annotations })
     }
 
     /// Sends the block on its way and takes another one.
@@ -213,7 +295,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         let mut block = std::mem::take(&mut self.block);
         block.last = last;
         let window = match self.compression {
-            Compression::Gzip { .. } => block.raw[block.raw.len().saturating_sub(WINDOW)..].to_vec(),
+            Compression::Gzip { .. } => block.bytes()[block.length.saturating_sub(WINDOW)..].to_vec(),
             _ => Vec::new(),
         };
         let number = block.number + 1;
@@ -222,15 +304,15 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             let packed = self.compression.pack(&mut block);
             let output = self.output.as_mut().expect("nobody else has it without a crew");
             packed.map_err(|error| output.blob.error("compress", &error))?;
-            output.take(&block, self.compression)?;
+            output.take(&mut block, self.compression)?;
             block
         } else {
             self.hand_over(block)?
         };
         next.number = number;
         next.window = window;
+        (next.length, next.content) = (0, 0);
         self.block = next;
-        self.sent = 0;
         Ok(())
     }
 
@@ -286,8 +368,8 @@ impl<'scope> Crew<'scope> {
             while let Ok(block) = finished.recv() {
                 let block = block.map_err(|error| output.blob.error("compress", &error))?;
                 early.insert(block.number, block);
-                while let Some(block) = early.remove(&next) {
-                    output.take(&block, compression)?;
+                while let Some(mut block) = early.remove(&next) {
+                    output.take(&mut block, compression)?;
                     next += 1;
                     let _ = give_back.send(block);
                 }
@@ -299,12 +381,17 @@ impl<'scope> Crew<'scope> {
 }
 
 impl Output {
-    fn take(&mut self, block: &Block, compression: Compression) -> Result<(), StoreError> {
+    fn take(&mut self, block: &mut Block, compression: Compression) -> Result<(), StoreError> {
         if compression == Compression::None {
             // The blob's digest is the tar's.
-            return self.blob.append(&block.raw);
+            return self.blob.append(block.bytes());
         }
-        self.diff.update(&block.raw);
+        self.diff.update(block.bytes());
+        self.raw += block.length as u64;
+        if let Some(toc) = &mut self.toc {
+            let content = &block.raw[..block.content];
+            toc.take(&mut block.entries, self.blob.size(), content, block.digest)?;
+        }
         self.crc.combine(&block.crc);
         self.blob.append(&block.packed)
     }
@@ -319,21 +406,43 @@ fn join(crew: Crew<'_>) -> Result<Output, StoreError> {
     result
 }
 
+impl Block {
+    fn bytes(&self) -> &[u8] {
+        &self.raw[..self.length]
+    }
+}
+
 /// Deflates one block.
 fn gzip(block: &mut Block, level: u32) {
-    block.crc = Crc::new();
-    block.crc.update(&block.raw);
     block.packed.clear();
+    let flush = if block.last { FlushCompress::Finish } else { FlushCompress::Sync };
+    deflate(block, level, flush);
+}
+
+/// Makes a block a gzip member by itself.
+fn member(block: &mut Block, level: u32) {
+    block.packed.clear();
+    block.packed.extend_from_slice(&HEADER);
+    deflate(block, level, FlushCompress::Finish);
+    block.packed.extend_from_slice(&block.crc.sum().to_le_bytes());
+    block.packed.extend_from_slice(&block.crc.amount().to_le_bytes());
+    block.digest = (block.content > 0).then(|| Digest::of(&block.raw[..block.content]));
+}
+
+fn deflate(block: &mut Block, level: u32, flush: FlushCompress) {
+    let raw = &block.raw[..block.length];
+    block.crc = Crc::new();
+    block.crc.update(raw);
     // Static trees spend nine bits on a byte at worst.
-    block.packed.reserve(block.raw.len() + block.raw.len() / 8 + 4096);
+    block.packed.reserve(raw.len() + raw.len() / 8 + 4096);
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     if !block.window.is_empty() {
         compress.set_dictionary(&block.window).expect("a fresh raw deflate stream takes a dictionary");
     }
-    let flush = if block.last { FlushCompress::Finish } else { FlushCompress::Sync };
-    let status = compress.compress_vec(&block.raw, &mut block.packed, flush).expect("deflate cannot fail");
-    assert_eq!(compress.total_in(), block.raw.len() as u64, "there was room for all");
-    assert_eq!(status, if block.last { Status::StreamEnd } else { Status::Ok }, "there was room for all");
+    let status = compress.compress_vec(raw, &mut block.packed, flush).expect("deflate cannot fail");
+    assert_eq!(compress.total_in(), raw.len() as u64, "there was room for all");
+    let ended = if flush == FlushCompress::Finish { Status::StreamEnd } else { Status::Ok };
+    assert_eq!(status, ended, "there was room for all");
 }
 
 #[cfg(test)]

@@ -92,6 +92,16 @@ pub enum StoreError {
         /// On disk.
         data: u64,
     },
+    /// A file that an estargz layer cannot hold.
+    #[error(
+        "{path:?} cannot be in an estargz layer: its list of contents is JSON, and {what} is not UTF-8; take compression=gzip or zstd"
+    )]
+    Estargz {
+        /// In the layer; what is no UTF-8 in it is replaced.
+        path: String,
+        /// Which text.
+        what: String,
+    },
     /// A path that nobody can unpack.
     #[error(
         "a layer cannot hold a path of {length} bytes (4095 at most): {start}...",

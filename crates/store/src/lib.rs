@@ -14,6 +14,7 @@ mod deep;
 mod durable;
 mod early;
 mod error;
+pub mod estargz;
 mod fixed;
 mod fsck;
 mod image;

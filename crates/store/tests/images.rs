@@ -68,7 +68,8 @@ fn what_a_layer_says_is_the_same_from_its_directory_and_from_its_blob() {
          file e/new 644 n\nfile .wh.gone 644\nfile d/.wh.deep 644\nfile .wh..wh.plnk 644\nfile ./f 644 x",
     );
     let diff_id = Digest::of(&bytes);
-    let layer = Layer { media_type: PLAIN.to_owned(), digest: diff_id, size: bytes.len() as u64, diff_id };
+    let (media_type, size) = (PLAIN.to_owned(), bytes.len() as u64);
+    let layer = Layer { media_type, digest: diff_id, size, diff_id, annotations: Default::default() };
     let mut of_blob = BTreeMap::new();
     store
         .list_blob(&layer, &bytes[..], &mut |path, said| {

@@ -61,6 +61,7 @@ impl TestImage {
                     digest: Digest::of(&blob),
                     size: blob.len() as u64,
                     diff_id: Digest::of(tar),
+                    annotations: BTreeMap::new(),
                 };
                 blobs.insert(layer.digest, blob);
                 layer

@@ -74,12 +74,99 @@ fn each_compression_is_read_by_skopeo_umoci_and_kiln_and_has_the_same_diff_ids()
     });
 }
 
+const TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// The JSON behind a layer's list of contents, found by way of its last 51 bytes with gzip and tar.
+fn toc(place: &Place, layout: &str, layer: &Value) -> Value {
+    let path = place
+        .path(&format!("{layout}/blobs/{}", layer["digest"].as_str().expect("a digest").replace(':', "/")));
+    let script = r#"set -e; size=$(stat -c %s "$1"); at=$(tail -c 35 "$1" | head -c 16); at=$((0x$at))
+        tail -c +$((at + 1)) "$1" | gzip -dc | tar -xO stargz.index.json >toc.json; sha256sum <toc.json | cut -d ' ' -f 1"#;
+    let mut shell = std::process::Command::new("sh");
+    shell.current_dir(place.path("")).args(["-c", script, "sh"]).arg(path);
+    let digest = run(&mut shell);
+    assert_eq!(layer["annotations"][TOC_DIGEST], format!("sha256:{}", digest.trim()));
+    serde_json::from_str(&place.read("toc.json")).expect("JSON")
+}
+
+#[test]
+fn an_estargz_image_says_where_each_file_is_and_is_an_image_to_all_others() {
+    for_each_user(|user| {
+        let place = Place::with(user, IMAGE);
+        let outputs = ["type=oci,tar=false,dest=star,compression=estargz", "type=oci,tar=false,dest=gzip"];
+        place
+            .build(&[
+                "-t",
+                "star",
+                "-o",
+                outputs[0],
+                "-o",
+                outputs[1],
+                "-o",
+                "type=image,compression=estargz",
+            ])
+            .ok();
+        let ((star, config), (_, plain)) = (image(&place, "star"), image(&place, "gzip"));
+        let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+        assert_eq!(layer_types(&star), [gzip, gzip]);
+        assert_ne!(config["rootfs"], plain["rootfs"], "other tars");
+        let toc = toc(&place, "star", &star["layers"][1]);
+        let names: Vec<&str> = toc["entries"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|entry| entry["name"].as_str())
+            .collect();
+        assert_eq!(names, [".no.prefetch.landmark", "file", "link"]);
+        assert!(star["layers"][0]["annotations"]["io.containers.estargz.uncompressed-size"].is_string());
+        if let Some(mut skopeo) = tool("skopeo") {
+            run(skopeo.current_dir(place.path("")).args(["copy", "-q", "oci:star", "oci:named:x"]));
+            if let Some(mut umoci) = tool("umoci") {
+                umoci.current_dir(place.path("")).args(["unpack", "--image", "named:x", "unpacked"]);
+                if user == User::Caller {
+                    umoci.arg("--rootless");
+                }
+                run(&mut umoci);
+                assert_eq!(place.read("unpacked/rootfs/file"), "x\n");
+            }
+        }
+        assert_eq!(place.kiln(&["run", "star"]).ok().out(), "x\n");
+        // As a base in another store it stays as it is, and what its manifest says of it, too.
+        place.file("context/Dockerfile", "FROM base\nRUN grep x /file && echo y >/more\n");
+        let over = ["--root", "other", "build", "--build-context", "base=oci-layout://star", "context"];
+        let again = "type=oci,tar=false,dest=again,compression=estargz,force-compression=true";
+        place.kiln(&[&over[..], &["-o", "type=oci,tar=false,dest=over", "-o", again]].concat()).ok();
+        let ((over, _), (again, _)) = (image(&place, "over"), image(&place, "again"));
+        for made in [&over, &again] {
+            assert_eq!(
+                made["layers"].as_array().expect("layers")[..2],
+                star["layers"].as_array().expect("layers")[..]
+            );
+        }
+        assert!(over["layers"][2].get("annotations").is_none());
+        assert!(again["layers"][2]["annotations"][TOC_DIGEST].is_string());
+        // A base of another kind becomes one if it is asked for: the same as if it had been made so.
+        place.file("context/Dockerfile", "FROM base\n");
+        let forced = "type=oci,tar=false,dest=forced,compression=estargz,force-compression=true";
+        let base = "base=oci-layout://gzip";
+        place.kiln(&["--root", "third", "build", "--build-context", base, "context", "-o", forced]).ok();
+        let (forced, _) = image(&place, "forced");
+        assert_eq!(forced["layers"], star["layers"]);
+        place.fsck();
+    });
+}
+
 #[test]
 fn a_docker_archive_of_each_form_is_loaded_by_podman_and_skopeo() {
     for_each_user(|user| {
         let place = Place::with(user, IMAGE);
-        let forms =
-            ["compression=gzip", "compression=zstd", "compression=uncompressed", "oci-mediatypes=false"];
+        let forms = [
+            "compression=gzip",
+            "compression=zstd",
+            "compression=uncompressed",
+            "compression=estargz",
+            "oci-mediatypes=false",
+        ];
         for (number, form) in forms.into_iter().enumerate() {
             let (tag, archive) = (format!("form:{number}"), format!("{number}.tar"));
             place.build(&["-t", &tag, "-o", &format!("type=docker,dest={archive},{form}")]).ok();
@@ -231,7 +318,7 @@ fn what_cannot_be_had_is_refused_before_a_step_runs() {
     for_each_user(|user| {
         let place = Place::with(user, "RUN echo ran\n");
         let rows: [(&[&str], &str); 6] = [
-            (&["-o", "type=oci,dest=o.tar,compression=estargz"], "compression=estargz"),
+            (&["-o", "type=oci,dest=o.tar,compression=estargz,oci-mediatypes=false"], "no estargz layers"),
             (&["--annotation", "index:a=b"], "annotation a is for an index"),
             (&["--annotation", "manifest[linux/s390x]:a=b"], "no image of that"),
             (&["-o", "type=oci,dest=o.tar,compression=zstd,oci-mediatypes=false"], "no zstd layers"),

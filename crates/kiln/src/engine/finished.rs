@@ -109,12 +109,13 @@ impl Build<'_> {
     fn forced(&self, layer: &Layer, form: &ImageForm, compression: Compression) -> Result<Layer, Error> {
         use kiln_oci::media::Compression as Kind;
         let kind = kiln_oci::media::layer_compression(&layer.media_type);
+        let has_toc = layer.annotations.contains_key(kiln_store::estargz::TOC_DIGEST);
         let same = matches!(
             (kind, compression),
             (Some(Kind::Gzip), Compression::Gzip { .. })
                 | (Some(Kind::Zstd), Compression::Zstd { .. })
                 | (Some(Kind::None), Compression::None)
-        );
+        ) || (has_toc && matches!(compression, Compression::Estargz { .. }));
         match same && form.level.is_none() {
             true => Ok(layer.clone()),
             false => Ok(self.engine.store.repack(layer, compression, self.cancel)?),
@@ -175,9 +176,6 @@ impl Build<'_> {
             {
                 return refuse("a name is needed to push: add --tag, or name=REF".to_owned());
             }
-            if form.compression == LayerCompression::Estargz {
-                return refuse(ESTARGZ.to_owned());
-            }
             let platforms: Vec<&Platform> = self.plan.images.iter().map(|image| &image.platform).collect();
             for Annotation { place, platform, key, .. } in &form.annotations {
                 let of_index = matches!(place, AnnotationPlace::Index | AnnotationPlace::IndexDescriptor);
@@ -197,9 +195,6 @@ impl Build<'_> {
     }
 }
 
-const ESTARGZ: &str = "compression=estargz is not supported: an estargz layer is another tar, with a list of contents in it, \
-                       and kiln writes the same tar whatever the compression; take gzip or zstd";
-
 /// Returns each way that layers are packed in, for any of the outputs.
 pub(super) fn ways(request: &BuildRequest, epoch: Option<u64>) -> Vec<LayerOptions> {
     let mut ways = Vec::new();
@@ -218,9 +213,8 @@ pub(super) fn ways(request: &BuildRequest, epoch: Option<u64>) -> Vec<LayerOptio
 fn layer_options(form: &ImageForm, epoch: Option<u64>) -> LayerOptions {
     let level = |default| form.level.unwrap_or(default);
     let compression = match form.compression {
-        LayerCompression::Gzip | LayerCompression::Estargz => {
-            Compression::Gzip { level: level(Compression::GZIP) }
-        }
+        LayerCompression::Gzip => Compression::Gzip { level: level(Compression::GZIP) },
+        LayerCompression::Estargz => Compression::Estargz { level: level(Compression::GZIP) },
         LayerCompression::Zstd => Compression::Zstd { level: level(Compression::ZSTD) },
         LayerCompression::Uncompressed => Compression::None,
     };

@@ -42,6 +42,7 @@ fn unpacked(bytes: &[u8], compression: Compression) -> Vec<u8> {
     let mut decoded = Vec::new();
     match compression {
         Compression::Gzip { .. } => flate2::read::GzDecoder::new(bytes).read_to_end(&mut decoded),
+        Compression::Estargz { .. } => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut decoded),
         Compression::Zstd { .. } => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut decoded),
         Compression::None => (&bytes[..]).read_to_end(&mut decoded),
     }

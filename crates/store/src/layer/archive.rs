@@ -14,6 +14,7 @@ use super::header::{self, Item};
 use super::{DIRECTORY, is_opaque, is_whiteout};
 use crate::compress::Packer;
 use crate::error::StoreError;
+use crate::estargz;
 use crate::owner::{self, LinkOwners, Owner};
 use crate::tree::selected::open_dir;
 
@@ -31,11 +32,16 @@ pub(crate) struct Plan<'a> {
     pub(crate) cancel: &'a Cancel,
 }
 
-/// Writes the tar, [`END`] included. Returns the sockets, which a tar cannot hold.
+/// Writes the tar, [`END`] included unless the packer has a list of contents to add. Returns the sockets, which a tar cannot hold.
 pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<PathBuf>, StoreError> {
     let root = openat(CWD, plan.tree, DIRECTORY, Mode::empty()).at("open", plan.tree)?;
     let mut writer =
         Writer { plan, out, path: plan.below.into(), inodes: HashMap::new(), sockets: Vec::new() };
+    if writer.out.has_toc() {
+        let (item, content) = estargz::landmark();
+        writer.out.header(&item)?;
+        writer.out.put(&content)?;
+    }
     if plan.root {
         let stat = fstat(&root).at("stat", plan.tree)?;
         let shown = if plan.below.is_empty() { "." } else { plan.below };
@@ -43,7 +49,10 @@ pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<Pat
     }
     writer.all(&root)?;
     let sockets = std::mem::take(&mut writer.sockets);
-    out.put(&[0; END])?;
+    // Else the last entry is still to come.
+    if !out.has_toc() {
+        out.put(&[0; END])?;
+    }
     Ok(sockets)
 }
 
@@ -102,6 +111,9 @@ impl Writer<'_, '_, '_, '_> {
             if level.dir.is_none() && !above.is_empty() {
                 level.dir =
                     Some(open_dir(root.as_fd(), Path::new(above)).map_err(|error| self.io("open", error))?);
+            }
+            if kind != FileType::Directory && self.out.has_toc() && estargz::is_own(&self.path) {
+                continue;
             }
             let child = self.child(level.dir.as_ref().unwrap_or(root), &name, kind)?;
             if let Some(child) = child {
@@ -168,8 +180,7 @@ impl Writer<'_, '_, '_, '_> {
         let xattrs = owner::xattrs(dir).map_err(|error| self.fail("read xattrs of", &error))?;
         let mut item = self.item(&owner, stat.st_mtime, b'5');
         (item.name, item.xattrs) = (shown, xattrs);
-        let head = header::encode(&item);
-        self.out.put(&head)?;
+        self.out.header(&item)?;
         if is_opaque(dir).map_err(|error| self.fail("read xattrs of", &error))? {
             let marker = [shown, b".wh..wh..opq"].concat();
             self.marker(&marker)?;
@@ -196,9 +207,9 @@ impl Writer<'_, '_, '_, '_> {
         let path = std::mem::take(&mut self.path);
         let mut item = self.item(&owner, stat.st_mtime, flag);
         (item.name, item.size, item.xattrs) = (&path, size, xattrs);
-        let head = header::encode(&item);
+        let written = self.out.header(&item);
         self.path = path;
-        self.out.put(&head)?;
+        written?;
         self.content(file, size)
     }
 
@@ -260,8 +271,7 @@ impl Writer<'_, '_, '_, '_> {
         };
         let mut item = self.item(&owner, stat.st_mtime, flag);
         (item.name, item.link) = (&self.path, target.to_bytes());
-        let head = header::encode(&item);
-        self.out.put(&head)
+        self.out.header(&item)
     }
 
     /// Writes a hard link if the file was written under another name.
@@ -276,15 +286,14 @@ impl Writer<'_, '_, '_, '_> {
         };
         let mut item = self.item(owner, stat.st_mtime, b'1');
         (item.name, item.link) = (&self.path, first);
-        let head = header::encode(&item);
-        self.out.put(&head)?;
+        self.out.header(&item)?;
         Ok(true)
     }
 
     /// Writes an empty file whose name means something. Nothing else about it does.
     fn marker(&mut self, name: &[u8]) -> Result<(), StoreError> {
         let mtime = self.plan.epoch.unwrap_or(0).cast_signed();
-        self.out.put(&header::encode(&Item { name, flag: b'0', mtime, ..Item::default() }))
+        self.out.header(&Item { name, flag: b'0', mtime, ..Item::default() })
     }
 
     fn item<'i>(&self, owner: &Owner, mtime: i64, flag: u8) -> Item<'i> {

@@ -7,7 +7,7 @@
 pub(crate) mod active;
 pub(crate) mod archive;
 pub(crate) mod changes;
-mod header;
+pub(crate) mod header;
 pub(crate) mod kept;
 mod links;
 pub(crate) mod list;

@@ -172,11 +172,13 @@ impl Store {
             epoch: options.epoch,
             cancel,
         };
-        let (Packed { blob, diff_id }, sockets) = self.pack(&plan, options.compression, threads)?;
+        let (Packed { blob, diff_id, annotations }, sockets) =
+            self.pack(&plan, options.compression, threads)?;
         let size = blob.size();
         let digest = blob.finish(None)?;
         let media_type = options.compression.media_type().to_owned();
-        Ok(PackedLayer { layer: Layer { media_type, digest, size, diff_id }, sockets, from: layer.clone() })
+        let packed = Layer { media_type, digest, size, diff_id, annotations };
+        Ok(PackedLayer { layer: packed, sockets, from: layer.clone() })
     }
 
     fn pack(

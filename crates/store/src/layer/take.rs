@@ -74,7 +74,7 @@ impl Store {
                 let packing = self.packing(compression, threads(), |packer| {
                     all(reader, name, |bytes| packer.put(bytes)).map_err(|error| interrupted(error, cancel))
                 });
-                let (Packed { blob, diff_id }, ()) = packing?;
+                let (Packed { blob, diff_id, .. }, ()) = packing?;
                 (blob, diff_id, compression.media_type())
             }
         };
@@ -83,7 +83,8 @@ impl Store {
         }
         let size = blob.size();
         let digest = blob.finish(None)?;
-        Ok(Layer { media_type: media_type.to_owned(), digest, size, diff_id: actual })
+        let (media_type, annotations) = (media_type.to_owned(), Default::default());
+        Ok(Layer { media_type, digest, size, diff_id: actual, annotations })
     }
 
     /// Writes what comes, decompressed, to a file of the store that goes with what is returned. `name` is for messages.

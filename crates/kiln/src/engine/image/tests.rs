@@ -20,6 +20,7 @@ fn layer(name: &str) -> Layer {
         digest: Digest::of(format!("{name} packed").as_bytes()),
         size: 10,
         diff_id: Digest::of(name.as_bytes()),
+        annotations: Default::default(),
     }
 }
 

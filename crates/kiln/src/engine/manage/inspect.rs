@@ -121,6 +121,7 @@ mod tests {
             digest: Digest::of(name.as_bytes()),
             size: 1,
             diff_id: Digest::of(name.as_bytes()),
+            annotations: Default::default(),
         };
         let line = |text: &str, empty| History {
             created_by: Some(text.to_owned()),

@@ -57,6 +57,10 @@ impl Engine {
     /// Notes which directories packed layers were made of, so that a build or run from the packed image finds them.
     pub(super) fn remember_layers(&self, packed: &Packed) -> Result<(), Error> {
         for ((made, _), layer) in packed {
+            // Its tar has files that the step's directory has not.
+            if layer.annotations.contains_key(kiln_store::estargz::TOC_DIGEST) {
+                continue;
+            }
             let key = layer.diff_id.hex();
             if self.store.get_record::<LayerId>(RecordKind::Base, &key)?.as_ref() != Some(made) {
                 self.store.put_record(RecordKind::Base, &key, made)?;
