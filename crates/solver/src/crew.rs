@@ -104,6 +104,10 @@ impl<'g> Desk<'g> {
     }
 }
 
+/// Bytes of stack for a thread that executes or hashes: a worker's walk down a tree of two thousand levels, the most that
+/// a path has room for, must not end in a signal. Only what is used costs memory.
+const STACK: usize = 16 << 20;
+
 impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
     pub(crate) fn new(
         scope: &'scope Scope<'scope, 'env>,
@@ -161,7 +165,7 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
             // The receiver is gone only if the owner panicked.
             let _ = send.send(done);
         };
-        Builder::new().name("step".to_owned()).spawn_scoped(self.scope, work)?;
+        Builder::new().name("step".to_owned()).stack_size(STACK).spawn_scoped(self.scope, work)?;
         self.running += 1;
         Ok(())
     }
@@ -193,7 +197,7 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
                 }
             }
         };
-        Builder::new().name("look".to_owned()).spawn_scoped(self.scope, work)?;
+        Builder::new().name("look".to_owned()).stack_size(STACK).spawn_scoped(self.scope, work)?;
         Ok(())
     }
 }
