@@ -5,6 +5,7 @@ mod attest;
 mod build;
 mod context;
 mod debug;
+mod explain;
 mod images;
 mod index;
 mod layers;
@@ -26,6 +27,7 @@ pub(crate) use build::{BuildArgs, MachineArgs, OnErrorMode, ProgressMode};
 use context::CONTEXT_EXAMPLES;
 pub(crate) use context::{ContextCommand, ContextLsArgs, ContextSort};
 pub(crate) use debug::{DebugCommand, DiffFormat, GraphArgs, PlanArgs, ShellArgs};
+pub(crate) use explain::ExplainArgs;
 pub(crate) use images::{HistoryArgs, ImageCommand, ImagePruneArgs, ImagesArgs, InspectArgs, RmiArgs};
 use index::INDEX_EXAMPLES;
 pub(crate) use index::{IndexArgs, IndexCommand, TagArgs};
@@ -128,6 +130,8 @@ impl From<SnapshotterArg> for kiln::Snapshotter {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Say why the steps of a build ran, and were not cached
+    Explain(ExplainArgs),
     /// Build twice under other circumstances, and say what came out differently
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Box<VerifyArgs>),

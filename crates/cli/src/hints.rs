@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln::{DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError};
+use kiln::{
+    Advice, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError,
+};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -108,6 +110,13 @@ impl Failure {
             ),
             Error::Look(LookError::NotKept { .. }) => Some(
                 "only what RUN leaves is kept; `kiln debug ls` lists the steps before it, which can be entered too".to_owned(),
+            ),
+            Error::Look(LookError::NoBuilds) => Some("`kiln build` notes what it does; only the last hundred builds stay".to_owned()),
+            Error::Look(LookError::NoSuchBuild { .. } | LookError::SeveralBuilds { .. }) => {
+                Some("`kiln explain --list` lists what there is".to_owned())
+            }
+            Error::Look(LookError::DidNotRun { .. }) => Some(
+                "a step that did not run was cached, or nothing needed it; `kiln explain` lists those that did".to_owned(),
             ),
             Error::Look(_) => Some("`kiln debug ls` lists what is there".to_owned()),
             Error::LayerSize { .. } | Error::ImageSize { .. } => Some(
@@ -233,4 +242,23 @@ fn git(error: &GitError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// Says what would keep a step from running the next time.
+pub(crate) fn advice(advice: &Advice) -> String {
+    match advice {
+        Advice::ContextModes => {
+            "checkouts under another umask hit as well with --context-modes=git".to_owned()
+        }
+        Advice::Ignore { patterns } => {
+            format!("if the build does not need it, add to .dockerignore: {}", patterns.join(" "))
+        }
+        Advice::MoveArgument { name, line, used: Some(used) } => format!(
+            "every RUN below line {line} sees ARG {name}, and line {used} is the first to mention it: declare it there"
+        ),
+        Advice::MoveArgument { name, line, used: None } => format!(
+            "every RUN below line {line} sees ARG {name}, and none mentions it: declare it below the last RUN, or leave it out"
+        ),
+        Advice::PinBase { image } => format!("a digest does not move: FROM {image}"),
+    }
 }

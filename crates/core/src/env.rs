@@ -57,6 +57,48 @@ impl Env {
         self.chunks.get(place / CHUNK)?.entries.get(place % CHUNK)
     }
 
+    /// Returns the places where this has another pair than `other`, or `other` has none. What both share is not looked at.
+    pub fn places_that_differ(&self, other: &Self) -> Vec<usize> {
+        let mut places = Vec::new();
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            let before = other.chunks.get(number);
+            if before.is_some_and(|before| Arc::ptr_eq(before, chunk)) {
+                continue;
+            }
+            let differs = |(place, pair): (usize, &(String, String))| {
+                let same = before.and_then(|before| before.entries.get(place)) == Some(pair);
+                (!same).then_some(number * CHUNK + place)
+            };
+            places.extend(chunk.entries.iter().enumerate().filter_map(differs));
+        }
+        places
+    }
+
+    /// Puts a pair at a place, which is one of a pair or right behind the last. The caller sees to it that names stay different.
+    ///
+    /// # Panics
+    /// If the place is behind that.
+    pub fn put(&mut self, place: usize, name: impl Into<String>, value: impl Into<String>) {
+        if place == self.len() {
+            self.push(name, value);
+        } else {
+            let entries = Arc::make_mut(&mut self.chunks[place / CHUNK]).entries_mut();
+            entries[place % CHUNK] = (name.into(), value.into());
+        }
+    }
+
+    /// Keeps the first so many variables.
+    pub fn truncate(&mut self, length: usize) {
+        self.chunks.truncate(length.div_ceil(CHUNK));
+        let left = length % CHUNK;
+        if left > 0
+            && self.len() > length
+            && let Some(last) = self.chunks.last_mut()
+        {
+            Arc::make_mut(last).entries_mut().truncate(left);
+        }
+    }
+
     /// Appends a variable and returns its place. The caller sees to it that the name is new.
     pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) -> usize {
         if self.chunks.last().is_none_or(|last| last.entries.len() == CHUNK) {

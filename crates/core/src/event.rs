@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, StepUsage};
+use crate::{Digest, StepUsage, StepWhy};
 
 /// Something happened. Steps are numbered by the build, from 1, in the order they are first mentioned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,13 @@ pub enum Event {
     StepStarted {
         /// Which.
         step: u32,
+    },
+    /// Why it runs; only where this was asked for. Comes after `StepStarted` and before its log.
+    StepReason {
+        /// Which.
+        step: u32,
+        /// The reason.
+        why: Box<StepWhy>,
     },
     /// Its result was there already.
     StepCached {

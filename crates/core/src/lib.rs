@@ -25,6 +25,7 @@ mod sandbox;
 mod secret;
 mod snapshot;
 mod stat_record;
+mod why;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use canonical::{Canonical, ENCODING_VERSION, Encode, Purpose};
@@ -51,3 +52,4 @@ pub use sandbox::{Exceeded, NetworkChoice, Resolver, Resources, Sandbox, Variati
 pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};
 pub use stat_record::{NoStatRecord, STAT_XATTR, StatRecord};
+pub use why::{Advice, Compared, KeyChange, MOST_PATHS, PathChange, PathPart, Reason, StepWhy};

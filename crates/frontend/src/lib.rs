@@ -26,6 +26,7 @@ mod trigger;
 mod variables;
 mod words;
 
+pub use check::is_secret;
 pub use lower::lower;
 pub use offline::lower_offline;
 pub use outline::{Argument, MountName, Outline, Target, outline, targets};

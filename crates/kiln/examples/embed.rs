@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     let result = builder.build(&request, |event| match event {
         Event::StepDeclared { step, title, .. } => println!("#{step} is {title}"),
         Event::StepStarted { step } => println!("#{step} started"),
+        Event::StepReason { step, why } => println!("#{step} runs because: {}", why.summary()),
         Event::StepCached { step } => println!("#{step} cached"),
         Event::StepLog { step, text, .. } => print!("#{step} says {text}"),
         Event::StepFinished { step, duration_us, .. } => println!("#{step} took {} ms", duration_us / 1000),

@@ -447,6 +447,29 @@ pub enum LookError {
         /// Theirs.
         titles: Vec<String>,
     },
+    /// No build is remembered.
+    #[error("no build is remembered in this store")]
+    NoBuilds,
+    /// There is no such build.
+    #[error("no build {build:?} is remembered")]
+    NoSuchBuild {
+        /// As asked for.
+        build: String,
+    },
+    /// Several builds that it may be.
+    #[error("{build:?} may be {}", ids.join(" or "))]
+    SeveralBuilds {
+        /// As asked for.
+        build: String,
+        /// Theirs.
+        ids: Vec<String>,
+    },
+    /// No such step ran in that build.
+    #[error("no step {step:?} ran in that build")]
+    DidNotRun {
+        /// As asked for.
+        step: String,
+    },
     /// Files that it needs are not in the store any more.
     #[error("the files of {title} are not in the store any more")]
     Gone {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Digest, ImageRef, Platform, StepUsage};
+use kiln_core::{Digest, ImageRef, Platform, StepUsage, StepWhy};
 use serde::{Deserialize, Serialize};
 
 /// A finished build.
@@ -22,6 +22,9 @@ pub struct BuildOutcome {
     pub provenance: BTreeMap<String, serde_json::Value>,
     /// Each step that took part.
     pub steps: Vec<StepReport>,
+    /// Why those ran that did, in the order in which they began.
+    #[serde(default)]
+    pub why: Vec<StepWhy>,
     /// Wall time of the whole, microseconds.
     pub duration_us: u64,
 }

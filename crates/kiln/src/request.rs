@@ -72,6 +72,10 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--no-cache-filter`: stages whose step records are not looked up.
     pub no_cache_filter: Vec<String>,
+    /// `--explain`: each step that runs is preceded by [`Event::StepReason`](crate::Event::StepReason). The outcome has the
+    /// reasons in any case.
+    #[serde(default)]
+    pub explain: bool,
     /// `--allow`: what steps may do besides what all may do.
     pub allow: BTreeSet<Entitlement>,
     /// `--output`. Without one the image is kept in the local image store.
@@ -125,6 +129,7 @@ impl BuildRequest {
             no_cache: false,
             pull: false,
             no_cache_filter: Vec::new(),
+            explain: false,
             allow: BTreeSet::new(),
             outputs: Vec::new(),
             attest: Vec::new(),

@@ -26,6 +26,28 @@ pub struct KeyPart {
 impl KeyParts {
     /// Names the parts of a step's content key.
     pub fn of(op: &Op, inputs: &KeyInputs) -> Self {
+        let mut parts = Self::of_instruction(op);
+        if let Op::Run(op) = op {
+            for (name, value) in &op.env {
+                parts.push(&format!("env {name}"), value);
+            }
+            // The order of the environment is in the key too: a program sees it.
+            let names: Vec<&str> = op.env.iter().map(|(name, _)| name.as_str()).collect();
+            parts.push("env order", names.join(" "));
+        }
+        parts.push("root", inputs.root.map_or_else(|| "scratch".to_owned(), |key| key.to_string()));
+        if let Some(layers) = inputs.layers {
+            parts.push("layers", layers.to_string());
+        }
+        for (number, source) in inputs.sources.iter().enumerate() {
+            let content = source.content.map_or_else(|| "unknown".to_owned(), |digest| digest.to_string());
+            parts.push(&format!("source {}", number + 1), content);
+        }
+        parts
+    }
+
+    /// Names those parts that the instruction itself is made of: all but its environment, what it stands on and what it takes.
+    pub fn of_instruction(op: &Op) -> Self {
         let mut parts = Self::default();
         parts.push("encoding", ENCODING_VERSION.to_string());
         match op {
@@ -61,14 +83,6 @@ impl KeyParts {
                 parts.push("user", &op.user);
             }
         }
-        parts.push("root", inputs.root.map_or_else(|| "scratch".to_owned(), |key| key.to_string()));
-        if let Some(layers) = inputs.layers {
-            parts.push("layers", layers.to_string());
-        }
-        for (number, source) in inputs.sources.iter().enumerate() {
-            let content = source.content.map_or_else(|| "unknown".to_owned(), |digest| digest.to_string());
-            parts.push(&format!("source {}", number + 1), content);
-        }
         parts
     }
 
@@ -92,12 +106,6 @@ impl KeyParts {
         for (number, arg) in op.args.iter().enumerate() {
             self.push(&format!("arg {}", number + 1), arg);
         }
-        for (name, value) in &op.env {
-            self.push(&format!("env {name}"), value);
-        }
-        // The order of the environment is in the key too: a program sees it.
-        let names: Vec<&str> = op.env.iter().map(|(name, _)| name.as_str()).collect();
-        self.push("env order", names.join(" "));
         self.push("cwd", &op.cwd);
         self.push("user", &op.user);
         let network = match op.network {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_core::{StepId, StepOutcome};
+use kiln_core::{Digest, StepId, StepOutcome};
 
 use crate::Finished;
 
@@ -21,6 +21,12 @@ pub trait Progress {
 
     /// The step ended. `duration` is of wall time and without the time that it waited for its turn.
     fn finished(&self, id: StepId, outcome: StepOutcome, duration: Duration);
+
+    /// The step has this content key and no record that counts. `outdated` says that there is one, over another execution of
+    /// the steps below. It runs if something needs its files, and is `started` after this.
+    fn missed(&self, id: StepId, key: &Digest, outdated: bool) {
+        let _ = (id, key, outdated);
+    }
 
     /// The step's snapshot is settled, by a record or by running; called right before `cached` or `finished`. Work
     /// on a result, such as packing its layer, can begin here while other steps run.

@@ -9,7 +9,7 @@ use kiln_core::{Cancel, Digest, IoError, Snapshot, StepGraph, StepId, StepOutcom
 
 use crate::crew::{Crew, Desk, Done, Question};
 use crate::schedule::Schedule;
-use crate::task::{Fault, Tools};
+use crate::task::{Fault, Looked, Tools};
 use crate::{CacheIndex, Progress, SolveError, Worker};
 
 /// What a build made.
@@ -156,7 +156,12 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
     fn take(&mut self, done: Done<E>) {
         match done {
             Done::Digested { content, result: Ok(digest), .. } => self.schedule.digested(content, digest),
-            Done::Looked { node, result: Ok(looked) } => self.schedule.looked(node, looked),
+            Done::Looked { node, result: Ok(looked) } => {
+                if let Looked::Missed { key, outdated } = &looked {
+                    self.progress.missed(self.schedule.node(node).id, key, *outdated);
+                }
+                self.schedule.looked(node, looked);
+            }
             Done::Late { content } => self.schedule.late(content),
             Done::Fetched { source, result: Ok(()), .. } => self.schedule.fetched(source),
             Done::Digested { asker: node, result: Err(fault), .. }

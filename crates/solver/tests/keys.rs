@@ -297,10 +297,11 @@ fn parts_are_named_once_and_read_like_a_dockerfile() {
     let (root, files) = (Digest::of(b"root's key"), Digest::of(b"files"));
     let (echo, plain) = (Digest::of(b"echo"), Digest::of(b"text"));
     let expected = format!(
-        "encoding: 2\nop: run\narg 1: /bin/sh\narg 2: -c\narg 3: make\nenv PATH: /bin\nenv HOME: /root\n\
-         env order: PATH HOME\ncwd: /src\nuser: 1000\nnetwork: default\nsecurity: sandbox\nmount 1: cache on /cache\n\
+        "encoding: 2\nop: run\narg 1: /bin/sh\narg 2: -c\narg 3: make\n\
+         cwd: /src\nuser: 1000\nnetwork: default\nsecurity: sandbox\nmount 1: cache on /cache\n\
          mount 2: tmpfs of 1048576 bytes on /tmp\nmount 3: bind on /lib\nfile 1: EOF mode 0755 {echo}\n\
-         platform: linux/amd64\nroot: {root}\nsource 1: {files}\n"
+         platform: linux/amd64\nenv PATH: /bin\nenv HOME: /root\nenv order: PATH HOME\n\
+         root: {root}\nsource 1: {files}\n"
     );
     assert_eq!(text(Op::Run(run())), expected);
     let expected = format!(

@@ -38,6 +38,8 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const SOURCES: &str = "sources";
 /// Cache mounts, below the directory of the [`Ids`].
 pub(crate) const CACHES: &str = "caches";
+/// What earlier builds did, below the directory of the [`Ids`].
+pub(crate) const NOTES: &str = "notes";
 /// Layers, below the directory of the [`Ids`].
 pub(crate) const LAYERS: &str = "layers";
 /// The tree of a layer or a source, in its directory.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kiln_core::{StepGraph, StepId, StepOutcome};
+use kiln_core::{Digest, StepGraph, StepId, StepOutcome};
 use kiln_solver::{Finished, Progress};
 
 /// Notes what it is told, by title, and panics where it is told nonsense.
@@ -12,6 +12,7 @@ use kiln_solver::{Finished, Progress};
 pub struct ProgressLog<'g> {
     graph: &'g StepGraph,
     heard: Mutex<Vec<(StepId, Heard)>>,
+    missed: Mutex<Vec<(StepId, Digest, bool)>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ enum Heard {
 impl<'g> ProgressLog<'g> {
     /// Starts to listen to a build of a graph.
     pub fn new(graph: &'g StepGraph) -> Self {
-        Self { graph, heard: Mutex::default() }
+        Self { graph, heard: Mutex::default(), missed: Mutex::default() }
     }
 
     /// Returns one line for each start, hit and end: `started dep`, `cached dep`, `done dep`, `failed dep: boom`,
@@ -45,6 +46,17 @@ impl<'g> ProgressLog<'g> {
             }
         };
         self.lock().iter().filter_map(line).collect()
+    }
+
+    /// Returns the titles of the steps without a record that counts, in order, with `over another root` where there is one
+    /// all the same.
+    pub fn missed(&self) -> Vec<String> {
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = |(id, _, outdated): &(StepId, Digest, bool)| {
+            let title = self.graph.get(*id).map_or("?", |step| &step.info.title);
+            format!("{title}{}", if *outdated { " over another root" } else { "" })
+        };
+        missed.iter().map(line).collect()
     }
 
     /// Returns whether everything that was started has ended.
@@ -94,7 +106,18 @@ impl Progress for ProgressLog<'_> {
         self.hear(id, Heard::Finished(outcome));
     }
 
-    fn settled(&self, id: StepId, _finished: &Finished) {
+    fn missed(&self, id: StepId, key: &Digest, outdated: bool) {
+        let before = self.lock().iter().any(|(heard, _)| *heard == id);
+        assert!(!before, "{id} is missed after it was heard of");
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).push((id, *key, outdated));
+    }
+
+    fn settled(&self, id: StepId, finished: &Finished) {
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, key, _)) = missed.iter().find(|(heard, ..)| *heard == id) {
+            assert_eq!(*key, finished.key, "{id} was missed under another key");
+        }
+        drop(missed);
         self.hear(id, Heard::Settled);
     }
 }

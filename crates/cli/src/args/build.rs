@@ -84,6 +84,9 @@ pub(crate) struct BuildArgs {
     /// manifests with [OS/ARCH] if they are for one platform; may be repeated
     #[arg(long, value_name = "[PLACE:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Say of each step that runs why it does: what is not as it was in the nearest earlier run of its line
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t, env = "KILN_PROGRESS", hide_env_values = true)]
     pub(crate) progress: ProgressMode,
@@ -136,6 +139,7 @@ Examples:
   kiln build context.tar.zst
   kiln build https://127.0.0.1/project.git#v1.2:app   directory app of tag v1.2
   kiln build -f - . < Dockerfile                      files of this directory
+  kiln build --explain .                              says why steps run; `kiln explain` says it afterwards
   kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .
   kiln build --network=host --ssh default=key .       steps reach this machine's 127.0.0.1; a key signs for them
   kiln build --max-image-size=200m -t app .           fails if the image gets larger

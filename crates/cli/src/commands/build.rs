@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kiln::{BuildRequest, Entitlement, ImageForm, OnError, Output};
+use kiln::{Advice, BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
     Call, annotation_flag, attest_flag, call, cancel_on_signal, context_source, layers, machine_flags,
@@ -59,6 +59,16 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
         }
         result => result?,
     };
+    if mode.is_for_people() && !args.explain {
+        // What costs most and shows least: another umask.
+        for step in outcome.why.iter().filter(|step| step.is_modes_only()) {
+            ui::note(format_args!(
+                "hint: only permission bits differ in what {} takes, so it ran again: {}",
+                ui::one_line(&step.title),
+                crate::hints::advice(&Advice::ContextModes)
+            ));
+        }
+    }
     if let Some(path) = &args.iidfile {
         // As docker: the configuration's digest; of several platforms, the index's.
         let id = match &outcome.images[..] {
@@ -122,6 +132,7 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         no_cache: args.no_cache,
         pull: args.pull,
         no_cache_filter: args.no_cache_filter.clone(),
+        explain: args.explain,
         allow,
         outputs,
         attest: attest_flag::read(&args.attest)?,

@@ -13,6 +13,7 @@ mod debug;
 mod diff;
 mod doctor;
 mod doctor_registry;
+mod explain;
 mod fix;
 mod format_flag;
 mod history;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let global = cli.global;
     match cli.command {
         Command::Build(args) => build::build(global, &args),
+        Command::Explain(args) => explain::explain(global, &args),
         Command::Verify(args) => verify::verify(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, &args),

@@ -10,7 +10,9 @@ use kiln::{CacheMountState, Event, StepOutcome, StepUsage};
 use super::escapes::{Colours, clean};
 use super::live::{Display, Window};
 use super::text::bytes;
-use super::words::{exported, one_line, overwritten, waiting, waiting_for, warning, whole_lines};
+use super::words::{
+    exported, one_line, overwritten, runs_because, waiting, waiting_for, warning, whole_lines,
+};
 
 /// How long lines of a step wait for another that is shown: two talkative steps shall not alternate line by line, and
 /// a silent one shall not hide the rest.
@@ -65,6 +67,7 @@ impl Display for Plain {
                 self.steps.insert(step, Step { title: one_line(&title), ..Step::default() });
             }
             Event::StepStarted { step } => self.with(step, now, |s| s.started = now),
+            Event::StepReason { step, why } => self.with(step, now, |s| s.lines.extend(runs_because(&why))),
             Event::StepCached { step } => self.with(step, now, |s| {
                 s.lines.push("CACHED".to_owned());
                 s.ended = true;

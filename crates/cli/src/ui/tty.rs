@@ -9,7 +9,9 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::live::{Display, Window};
 use super::text::{bytes, seconds};
-use super::words::{exported, one_line, overwritten, printable, waiting, waiting_for, warning, whole_lines};
+use super::words::{
+    exported, one_line, overwritten, printable, runs_because, waiting, waiting_for, warning, whole_lines,
+};
 
 /// Lines shown under a running step, if the window has room.
 const TAIL: usize = 4;
@@ -56,6 +58,13 @@ impl Display for Screen {
                 self.steps.insert(step, Step { title: one_line(&title), ..Step::default() });
             }
             Event::StepStarted { step } => self.with(step, |s| s.started = Some(now)),
+            Event::StepReason { step, why } => {
+                let Some(title) = self.steps.get(&step).map(|step| step.title.clone()) else { return };
+                self.above.push(format!(" {} {title}", self.paint(Style::Attention, "?")));
+                for line in runs_because(&why) {
+                    self.above.push(format!("{INDENT}{}", self.paint(Style::Faint, &line)));
+                }
+            }
             Event::StepCached { step } => {
                 self.cached += 1;
                 self.end(step, (Style::Hit, "="), (Style::Faint, "CACHED"));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kiln::Digest;
+use kiln::{Digest, StepWhy};
 
 use super::escapes::{Colours, clean};
 
@@ -17,6 +17,23 @@ pub(super) fn waiting(id: &str, holder: &str) -> String {
 /// `waiting for process 4711, kiln build /src/app, for 12 s: it does the same`.
 pub(super) fn waiting_for(holder: &str) -> String {
     format!("waiting for {holder}: it does the same")
+}
+
+/// Why a step ran: in one line, then what that leaves out, then what would help. Names of files and values come from anywhere.
+pub(crate) fn reason(why: &StepWhy) -> Vec<String> {
+    let details = why.details().into_iter().map(|line| format!("  {line}"));
+    let hints = why.advice.iter().map(|advice| format!("hint: {}", crate::hints::advice(advice)));
+    let lines = std::iter::once(why.summary()).chain(details).chain(hints);
+    lines.map(|line| printable(&line).into_owned()).collect()
+}
+
+/// `runs because: ARG VERSION 1 -> 2 (first used here)`, and what follows it.
+pub(super) fn runs_because(why: &StepWhy) -> Vec<String> {
+    let mut lines = reason(why);
+    if let Some(first) = lines.first_mut() {
+        first.insert_str(0, "runs because: ");
+    }
+    lines
 }
 
 /// `base image is old (line 3)`.
@@ -35,7 +52,7 @@ pub(super) fn exported(output: &str, digest: Option<Digest>, names: &[String]) -
 }
 
 /// A title may hold a heredoc's or a long command's line ends, and what moves the cursor.
-pub(super) fn one_line(title: &str) -> String {
+pub(crate) fn one_line(title: &str) -> String {
     printable(&title.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }
 

@@ -14,6 +14,7 @@ mod contexts;
 mod copy;
 mod debug_shell;
 mod escape;
+mod explain;
 mod forms;
 mod git;
 mod golden;

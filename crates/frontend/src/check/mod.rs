@@ -54,10 +54,15 @@ const SECRET: [&str; 10] =
     ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
-fn secret(instruction: &str, name: &str, span: Span) -> Option<Diagnostic> {
+/// Whether a variable of this name looks as if it held a secret.
+pub fn is_secret(name: &str) -> bool {
     let has =
         |list: &[&str]| name.split('_').any(|word| list.iter().any(|one| word.eq_ignore_ascii_case(one)));
-    (has(&SECRET) && !has(&HARMLESS)).then(|| {
+    has(&SECRET) && !has(&HARMLESS)
+}
+
+fn secret(instruction: &str, name: &str, span: Span) -> Option<Diagnostic> {
+    is_secret(name).then(|| {
         let message =
             format!("{instruction} `{name}` looks like a secret, and everyone who has the image can read it");
         let help = "give it to the step that needs it: `RUN --mount=type=secret,id=...`".to_owned();

@@ -17,6 +17,7 @@ use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
 use super::definition::Definition;
+use super::explain::{BuildVerdict, Group, Why};
 use super::export::Exports;
 use super::fetch::Fetch;
 use super::finished::Packed;
@@ -78,6 +79,7 @@ impl Engine {
             Err(_) if cancel.is_cancelled() => return Err(Error::Interrupted),
             result => result?,
         };
+        let (steps, why) = reporter.into_reports();
         let digest = first.as_ref().and_then(|first| first.root()).map(|root| root.digest);
         Ok(BuildOutcome {
             digest,
@@ -85,7 +87,8 @@ impl Engine {
             tags: if digest.is_some() { request.tags.clone() } else { Vec::new() },
             exports,
             provenance,
-            steps: reporter.into_reports(),
+            steps,
+            why,
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
     }
@@ -154,6 +157,7 @@ impl Build<'_> {
     fn solve(&self) -> Result<(Solved, Packed), Error> {
         let Self { engine, plan, reporter, cancel, .. } = self;
         let store = &engine.store;
+        let began = Instant::now();
         let mut index = StoreIndex::new(store, now());
         if self.request.sandbox.variation.is_some() {
             index = index.forgetful();
@@ -205,6 +209,17 @@ impl Build<'_> {
             },
             patience: Patience::of(self.request),
             needed: super::needed::as_files(&plan.graph, if self.wants_files() { &wanted } else { &[] }),
+            why: Why::new(
+                store,
+                &plan.graph,
+                &self.definition,
+                Redactor::new(&self.request.secrets),
+                Group::of(&self.definition, &self.request.context, &self.contexts.get("")?.path),
+                self.started,
+                // Of a build that keeps nothing there is nothing to explain later.
+                self.request.sandbox.variation.is_none(),
+            ),
+            explain: self.request.explain,
         };
         worker.announce_chroot();
         let blocked = foreign::blocked(&worker, &wanted, &index, cancel)
@@ -248,6 +263,18 @@ impl Build<'_> {
             (solved, packed)
         });
         self.contexts.save()?;
+        let verdict = match &solved {
+            Ok(_) => BuildVerdict::Done,
+            Err(_) if cancel.is_cancelled() => BuildVerdict::Cancelled,
+            Err(_) => BuildVerdict::Failed,
+        };
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match worker.why.keep(verdict, took_ms, &worker) {
+            Ok(why) => reporter.explained(why),
+            Err(error) => {
+                reporter.warn(format!("later builds cannot be compared with this one: {error}"), None)
+            }
+        }
         let Failures { file, now, kept, settled, .. } = worker.failures;
         let (kept, settled) = (kept.into_inner(), settled.into_inner());
         let (kept, settled) =

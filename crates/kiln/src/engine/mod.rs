@@ -8,6 +8,7 @@ mod chain;
 mod contexts;
 mod debug;
 mod definition;
+mod explain;
 mod export;
 mod fetch;
 mod files;
@@ -56,6 +57,7 @@ use trees::Trees;
 
 pub use attest::{Sbom, SbomRequest};
 pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
+pub use explain::{BuildNote, BuildVerdict};
 pub use ignore_file::ignore_list;
 pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersReport, Oversized, SizeLimits};
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};

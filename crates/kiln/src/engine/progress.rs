@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use kiln_core::{Event, StepId, StepOutcome};
+use kiln_core::{Digest, Event, StepId, StepOutcome};
 use kiln_solver::{Finished, Progress};
 
 use super::packer::Packer;
@@ -22,7 +22,12 @@ impl StepProgress<'_, '_> {
 }
 
 impl Progress for StepProgress<'_, '_> {
+    fn missed(&self, id: StepId, key: &Digest, outdated: bool) {
+        self.worker.why.missed(id, *key, outdated);
+    }
+
     fn started(&self, id: StepId) {
+        self.worker.why.started(id);
         if let Some(step) = self.number(id) {
             self.worker.reporter.emit(Event::StepStarted { step });
         }
@@ -42,6 +47,7 @@ impl Progress for StepProgress<'_, '_> {
     }
 
     fn settled(&self, id: StepId, finished: &Finished) {
+        self.worker.why.settled(id, finished);
         let mut known = self.worker.failures.settled.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(id, finished.snapshot.clone());
         if let Some(packer) = self.packer {

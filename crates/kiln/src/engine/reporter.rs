@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_core::{Event, EventSink, StepId, StepOutcome, StepUsage};
+use kiln_core::{Event, EventSink, StepId, StepOutcome, StepUsage, StepWhy};
 
 use crate::outcome::{CacheVerdict, StepReport};
 
@@ -19,6 +19,7 @@ struct State {
     next: u32,
     by_id: HashMap<StepId, u32>,
     reports: Vec<StepReport>,
+    why: Vec<StepWhy>,
 }
 
 /// Work that is no step of the graph: resolving, loading, exporting. Ends as cancelled if dropped.
@@ -83,11 +84,17 @@ impl<'a> Reporter<'a> {
         self.emit(Event::Warning { message: message.into(), lines });
     }
 
-    /// Returns what became of each step of the graph, in the order of their numbers.
-    pub(crate) fn into_reports(self) -> Vec<StepReport> {
+    /// Takes why steps ran.
+    pub(crate) fn explained(&self, why: Vec<StepWhy>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).why = why;
+    }
+
+    /// Returns what became of each step of the graph, in the order of their numbers, and why those ran that did.
+    pub(crate) fn into_reports(self) -> (Vec<StepReport>, Vec<StepWhy>) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let graph: std::collections::HashSet<u32> = state.by_id.values().copied().collect();
-        state.reports.into_iter().filter(|report| graph.contains(&report.step)).collect()
+        let reports = state.reports.into_iter().filter(|report| graph.contains(&report.step)).collect();
+        (reports, state.why)
     }
 
     fn declare(&self, state: &mut State, title: &str, lines: Option<(usize, usize)>) -> u32 {

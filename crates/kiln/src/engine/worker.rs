@@ -15,12 +15,13 @@ use kiln_solver::{Claim, Inputs, SourceUse, Worker};
 use kiln_store::Store;
 use kiln_store::cache_mount::CacheMounts;
 use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
-use kiln_store::tree::{DigestRule, SourceTree};
+use kiln_store::tree::{DigestRule, Facts, SourceTree};
 
 use super::agent::Backend;
 use super::bases::Bases;
 use super::contexts::Contexts;
 use super::debug::Failures;
+use super::explain::{FactsOf, Why};
 use super::foreign::Ways;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
@@ -72,6 +73,9 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) patience: Patience,
     /// Images whose files something may look at.
     pub(crate) needed: HashSet<StepId>,
+    /// Says why steps run, and whether it is told before they do.
+    pub(crate) why: Why<'a>,
+    pub(crate) explain: bool,
 }
 
 impl Worker for StepWorker<'_> {
@@ -79,7 +83,7 @@ impl Worker for StepWorker<'_> {
 
     fn content_digest(
         &self,
-        _source: StepId,
+        source: StepId,
         op: &Op,
         snapshot: Option<&Snapshot>,
         selection: &Selection,
@@ -88,7 +92,9 @@ impl Worker for StepWorker<'_> {
         cancel: &Cancel,
     ) -> Result<Digest, Error> {
         if op.is_remote() {
-            return self.remotes.digest(op, selection, late, cancel);
+            let digest = self.remotes.digest(op, selection, late, cancel)?;
+            self.why.content(source, selection, usage, digest, DigestRule::COPY);
+            return Ok(digest);
         }
         let rule = match (usage, snapshot) {
             (SourceUse::Copied { modes, owners }, snapshot) => {
@@ -97,7 +103,10 @@ impl Worker for StepWorker<'_> {
             (SourceUse::Mounted, None) => DigestRule::BIND_CONTEXT,
             (SourceUse::Mounted, Some(_)) => DigestRule::BIND_STAGE,
         };
-        self.with_tree(op, snapshot, cancel, |tree| Ok(tree.select(selection)?.digest(rule)?))
+        let digest =
+            self.with_tree(op, snapshot, cancel, |tree| Ok(tree.select(selection)?.digest(rule)?))?;
+        self.why.content(source, selection, usage, digest, rule);
+        Ok(digest)
     }
 
     fn fetch(&self, _source: StepId, op: &Op, cancel: &Cancel) -> Result<(), Error> {
@@ -139,6 +148,12 @@ impl Worker for StepWorker<'_> {
     }
 
     fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
+        if self.explain
+            && let Some(why) = self.why.explain(id, self)
+        {
+            let step = why.step;
+            self.reporter.emit(kiln_core::Event::StepReason { step, why: Box::new(why) });
+        }
         match &step.op {
             Op::Image(op) => {
                 let base =
@@ -164,6 +179,25 @@ impl Worker for StepWorker<'_> {
             | Op::Http(HttpOp { url: name, .. })
             | Op::Git(GitOp { remote: name, .. }) => Err(Error::NoSuchContext { name: name.clone() }),
         }
+    }
+}
+
+impl FactsOf for StepWorker<'_> {
+    fn facts(&self, source: StepId, selection: &Selection, rule: DigestRule) -> Option<Facts> {
+        let op = &self.graph.get(source)?.op;
+        let settled = self.failures.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = settled.get(&source).cloned();
+        drop(settled);
+        // Of what was fetched only the digest is known.
+        if op.is_remote() || snapshot.is_none() && !op.is_source() {
+            return None;
+        }
+        let facts = |tree: &SourceTree| Ok(tree.select(selection)?.facts(rule)?);
+        self.with_tree(op, snapshot.as_ref(), &Cancel::new(), facts).ok()
+    }
+
+    fn number(&self, id: StepId) -> Option<u32> {
+        Some(self.number(id, self.graph.get(id)?))
     }
 }
 

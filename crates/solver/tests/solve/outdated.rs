@@ -1,7 +1,9 @@
 //! When a record does not count although its key is the same: what it was made over has been made anew since.
 //! And when it counts although what it was made over is gone.
 
-use kiln_solver::Verdict;
+use kiln_core::Cancel;
+use kiln_solver::{Verdict, solve};
+use kiln_testkit::{ProgressLog, graph};
 
 use crate::bench::Bench;
 
@@ -87,7 +89,7 @@ fn a_failed_refresh_leaves_no_mixture_behind() {
     let bench = Bench::default();
     bench.build(CHAIN);
     bench.worker.fail("c", "no");
-    let (_, result) = bench.attempt(&refreshing(CHAIN), &["d"], 1, &kiln_core::Cancel::new());
+    let (_, result) = bench.attempt(&refreshing(CHAIN), &["d"], 1, &Cancel::new());
     result.unwrap_err();
     bench.worker.heal();
     let whole = bench.build(CHAIN);
@@ -130,4 +132,24 @@ fn a_step_whose_layer_is_gone_runs_again() {
     let below = &first.snapshot("b").layers[2];
     bench.index.remove_layer(below);
     assert_eq!(bench.build(CHAIN).executed, ["b", "c", "d"], "all records with that layer are gone");
+}
+
+/// What a build is told of its misses: which steps have no record that counts, and whether one is there all the same.
+#[test]
+fn who_listens_hears_of_misses_and_whether_there_is_a_record_over_another_root() {
+    let bench = Bench::default();
+    let missed = |text: &str, wanted: &str| {
+        let graph = graph(text);
+        let log = ProgressLog::new(&graph.graph);
+        bench.worker.begin(&graph.graph);
+        let result =
+            solve(&graph.graph, &[graph.id(wanted)], &bench.worker, &bench.index, &log, 1, &Cancel::new());
+        result.expect("it builds");
+        log.missed()
+    };
+    assert_eq!(missed(CHAIN, "d"), ["a", "b", "c", "d"]);
+    assert_eq!(missed(CHAIN, "d"), NONE);
+    assert_eq!(missed(&refreshing(CHAIN), "a"), ["a"]);
+    assert_eq!(missed(CHAIN, "d"), ["b", "c", "d"].map(|title| format!("{title} over another root")));
+    assert_eq!(missed(CHAIN, "d"), NONE);
 }

@@ -1,6 +1,6 @@
 //! Which step is meant by what was typed.
 
-use super::{Candidate, Journal};
+use super::{Candidate, Journal, StepSummary};
 use crate::error::LookError;
 
 /// Shorter beginnings of names are rather numbers.
@@ -60,15 +60,19 @@ fn is_named(which: &str, candidate: &Candidate) -> bool {
     name == which || which.len() >= SHORTEST && (name.starts_with(which) || bare.starts_with(which))
 }
 
-/// By its number in the title, or by a line.
 fn is_at(which: &str, candidate: &Candidate) -> bool {
-    let summary = &candidate.summary;
+    let StepSummary { file, title, lines, .. } = &candidate.summary;
+    is_place(which, file, title, *lines)
+}
+
+/// Whether a step of a Dockerfile is meant: by its number in the title, or by a line.
+pub(crate) fn is_place(which: &str, name: &str, title: &str, lines: Option<(usize, usize)>) -> bool {
     if let Some((file, line)) = which.rsplit_once(':') {
         let Ok(line) = line.parse::<usize>() else { return false };
-        let file = file.is_empty() || std::path::Path::new(&summary.file).ends_with(file);
-        return file && summary.lines.is_some_and(|(first, last)| (first..=last).contains(&line));
+        let file = file.is_empty() || std::path::Path::new(name).ends_with(file);
+        return file && lines.is_some_and(|(first, last)| (first..=last).contains(&line));
     }
-    let inner = summary.title.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let inner = title.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let Some((inner, _)) = inner else { return false };
     let which = which.trim_start_matches('[').trim_end_matches(']');
     inner == which || inner.strip_prefix(which).is_some_and(|rest| rest.starts_with('/'))

@@ -19,6 +19,7 @@ use crate::error::LookError;
 pub use enter::{EnterRequest, Entering, StepShell};
 use failed::FailedState;
 pub(crate) use failed::Failures;
+pub(crate) use find::is_place;
 pub(crate) use journal::Journal;
 use process::Process;
 pub use world::StepMount;

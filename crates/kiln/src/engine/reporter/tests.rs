@@ -23,7 +23,7 @@ fn a_step_has_one_number_and_tasks_are_counted_with_steps() {
     reporter.finished(3, StepOutcome::Done, Duration::from_millis(5), None);
 
     // Tasks are no steps of the graph, and so no part of the report.
-    let reports = reporter.into_reports();
+    let (reports, _) = reporter.into_reports();
     let seen: Vec<_> = reports.iter().map(|r| (r.step, r.title.as_str(), r.verdict, r.duration_us)).collect();
     assert_eq!(seen, [(2, "RUN a", CacheVerdict::Hit, 0), (3, "RUN b", CacheVerdict::Ran, 5000)]);
 
