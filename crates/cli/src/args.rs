@@ -3,6 +3,7 @@
 mod archive;
 mod attest;
 mod build;
+mod caches;
 mod context;
 mod debug;
 mod explain;
@@ -24,6 +25,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use archive::{FormatArg, ImportArgs, LoadArgs, SaveArgs};
 pub(crate) use attest::AttestArgs;
 pub(crate) use build::{BuildArgs, MachineArgs, OnErrorMode, ProgressMode};
+use caches::CACHE_EXAMPLES;
+pub(crate) use caches::{CacheCommand, CachePruneArgs};
 use context::CONTEXT_EXAMPLES;
 pub(crate) use context::{ContextCommand, ContextLsArgs, ContextSort};
 pub(crate) use debug::{DebugCommand, DiffFormat, GraphArgs, PlanArgs, ShellArgs};
@@ -38,8 +41,7 @@ pub(crate) use registry::{
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 pub(crate) use sbom::SbomArgs;
-use storage::CACHE_EXAMPLES;
-pub(crate) use storage::{CacheCommand, DuArgs, PruneArgs};
+pub(crate) use storage::{DuArgs, PruneArgs};
 pub(crate) use transfer::{CopyArgs, PullArgs, PushArgs, ShowArgs};
 use verify::VERIFY_EXAMPLES;
 pub(crate) use verify::VerifyArgs;
@@ -169,7 +171,7 @@ pub(crate) enum Command {
     Index(IndexCommand),
     /// List the packages in an image: SPDX 2.3, read from dpkg, apk, rpm, pip, npm, cargo and go
     Sbom(SbomArgs),
-    /// See and remove cache mounts
+    /// See, enter and remove cache mounts
     #[command(subcommand, after_help = CACHE_EXAMPLES)]
     Cache(CacheCommand),
     /// See what a build sees of its context

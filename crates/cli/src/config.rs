@@ -1,6 +1,7 @@
 //! What comes from outside the command line: environment, configuration file, terminal. Read here and nowhere else.
 //!
-//! The file is `$XDG_CONFIG_HOME/kiln/config.json` (`~/.config/kiln/config.json`); docs/registries.md has its keys.
+//! The file is `$XDG_CONFIG_HOME/kiln/config.json` (`~/.config/kiln/config.json`); docs/registries.md has the keys of `registry`,
+//! docs/cache-mounts.md those of `cache_mounts`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,8 +12,11 @@ use kiln::{DaemonOptions, EmulatorSearch, Platform, SourceDate};
 
 use crate::hints::Failure;
 
+mod cache_mounts;
+mod file;
 mod registry;
 
+pub(crate) use cache_mounts::{cache_mounts, home, scope_from};
 pub(crate) use registry::{login_file, registry};
 
 /// Returns the store's directory: as asked for, or by the XDG rules
@@ -106,6 +110,11 @@ pub(crate) fn env_files(paths: &[PathBuf]) -> Result<BTreeMap<String, String>, F
         }
     }
     Ok(map)
+}
+
+/// Returns the user's shell.
+pub(crate) fn shell() -> String {
+    env::var("SHELL").ok().filter(|shell| shell.starts_with('/')).unwrap_or_else(|| "/bin/sh".to_owned())
 }
 
 /// Returns a variable's value, whatever its bytes.

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use kiln::{
-    Advice, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator, RegistryError,
+    Advice, CacheError, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator,
+    RegistryError,
 };
 
 /// Why a command did not do what it was asked.
@@ -125,7 +126,7 @@ impl Failure {
                     .to_owned(),
             ),
             Error::SeveralNames { .. } => Some("give one of the names, or --force for all of them".to_owned()),
-            Error::NoSuchCache { .. } => Some("`kiln cache ls` lists what is there".to_owned()),
+            Error::NoSuchCache { .. } | Error::SeveralCaches { .. } | Error::CacheMount(CacheError::NoCache { .. }) => Some("`kiln cache ls` lists what is there".to_owned()),
             other => match other.kind() {
                 ErrorKind::Machine => {
                     Some("`kiln doctor` says what this machine allows, and what would help".to_owned())

@@ -235,6 +235,14 @@ pub enum Error {
         /// As asked for.
         id: String,
     },
+    /// An id that several cache mounts have.
+    #[error("cache mount {id:?} is there in the scopes {}: say which one, with --scope", scopes.join(", "))]
+    SeveralCaches {
+        /// As asked for.
+        id: String,
+        /// The scopes.
+        scopes: Vec<String>,
+    },
     /// A step cannot do without a secret that was not given.
     #[error("secret {id:?} is required here and was not given: add --secret id={id},src=FILE, or env=NAME")]
     NoSecret {

@@ -16,22 +16,22 @@ mod ssh;
 pub use account::{account, login, logout, trace_image};
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    BuildNote, BuildVerdict, CacheLeft, CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest,
-    Engine, EnterRequest, Entering, HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference,
-    ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest,
-    IndexRequest, LargeFile, LayerReport, LayersReport, ListedFile, LoadRequest, Oversized, PartDifference,
-    PathDifference, PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse,
-    RunMount, RunMountKind, RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits,
-    Snapshotter, StepMount, StepShell, StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history,
-    ignore_list,
+    BuildNote, BuildVerdict, CacheFilter, CacheLeft, CachePruneReport, CachePruneRequest, CacheSummary,
+    ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering, HeldStep,
+    HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport, ImagePruneRequest,
+    ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile, LayerReport, LayersReport,
+    ListedFile, LoadRequest, Oversized, PartDifference, PathDifference, PruneReport, PruneRequest,
+    PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount, RunMountKind, RunRequest,
+    SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell,
+    StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
 pub use kiln_core::{
-    Advice, CacheMountState, Cancel, Compared, Digest, Entitlement, Event, EventSink, Exceeded, ExitStatus,
-    History, ImageConfig, ImageRef, KeyChange, Layer, Limit, LogStream, Machine, Network, NetworkChoice,
-    PathChange, PathPart, Platform, Reason, Resolver, Resources, Sandbox, Secret, SecretTooLarge, Sharing,
-    StepOutcome, StepUsage, StepWhy,
+    Advice, CacheMountState, CacheScope, Cancel, Compared, Digest, Entitlement, Event, EventSink, Exceeded,
+    ExitStatus, History, ImageConfig, ImageRef, KeyChange, Layer, Limit, LogStream, Machine, Network,
+    NetworkChoice, PathChange, PathPart, Platform, Reason, Resolver, Resources, Sandbox, Secret,
+    SecretTooLarge, Sharing, StepOutcome, StepUsage, StepWhy,
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
@@ -42,6 +42,9 @@ pub use kiln_registry::{
 };
 pub use kiln_runtime::{
     EmulatorSearch, EnterOptions, Isolation, NoEmulator, RunError, Rung, Signals, architectures,
+};
+pub use kiln_store::cache_mount::{
+    CacheError, CacheFigures, CacheHold, CacheName, CachePart, CachePlace, PlaceProblem,
 };
 pub use kiln_store::{Change, FileState, Problem, Room, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};

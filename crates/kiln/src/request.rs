@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Sandbox, Secret};
 use kiln_registry::{Credentials, HostFiles};
 use kiln_runtime::EmulatorSearch;
+use kiln_store::cache_mount::CachePlace;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::SizeLimits;
@@ -89,6 +90,9 @@ pub struct BuildRequest {
     /// `--provenance-file`: the statement of provenance, as a file of its own.
     #[serde(default)]
     pub provenance_file: Option<PathBuf>,
+    /// `--cache-mount id=ID,path=DIR`: cache mounts that are kept in directories of the user's.
+    #[serde(default)]
+    pub cache_mounts: Vec<CachePlace>,
     /// Steps that run at once; the number of processors if none.
     pub jobs: Option<usize>,
     /// Clamps and replaces times in what is made (SOURCE_DATE_EPOCH,
@@ -135,6 +139,7 @@ impl BuildRequest {
             attest: Vec::new(),
             sbom_file: None,
             provenance_file: None,
+            cache_mounts: Vec::new(),
             jobs: None,
             source_date_epoch: None,
             size_limits: SizeLimits::default(),

@@ -35,6 +35,7 @@ fn try_placed(store: &Path, places: &[(&str, &Path)]) -> Result<CacheMounts, Cac
         id: (*id).to_owned(),
         scope: None,
         path: path.to_path_buf(),
+        standing: false,
     };
     caches(store).placed(&places.iter().map(place).collect::<Vec<_>>(), "linux/amd64")
 }
@@ -244,7 +245,7 @@ fn places_that_cannot_be_are_refused() {
     assert!(try_placed(&store, &[("x", &one), ("y", &two)]).is_ok());
     let chroot = caches(&store)
         .moving()
-        .placed(&[CachePlace { id: "x".to_owned(), scope: None, path: one }], "linux/amd64");
+        .placed(&[CachePlace { id: "x".to_owned(), scope: None, path: one, standing: false }], "linux/amd64");
     assert_eq!(problem(chroot), PlaceProblem::Chroot);
 }
 

@@ -51,6 +51,10 @@ pub(crate) struct BuildArgs {
     /// [default socket: $SSH_AUTH_SOCK]
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
+    /// Keep a cache mount in a directory of yours: id=ID,path=DIR[,scope=SCOPE], the id being the target for a mount without
+    /// one; may be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_mount: Vec<String>,
     /// Run every step again; cache mounts keep what they hold
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -142,6 +146,7 @@ Examples:
   kiln build --explain .                              says why steps run; `kiln explain` says it afterwards
   kiln build --registry-mirror docker.io=http://127.0.0.1:5000 -t app .
   kiln build --network=host --ssh default=key .       steps reach this machine's 127.0.0.1; a key signs for them
+  kiln build --cache-mount id=/root/.cache/pip,path=/ci/pip .   a volume that the next runner has as well
   kiln build --max-image-size=200m -t app .           fails if the image gets larger
   kiln build --sbom=true --provenance=mode=max -t app .    what is in it and where it comes from, beside the image
   kiln build --memory=2g --pids-limit=500 --step-timeout=10m .";

@@ -6,7 +6,7 @@ use super::{Command, ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, TagArgs
 
 /// The end of each `--format` help.
 pub(super) const FORMAT: &str = "\
-Templates: fields ({{.Size}}, {{json .}}), functions (json, join, index, len, lower, upper), pipes, \"table ...\", \"json\".";
+Templates: fields ({{.Size}}, {{json .}}), functions (json, join, index, len, eq, ...), pipes, {{range}}, {{if}}, \"table ...\", \"json\".";
 
 const IMAGES_EXAMPLES: &str = "\
 Examples:

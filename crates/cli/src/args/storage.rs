@@ -1,42 +1,12 @@
-//! Room: `kiln cache`, `kiln du`, `kiln prune`.
+//! Room: `kiln du`, `kiln prune`.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 const PRUNE_EXAMPLES: &str = "\
 Examples:
   kiln prune                                          what nothing refers to any more
   kiln prune --all --filter until=7d                  all that no image needs and nothing used for a week
   kiln prune --all --cache-mounts --dry-run           what a clean sweep would free";
-
-pub(super) const CACHE_EXAMPLES: &str = "\
-Examples:
-  kiln cache ls
-  kiln cache rm /root/.cache/pip                      the next build fills it again
-  kiln cache rm --all";
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CacheCommand {
-    /// List cache mounts
-    #[command(alias = "list")]
-    Ls {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Empty and remove cache mounts
-    #[command(alias = "remove")]
-    Rm {
-        /// Ids to remove
-        #[arg(required_unless_present = "all")]
-        id: Vec<String>,
-        /// Only in this scope, such as linux/amd64
-        #[arg(long)]
-        scope: Option<String>,
-        /// All of them
-        #[arg(long)]
-        all: bool,
-    },
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct DuArgs {

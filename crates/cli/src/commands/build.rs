@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use kiln::{Advice, BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
-    Call, annotation_flag, attest_flag, call, cancel_on_signal, context_source, layers, machine_flags,
-    metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell, ssh_flag, start,
+    Call, annotation_flag, attest_flag, cache_mount_flag, call, cancel_on_signal, context_source, layers,
+    machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell, ssh_flag, start,
 };
 use crate::args::{BuildArgs, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -138,6 +138,7 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         attest: attest_flag::read(&args.attest)?,
         sbom_file: args.attest.sbom_file.clone(),
         provenance_file: args.attest.provenance_file.clone(),
+        cache_mounts: cache_mount_flag::read(&args.cache_mount)?,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date(args.source_date_epoch.as_deref())?,
         lock_timeout: lock_timeout(args.lock_timeout.as_deref())?,

@@ -4,6 +4,7 @@ mod annotation_flag;
 mod archive;
 mod attest_flag;
 mod build;
+mod cache_mount_flag;
 mod caches;
 mod call;
 mod context;
@@ -97,6 +98,12 @@ fn start(global: Global) -> Result<Engine, Failure> {
         Some(chosen) => engine.snapshotter(chosen.into()),
         None => engine,
     })
+}
+
+/// The same for what uses caches, with the places that the configuration file gives them.
+fn start_with_caches(global: Global) -> Result<Engine, Failure> {
+    let places = config::cache_mounts(Vec::new())?;
+    Ok(start(global)?.cache_places(&places)?)
 }
 
 /// Returns a signal that an interrupt or a request to terminate gives. A second one ends the process at once: the

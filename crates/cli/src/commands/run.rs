@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln::{Cancel, Error, RunError, RunRequest, Signals};
+use kiln::{Cancel, Error, RunError, RunMountKind, RunRequest, Signals};
 
-use super::{machine_flags, mount_flag, sandbox_flags, start};
+use super::{machine_flags, mount_flag, sandbox_flags, start, start_with_caches};
 use crate::args::{Global, RunArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -41,7 +41,8 @@ fn attempt(global: Global, args: &RunArgs) -> Result<ExitCode, Failure> {
         sandbox: sandbox_flags::read(&args.sandbox)?,
         registry: config::registry(&args.registry)?,
     };
-    let engine = start(global)?;
+    let caches = request.mounts.iter().any(|mount| matches!(mount.kind, RunMountKind::Cache { .. }));
+    let engine = if caches { start_with_caches(global)? } else { start(global)? };
     let (signals, cancel) = pass_signals()?;
     let status = engine.run(&request, &signals, &cancel)?;
     Ok(ExitCode::from(u8::try_from(status.shell_code()).unwrap_or(255)))

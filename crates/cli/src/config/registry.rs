@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use kiln::{CredentialSource, Credentials, HostFiles, RegistryOptions, Secret};
 
-use super::{absolute_var, config_home, programs};
+use super::{absolute_var, config_home, file, programs};
 use crate::args::RegistryArgs;
 use crate::hints::Failure;
 
 /// The `registry` part of kiln's configuration file.
 #[derive(Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Settings {
+pub(super) struct Settings {
     mirrors: BTreeMap<String, Vec<String>>,
     insecure: Vec<String>,
     auth_file: Option<PathBuf>,
@@ -24,7 +24,7 @@ struct Settings {
 
 /// Returns how registries are reached: the configuration file's word, then the command line's.
 pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
-    let settings = settings()?;
+    let settings = file::read()?.registry;
     let mut options = RegistryOptions {
         mirrors: settings.mirrors,
         insecure: settings.insecure,
@@ -77,7 +77,7 @@ fn credentials(flag: Option<&Path>, setting: Option<PathBuf>) -> Result<Credenti
 
 /// Returns the file where a login is kept: the one that counts alone, else docker's.
 pub(crate) fn login_file(flag: Option<&Path>) -> Result<PathBuf, Failure> {
-    let file = named_file(flag, settings()?.auth_file)?.or_else(docker_config);
+    let file = named_file(flag, file::read()?.registry.auth_file)?.or_else(docker_config);
     file.ok_or_else(|| {
         Failure::usage(
             "HOME is not set: say where the credentials shall be, by --authfile FILE or DOCKER_CONFIG=DIR",
@@ -130,24 +130,4 @@ fn docker_config() -> Option<PathBuf> {
         None => absolute_var("HOME")?.join(".docker"),
     };
     Some(directory.join("config.json"))
-}
-
-fn settings() -> Result<Settings, Failure> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Config {
-        #[serde(default)]
-        registry: Settings,
-    }
-    let Some(path) = config_home().map(|home| home.join("kiln/config.json")) else {
-        return Ok(Settings::default());
-    };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Settings::default()),
-        Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
-    };
-    let config: Config = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    Ok(config.registry)
 }

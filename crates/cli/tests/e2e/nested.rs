@@ -37,15 +37,11 @@ fn nest(place: &Place, program: &str, args: &[&str]) -> Command {
     place.as_user(program, "store", args)
 }
 
-fn here(place: &Place) -> String {
-    place.text("").trim_end_matches('/').to_owned()
-}
-
 #[test]
 fn in_a_namespace_with_a_single_id() {
     for_each_user(|user| {
         let place = Place::new(user);
-        builds_in(&place, &here(&place), &place.text("store"), &|| nest(&place, "unshare", &["-Ur", "--"]));
+        builds_in(&place, &place.here(), &place.text("store"), &|| nest(&place, "unshare", &["-Ur", "--"]));
     });
 }
 
@@ -55,7 +51,7 @@ fn in_a_namespace_with_a_whole_range_of_ids() {
         return skip("unshare --map-auto: it needs kiln-sub");
     }
     let place = Place::new(User::Sub);
-    builds_in(&place, &here(&place), &place.text("store"), &|| {
+    builds_in(&place, &place.here(), &place.text("store"), &|| {
         nest(&place, "unshare", &["--map-auto", "-r", "--"])
     });
     // The ids of the range are there: files of others are made, and steps run as others.
@@ -73,7 +69,7 @@ fn in_bubblewrap() {
     }
     for_each_user(|user| {
         let place = Place::new(user);
-        let here = here(&place);
+        let here = place.here();
         builds_in(&place, &here, &place.text("store"), &|| nest(&place, "bwrap", &["--dev-bind", "/", "/"]));
         // Nothing but kiln and a place for the store: no /sys, no /etc, its own processes.
         let store = place.text("tight");

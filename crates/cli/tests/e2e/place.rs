@@ -73,6 +73,11 @@ impl Place {
         path.to_str().expect("it is made of ASCII").to_owned()
     }
 
+    /// The directory itself.
+    pub(crate) fn here(&self) -> String {
+        self.text("").trim_end_matches('/').to_owned()
+    }
+
     fn kiln_path(&self) -> PathBuf {
         self.path("kiln")
     }

@@ -9,10 +9,12 @@ use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
 use kiln_solver::{SolveError, Solved};
+use kiln_store::cache_mount::CacheMounts;
 
 use super::Engine;
 use super::agent::Backend;
 use super::bases::{Base, Bases};
+use super::cache_places::label;
 use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
@@ -42,9 +44,11 @@ pub(super) struct Build<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) bases: &'a Bases<'a>,
     pub(super) remotes: &'a Remotes<'a>,
+    /// With the places that the request gives them.
+    pub(super) caches: CacheMounts,
     pub(super) plan: BuildPlan,
     pub(super) definition: Definition,
-    contexts: Contexts<'a>,
+    pub(super) contexts: Contexts<'a>,
     ways: Ways,
     /// Clamps and replaces times.
     pub(super) epoch: Option<u64>,
@@ -100,6 +104,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Exports, Error> {
         let started = now();
+        let caches = self.placing(&request.cache_mounts)?;
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry).patient(Patience::of(request));
@@ -134,6 +139,7 @@ impl Engine {
             cancel,
             bases: &bases,
             remotes: &remotes,
+            caches,
             plan,
             definition,
             contexts,
@@ -142,6 +148,7 @@ impl Engine {
             started,
         };
         build.check_outputs()?;
+        build.check_places();
         let (solved, packed) = build.solve()?;
         let claims = build.claims(&solved)?;
         let exports = build.export(&solved, &packed, &claims)?;
@@ -179,7 +186,8 @@ impl Build<'_> {
             entered: &engine.entered,
             store,
             trees: &engine.trees,
-            caches: &engine.caches,
+            caches: &self.caches,
+            build: label(self.request),
             graph: &plan.graph,
             contexts: &self.contexts,
             bases: self.bases,

@@ -4,6 +4,7 @@ mod agent;
 mod attest;
 mod bases;
 mod build;
+mod cache_places;
 mod chain;
 mod contexts;
 mod debug;
@@ -63,8 +64,9 @@ pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersRepo
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub(crate) use manage::registry_config;
 pub use manage::{
-    CacheSummary, HistoryStep, ImageDetails, ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary,
-    ImagesRequest, PruneReport, PruneRequest, PrunedKind, PrunedThing, RemovedImage, history,
+    CacheFilter, CachePruneReport, CachePruneRequest, CacheSummary, HistoryStep, ImageDetails, ImageFilter,
+    ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, PruneReport, PruneRequest, PrunedKind,
+    PrunedThing, RemovedImage, history,
 };
 pub use recipe::Recipe;
 pub use run_image::RunRequest;

@@ -288,7 +288,7 @@ impl StepWorker<'_> {
         let seeds: HashMap<&str, &(StepId, String)> =
             mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();
         // What another process shows while it waits for us.
-        let holder = format!("process {}, step {:?}", std::process::id(), step.info.title);
+        let holder = format!("process {}, step {:?} of {}", std::process::id(), step.info.title, self.build);
         let mut bounded = self.patience.bounded(cancel);
         let (stop, mut waits_for) = (bounded.stop.clone(), String::new());
         let held = self.caches.acquire(

@@ -39,6 +39,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) store: &'a Store,
     pub(crate) trees: &'a Trees,
     pub(crate) caches: &'a CacheMounts,
+    /// What others see who wait for one of its caches.
+    pub(crate) build: String,
     pub(crate) graph: &'a StepGraph,
     pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) bases: &'a Bases<'a>,

@@ -4,6 +4,7 @@ use kiln_git::GitError;
 use kiln_registry::{DaemonError, DownloadError, RegistryError};
 use kiln_runtime::{RunError, UserError};
 use kiln_store::StoreError;
+use kiln_store::cache_mount::{CacheError, PlaceProblem};
 use kiln_store::copy::CopyError;
 
 use super::Error;
@@ -66,6 +67,7 @@ impl Error {
             | Self::Pattern(_)
             | Self::NoCommand { .. }
             | Self::NoSuchCache { .. }
+            | Self::SeveralCaches { .. }
             | Self::NoSecret { .. }
             | Self::NoAgent { .. }
             | Self::SshKey { .. }
@@ -112,6 +114,15 @@ impl Error {
                 | StoreError::DiffIdMismatch { .. }
                 | StoreError::MediaType { .. },
             ) => ErrorKind::Network,
+            Self::CacheMount(CacheError::Cancelled) => ErrorKind::Interrupted,
+            Self::CacheMount(CacheError::NoCache { .. }) => ErrorKind::Input,
+            Self::CacheMount(CacheError::Place { problem, .. }) => match problem {
+                PlaceProblem::NoLock { .. }
+                | PlaceProblem::Chroot
+                | PlaceProblem::Owner { .. }
+                | PlaceProblem::Io(_) => ErrorKind::Machine,
+                _ => ErrorKind::Input,
+            },
             Self::Daemon(DaemonError::Cancelled) => ErrorKind::Interrupted,
             Self::Daemon(DaemonError::Host { .. }) => ErrorKind::Input,
             Self::Enter(_)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::{CacheScope, IoError, IoResultExt};
 use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
 
 use super::home::Home;
 use super::meta::{CacheFigures, Meta};
@@ -45,6 +46,19 @@ pub struct CacheInfo {
     pub held_by: Vec<String>,
 }
 
+/// What lies in a cache's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachePart {
+    /// Its name; what is not UTF-8 of it is replaced.
+    pub name: String,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Bytes on disk of all that is in it. A file with several names counts once in each part.
+    pub size: u64,
+    /// Files in it.
+    pub files: u64,
+}
+
 impl CacheInfo {
     /// Returns which cache it is.
     pub fn name(&self) -> CacheName {
@@ -74,6 +88,33 @@ impl CacheMounts {
             scope: name.scope.clone(),
             ..info(&home)
         }))
+    }
+
+    /// Says what a cache's directory holds, largest first. Several threads walk it.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn parts(path: &Path) -> Result<Vec<CachePart>, IoError> {
+        let mut parts = Vec::new();
+        let mut dirs = Vec::new();
+        for entry in std::fs::read_dir(path).at("read", path)? {
+            let entry = entry.at("read", path)?;
+            let Ok(found) = entry.metadata() else { continue };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if found.is_dir() {
+                dirs.push((name, entry.path()));
+            } else {
+                let size = std::os::unix::fs::MetadataExt::blocks(&found) * 512;
+                parts.push(CachePart { name, directory: false, size, files: 1 });
+            }
+        }
+        let (names, roots): (Vec<String>, Vec<PathBuf>) = dirs.into_iter().unzip();
+        for (name, counted) in names.into_iter().zip(count::count_all(&roots)) {
+            let Some(count::Count { size, files }) = counted else { continue };
+            parts.push(CachePart { name, directory: true, size, files });
+        }
+        parts.sort_by(|a, b| (b.size, &a.name).cmp(&(a.size, &b.name)));
+        Ok(parts)
     }
 
     /// Counts the caches that changed since they were counted, on all processors, and keeps the sizes. For the end

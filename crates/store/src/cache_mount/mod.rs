@@ -22,7 +22,7 @@ use kiln_core::{CacheMount, CacheScope, Sharing};
 pub use acquire::{Held, HeldCache, Seeds};
 pub use error::{CacheError, PlaceProblem};
 pub use hold::{CacheHold, HoldAs, Stage};
-pub use list::CacheInfo;
+pub use list::{CacheInfo, CachePart};
 pub use meta::CacheFigures;
 pub use name::CacheName;
 pub use place::CachePlace;

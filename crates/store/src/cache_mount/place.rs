@@ -33,6 +33,9 @@ pub struct CachePlace {
     pub scope: Option<CacheScope>,
     /// The directory, absolute. It is made when the cache is first used.
     pub path: PathBuf,
+    /// Whether it holds for all builds, so that one that does not mount the cache is no mistake.
+    #[serde(default)]
+    pub standing: bool,
 }
 
 /// The place of a cache.
@@ -89,8 +92,7 @@ impl CacheMounts {
                     Some(other) if other.path == path => {}
                     Some(other) => return Err(wrong(PlaceProblem::Twice { other: other.path.clone() })),
                     None => {
-                        let (id, path) = (given.id.clone(), path.clone());
-                        all.push(CachePlace { id, scope: Some(scope), path });
+                        all.push(CachePlace { scope: Some(scope), path: path.clone(), ..given.clone() });
                     }
                 }
             }

@@ -18,7 +18,7 @@ use super::finished::Packed;
 use crate::Error;
 use crate::request::RegistryOptions;
 
-pub use caches::CacheSummary;
+pub use caches::{CacheFilter, CachePruneReport, CachePruneRequest, CacheSummary};
 pub use images::{ImageFilter, ImageSummary, ImagesRequest};
 pub(super) use inspect::steps;
 pub use inspect::{HistoryStep, ImageDetails, history};

@@ -7,10 +7,10 @@ use kiln_core::Digest;
 use kiln_store::{PruneOptions, ThingKind};
 use serde::{Deserialize, Serialize};
 
-use super::caches::scope_of;
 use super::seconds;
 use crate::Error;
 use crate::engine::Engine;
+use kiln_store::cache_mount::CacheName;
 
 /// What to prune.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,11 +110,12 @@ impl Engine {
             let now = seconds(SystemTime::now());
             for cache in self.caches()? {
                 let idle = now.saturating_sub(cache.last_used);
-                if cache.held_by.is_some() || request.unused_for.is_some_and(|age| idle < age) {
+                if cache.placed || cache.held_by.is_some() || request.unused_for.is_some_and(|age| idle < age)
+                {
                     continue;
                 }
                 if !request.dry_run {
-                    self.caches.remove(&cache.id, Some(&scope_of(&cache.scope)))?;
+                    self.caches.remove(&cache.id, Some(&CacheName::scope_from(&cache.scope)))?;
                 }
                 report.bytes += cache.size;
                 let name = format!("{} ({})", cache.id, cache.scope);

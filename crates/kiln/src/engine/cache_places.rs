@@ -1,0 +1,113 @@
+//! What a build says of cache mounts that are kept in directories of the user's.
+
+use std::collections::BTreeSet;
+
+use kiln_core::{CacheScope, MountKind, Op, Platform};
+
+use super::build::Build;
+use crate::request::ContextSource;
+use crate::{BuildRequest, NamedSource};
+
+impl Build<'_> {
+    /// Warns of places that are of no use, or in the way.
+    pub(super) fn check_places(&self) {
+        let places = &self.request.cache_mounts;
+        if places.is_empty() {
+            return;
+        }
+        let mut wanted = BTreeSet::new();
+        for (_, step) in self.plan.graph.iter() {
+            let Op::Run(run) = &step.op else { continue };
+            for mount in &run.mounts {
+                if let MountKind::Cache(cache) = &mount.kind {
+                    wanted.insert((cache.id.as_str(), cache.scope.clone()));
+                }
+            }
+        }
+        let own = CacheScope::Platform(Platform::host().to_string());
+        for place in places {
+            let fits = |(id, scope): &(&str, CacheScope)| {
+                *id == place.id
+                    && match &place.scope {
+                        Some(asked) => scope == asked,
+                        None => *scope == CacheScope::Global || *scope == own,
+                    }
+            };
+            if !wanted.iter().any(fits) {
+                if !place.standing {
+                    self.reporter.warn(unused(&place.id, &wanted), None);
+                }
+                continue;
+            }
+            let Some((_, path)) = self.caches.places().find(|(id, _)| *id == place.id) else { continue };
+            for (name, dir) in self.directories() {
+                let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+                let Ok(inside) = path.strip_prefix(dir) else { continue };
+                let path = inside.to_string_lossy();
+                // The context itself is not searched for a cache, and only the main one's rules are known here.
+                if name.is_empty()
+                    && self.contexts.get("").is_ok_and(|context| context.ignore.is_excluded(&path))
+                {
+                    continue;
+                }
+                let message = format!(
+                    "cache {:?} is kept inside of the build context: a COPY of all files takes the cache, and misses whenever it \
+                     has changed; put `{path}` into .dockerignore",
+                    place.id
+                );
+                self.reporter.warn(message, None);
+            }
+        }
+    }
+
+    /// The directories that files are taken from.
+    fn directories(&self) -> Vec<(&str, &std::path::Path)> {
+        let named = self.request.build_contexts.iter().filter_map(|(name, source)| match source {
+            NamedSource::Files(ContextSource::Directory(dir)) => Some((name.as_str(), dir.as_path())),
+            _ => None,
+        });
+        let main = match &self.request.context {
+            ContextSource::Directory(dir) => Some(("", dir.as_path())),
+            _ => None,
+        };
+        main.into_iter().chain(named).collect()
+    }
+}
+
+fn unused(id: &str, wanted: &BTreeSet<(&str, CacheScope)>) -> String {
+    let elsewhere: Vec<&str> = wanted
+        .iter()
+        .filter_map(|(other, scope)| match scope {
+            CacheScope::Platform(platform) if *other == id => Some(platform.as_str()),
+            _ => None,
+        })
+        .collect();
+    if !elsewhere.is_empty() {
+        return format!(
+            "--cache-mount id={id}: steps mount it for {} only, which counts as another cache; add scope={}",
+            elsewhere.join(" and "),
+            elsewhere[0]
+        );
+    }
+    let ids: BTreeSet<&str> = wanted.iter().map(|(id, _)| *id).collect();
+    match ids.len() {
+        0 => format!("--cache-mount id={id}: no step mounts a cache"),
+        _ => format!(
+            "--cache-mount id={id}: no step mounts a cache of this id; there are {}",
+            ids.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+/// How others see a build who wait for it. No address of a remote context: there may be a password in it.
+pub(super) fn label(request: &BuildRequest) -> String {
+    let context = match &request.context {
+        ContextSource::Directory(path) | ContextSource::Archive(path) => path.display().to_string(),
+        ContextSource::Http(_) | ContextSource::Git(_) => "a remote context".to_owned(),
+        ContextSource::Empty | ContextSource::Stdin => "standard input".to_owned(),
+    };
+    match request.tags.first() {
+        Some(tag) => format!("{context} ({})", tag.familiar()),
+        None => context,
+    }
+}
