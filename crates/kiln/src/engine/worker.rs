@@ -154,7 +154,7 @@ impl Worker for StepWorker<'_> {
             && let Some(why) = self.why.explain(id, self)
         {
             let step = why.step;
-            self.reporter.emit(kiln_core::Event::StepReason { step, why: Box::new(why) });
+            self.reporter.emit(Event::StepReason { step, why: Box::new(why) });
         }
         match &step.op {
             Op::Image(op) => {

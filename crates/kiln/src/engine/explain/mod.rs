@@ -2,29 +2,27 @@
 //! line. docs/cache-keys.md has it from a user's side, docs/decisions/0027 how it is kept.
 
 mod advice;
+mod asked;
 mod compare;
 mod find;
 mod line;
 mod pair;
 mod past;
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use kiln_core::{
-    Advice, Compared, Digest, KeyChange, MOST_PATHS, Op, PathChange, PathPart, Reason, Selection, StepGraph,
-    StepId, StepWhy,
-};
+use kiln_core::{Advice, Compared, Digest, KeyChange, Op, Reason, Selection, StepGraph, StepId, StepWhy};
 use kiln_solver::{Finished, SourceUse, Verdict};
-use kiln_store::tree::{Changed, DigestRule, Facts, Kind};
+use kiln_store::tree::{DigestRule, Facts};
 use kiln_store::{NoteKind, RemovalReason, Store};
 
 use super::definition::Definition;
 use super::redact::Redactor;
 use crate::Error;
 use advice::Dockerfile;
-use compare::{Ask, FilesChange, Run};
+use asked::Asked;
+use compare::{Ask as _, Run};
 pub use find::{BuildNote, BuildVerdict};
 use line::{Found, Line, Secrets};
 pub(crate) use past::Group;
@@ -214,7 +212,7 @@ impl<'a> Why<'a> {
         if let Some(reason) = self.removed(found.key?) {
             return Some((reason, None));
         }
-        let ask = Asked { why: self, id, facts, read: RefCell::default() };
+        let ask = Asked::new(self, id, facts);
         let Some((build, then)) = self.nearest(&now, &runs, &ask) else {
             return Some((Reason::NeverBuilt, None));
         };
@@ -390,91 +388,5 @@ impl<'a> Why<'a> {
     fn advice(&self, id: StepId, changes: &[KeyChange]) -> Vec<Advice> {
         let Some(step) = self.graph.get(id) else { return Vec::new() };
         advice::advice(changes, &step.info, self.dockerfile())
-    }
-}
-
-/// Answers what the comparison of one step asks.
-struct Asked<'w, 'a> {
-    why: &'w Why<'a>,
-    id: StepId,
-    facts: &'w dyn FactsOf,
-    /// The files that the step takes now, by digest.
-    read: RefCell<HashMap<Digest, Option<Facts>>>,
-}
-
-impl Ask for Asked<'_, '_> {
-    fn is_argument(&self, name: &str) -> bool {
-        self.why.dockerfile().is_argument(name)
-    }
-
-    fn is_first(&self, line: usize, name: &str) -> bool {
-        self.why.fixed().first.get(name) == Some(&line)
-    }
-
-    fn files(&self, now: &Digest, was: &Digest) -> Option<FilesChange> {
-        let was = self.why.store.get_note(NoteKind::Files, &was.hex()).ok().flatten();
-        let was = Facts::from_bytes(&was?)?;
-        let mut read = self.read.borrow_mut();
-        let now = read.entry(*now).or_insert_with(|| self.taken(now));
-        let mut found = FilesChange { paths: Vec::new(), count: 0, modes_only: true };
-        for change in was.changes(now.as_ref()?) {
-            found.count += 1;
-            found.modes_only &= change.what.is_mode_only() && git_keeps_neither(&change.what);
-            if found.paths.len() < MOST_PATHS {
-                found.paths.push(path_change(&change.path, &change.what));
-            }
-        }
-        (found.count > 0).then_some(found)
-    }
-}
-
-impl Asked<'_, '_> {
-    /// The files that have this digest: a source of the step.
-    fn taken(&self, digest: &Digest) -> Option<Facts> {
-        let step = self.why.graph.get(self.id)?;
-        let usage = SourceUse::of(&step.op);
-        for (source, selection) in step.op.sources() {
-            let known = self.why.state().contents.get(&(source, selection.clone(), usage)).copied();
-            if let Some((found, rule)) = known
-                && found == *digest
-            {
-                return self.facts.facts(source, &selection, rule);
-            }
-        }
-        None
-    }
-}
-
-/// Whether both permissions are one to git, which keeps whether the owner may execute a file.
-fn git_keeps_neither(what: &Changed) -> bool {
-    matches!(what, Changed::Parts { mode: Some((from, to)), .. } if (from ^ to) & 0o100 == 0)
-}
-
-fn path_change(path: &std::path::Path, what: &Changed) -> PathChange {
-    let path = path.to_string_lossy().into_owned();
-    let kind = |kind: &Kind| kind_words(*kind).to_owned();
-    let what = match what {
-        Changed::Added => vec![PathPart::Added],
-        Changed::Removed => vec![PathPart::Removed],
-        Changed::Kind { was, is } => vec![PathPart::Type { from: kind(was), to: kind(is) }],
-        Changed::Parts { mode, owner, attributes, content } => {
-            let content = content.then_some(PathPart::Content);
-            let mode = mode.map(|(from, to)| PathPart::Mode { from, to });
-            let owner = owner.map(|(from, to)| PathPart::Owner { from, to });
-            let attributes = attributes.then_some(PathPart::Attributes);
-            content.into_iter().chain(mode).chain(owner).chain(attributes).collect()
-        }
-    };
-    PathChange { path, what }
-}
-
-fn kind_words(kind: Kind) -> &'static str {
-    match kind {
-        Kind::File => "file",
-        Kind::Dir => "directory",
-        Kind::Symlink => "symbolic link",
-        Kind::Fifo => "fifo",
-        Kind::Socket => "socket",
-        Kind::CharDevice | Kind::BlockDevice => "device",
     }
 }
