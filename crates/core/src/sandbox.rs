@@ -21,6 +21,9 @@ pub struct Sandbox {
 pub struct Variation {
     /// The host name that steps see.
     pub hostname: String,
+    /// So many seconds is kiln's own clock ahead, by which it dates what steps leave.
+    #[serde(default)]
+    pub ahead: u64,
 }
 
 /// What a step gets that asks for the default network.

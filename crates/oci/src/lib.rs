@@ -30,7 +30,10 @@ pub use docker::{Archive, ArchivedImage, ArchivedLayer, DockerArchive};
 pub use document::{BlobInfo, Document};
 pub use error::OciError;
 pub use image::{AssembleOptions, Image, MediaTypes, assemble, attested_index, index};
-pub use layout::{Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar};
+pub use layout::{
+    Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar,
+    write_partial_archive,
+};
 pub use load::{LoadedImage, MAX_DOCUMENT, load};
 pub use platform::matches;
 pub use read::{Children, children, media_type, subject};

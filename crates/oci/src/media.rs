@@ -76,3 +76,8 @@ pub fn is_manifest(media_type: &str) -> bool {
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
+
+/// OCI's name for a layer's media type.
+pub fn oci_layer(media_type: &str) -> &str {
+    layer_in(false, media_type).unwrap_or(media_type)
+}

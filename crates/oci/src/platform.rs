@@ -58,7 +58,8 @@ pub(crate) fn is_image(entry: &Descriptor) -> bool {
         .is_some_and(|p| p.os().to_string() == "unknown" || p.architecture().to_string() == "unknown");
     let attestation =
         entry.annotations().as_ref().is_some_and(|a| a.contains_key("vnd.docker.reference.type"));
-    (media::is_manifest(media_type) || media::is_index(media_type)) && !unknown && !attestation
+    let artifact = entry.artifact_type().is_some();
+    (media::is_manifest(media_type) || media::is_index(media_type)) && !unknown && !attestation && !artifact
 }
 
 pub(crate) fn from_spec(platform: &oci_spec::image::Platform) -> Platform {

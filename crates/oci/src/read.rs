@@ -92,6 +92,19 @@ pub fn subject(document: &Document) -> Result<Option<Digest>, OciError> {
     Ok(subject.transpose()?.map(|info| info.digest))
 }
 
+/// What a manifest is if it is no image: its `artifactType`, else the type of its configuration.
+/// <https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>
+pub(crate) fn artifact_type(document: &Document) -> Option<String> {
+    let value: Value = serde_json::from_slice(&document.bytes).ok()?;
+    let config = value.get("config")?.get("mediaType")?.as_str()?;
+    let said = value.get("artifactType").and_then(Value::as_str).unwrap_or_default();
+    let is_image = matches!(config, media::OCI_CONFIG | media::DOCKER_CONFIG);
+    match said {
+        "" => Some(config.to_owned()).filter(|_| !is_image),
+        said => Some(said.to_owned()),
+    }
+}
+
 /// Reads a manifest or index. `media_type` is what its descriptor or its Content-Type says, empty if nothing is known.
 ///
 /// What the document says of itself must agree with that, and a document that could be read as both is refused:

@@ -1,23 +1,24 @@
 //! A running docker or podman, over its socket: the few questions that moving an image takes.
 //! <https://docs.docker.com/reference/api/engine/>, which podman answers too.
 
-use std::convert::Infallible;
+mod held;
+
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, mpsc as blocking};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use http_body::Frame;
 use kiln_core::Cancel;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::body::Body;
 use crate::engine::Engine;
 use crate::{RegistryError, endpoint};
+
+pub use held::Held;
 
 /// Where an engine is looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +162,7 @@ impl Daemon {
         let (answer_in, answer_out) = blocking::sync_channel(1);
         let url = format!("{}/images/load?quiet=1", self.base);
         let request = self.client.post(url).header("content-type", "application/x-tar");
-        let request = request.body(reqwest::Body::wrap(Upload { receiver }));
+        let request = request.body(reqwest::Body::wrap(Body::endless(receiver)));
         let abort = self.engine.spawn(async move {
             let answer = match request.send().await {
                 Ok(answer) => whole(answer).await,
@@ -373,28 +374,6 @@ impl Write for Sender {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A body of pieces, which ends with an empty one.
-struct Upload {
-    receiver: mpsc::Receiver<Bytes>,
-}
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.receiver.poll_recv(context) {
-            Poll::Ready(Some(piece)) if piece.is_empty() => Poll::Ready(None),
-            Poll::Ready(Some(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            // Whoever writes has failed; the task ends before the engine could take this for the end.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Endpoint {
     pub(crate) resolve: bool,
     /// May be asked for what has a digest.
     pub(crate) pull: bool,
+    /// Takes what is pushed, in the registry's place.
+    pub(crate) push: bool,
     /// Where https is not answered, http will do.
     pub(crate) either: bool,
     pub(crate) trust: Trust,
@@ -235,7 +237,7 @@ impl Router<'_> {
         };
         // A mirror may stand in for many registries.
         endpoint.namespace = mirror.then(|| registry.to_owned());
-        (endpoint.resolve, endpoint.pull) = (server.resolve, server.pull);
+        (endpoint.resolve, endpoint.pull, endpoint.push) = (server.resolve, server.pull, server.push);
         endpoint.trust.unverified = server.skip_verify;
         endpoint.trust.ca.extend(server.ca.iter().cloned());
         endpoint.trust.client.extend(server.client.iter().cloned());
@@ -269,6 +271,7 @@ impl Router<'_> {
             mirror,
             resolve: true,
             pull: true,
+            push: false,
             either: false,
             trust,
             headers: Vec::new(),

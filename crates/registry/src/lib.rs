@@ -8,6 +8,7 @@
 
 mod auth;
 mod blob;
+mod body;
 mod client;
 mod config;
 mod daemon;
@@ -32,7 +33,7 @@ mod trickle;
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
 pub use config::{CredentialSource, Credentials, HostFiles, RegistryConfig, Timeouts};
-pub use daemon::{Daemon, DaemonError, DaemonOptions};
+pub use daemon::{Daemon, DaemonError, DaemonOptions, Held};
 pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
 };

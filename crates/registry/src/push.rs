@@ -1,7 +1,6 @@
 //! Pushing: what one asks of a [`RegistryClient`]. Mirrors are never pushed to.
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>
 
-mod body;
 mod feed;
 mod subject;
 mod upload;
@@ -55,11 +54,16 @@ impl RegistryClient {
     }
 
     /// Whether the name's tag, or its digest if it has no tag, stands for this manifest: one HEAD, to the registry itself.
-    /// Then all that the manifest points to is there, too. A push of it that follows does not look again.
+    /// Then all that the manifest points to is there, too. A push of it that follows does not look again. One with a
+    /// `subject` is never there, unasked: there is more to its push.
     ///
     /// # Errors
     /// There is no answer.
-    pub fn has_manifest(&self, image: &ImageRef, digest: &Digest) -> Result<bool, RegistryError> {
+    pub fn has_manifest(&self, image: &ImageRef, document: &Document) -> Result<bool, RegistryError> {
+        let digest = &document.digest;
+        if subject::Subject::of(document).is_some() || image.digest.is_some_and(|pinned| pinned != *digest) {
+            return Ok(false);
+        }
         let (session, name) = (self.session.clone(), image.clone());
         let (wanted, reference) = (*digest, reference(image, digest));
         let has = self.run(async move {

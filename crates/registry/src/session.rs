@@ -203,7 +203,9 @@ impl Session {
 
     /// The registry itself, which is pushed to.
     pub(crate) async fn registry(&self, image: &ImageRef) -> Result<Endpoint, RegistryError> {
-        let endpoint = self.endpoints(image)?.into_iter().rfind(|endpoint| !endpoint.mirror);
+        let endpoints = self.endpoints(image)?;
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.push);
+        let endpoint = endpoint.or_else(|| endpoints.iter().rfind(|endpoint| !endpoint.mirror)).cloned();
         let endpoint = endpoint.ok_or_else(|| RegistryError::Protocol {
             host: image.registry.clone(),
             reason: "it has only mirrors, and those are not pushed to".to_owned(),

@@ -96,6 +96,36 @@ fn several_that_refer_at_once_are_all_in_the_list() {
     assert_eq!(found.len(), 3);
 }
 
+/// Two programs that each read the list before the other wrote it: who was overwritten notices, and adds himself again.
+#[test]
+fn two_programs_that_write_one_list_are_both_in_it() {
+    let registry = FakeRegistry::start();
+    let image = TestImage::new("linux/amd64", MediaTypes::Oci, &[&[("a", "b")]]);
+    registry.put("a", "one", &image);
+    let one = name(&registry, "a:one");
+    let subject = &image.image.manifest;
+    let documents = ["1", "2"].map(|note| artifact(&registry, subject, "application/x.sbom", note));
+    let tag = format!("/manifests/sha256-{}", subject.digest.hex());
+    // Two manifests, and then nobody has an answer to his GET of the list before both have asked; nor to his PUT.
+    registry.fault(format!("GET /v2/a{tag}"), 2, Fault::Await(4));
+    registry.fault(format!("PUT /v2/a{tag}"), 2, Fault::Await(6));
+    std::thread::scope(|scope| {
+        for document in &documents {
+            // Another client is another process: it shares no lock.
+            let one = by_digest(&one, document.digest);
+            scope.spawn(move || client().push_manifest(&one, document).unwrap());
+        }
+    });
+    let mut found = client().referrers(&one, &subject.digest, None).unwrap();
+    found.sort_by(|a, b| a.annotations.cmp(&b.annotations));
+    let expected = [("1", &documents[0]), ("2", &documents[1])];
+    assert_eq!(found, expected.map(|(note, document)| expected_of(document, note)));
+}
+
+fn expected_of(document: &Document, note: &str) -> Referrer {
+    expected(document, "application/x.sbom", note)
+}
+
 #[test]
 fn what_is_no_list_is_said() {
     let registry = FakeRegistry::start();

@@ -9,6 +9,7 @@ use kiln_registry::{HostFiles, RegistryClient, RegistryConfig, RegistryError};
 use kiln_testkit::certificates::Authority;
 use kiln_testkit::debian_registry::{DebianRegistry, Doors};
 use kiln_testkit::image::TestImage;
+use kiln_testkit::registry::FakeRegistry;
 
 /// What a registry says of an image that it has not: then one was let in.
 fn ask(host: &str, config: RegistryConfig) -> RegistryError {
@@ -161,4 +162,26 @@ fn a_server_that_wants_to_know_who_one_is_is_shown_a_certificate() {
     let wrong: [(&Path, &str); 3] = [(&ca, "ca.crt"), (&mine, "client.cert"), (&key, "client.key")];
     let error = ask(&host, certs(path, &host, &wrong)).to_string();
     assert!(error.contains("client.key: it does not fit"), "{error}");
+}
+
+/// <https://github.com/containerd/containerd/blob/main/docs/hosts.md#capabilities-field>: only who lists `push` takes it.
+#[test]
+fn a_host_with_the_capability_takes_what_is_pushed() {
+    for (capabilities, elsewhere) in [("['pull', 'push']", true), ("['pull', 'resolve']", false)] {
+        let (itself, host) = (FakeRegistry::start(), FakeRegistry::start());
+        let directory = tempfile::tempdir().unwrap();
+        let toml = format!("[host.'http://{}']\ncapabilities = {capabilities}\n", host.host());
+        let config = hosts_toml(directory.path(), &(itself.host().replace(':', "_") + "_"), &toml);
+        let client = RegistryClient::new(config, Cancel::new()).unwrap();
+        let image = TestImage::new("linux/amd64", MediaTypes::Oci, &[&[("a", "b")]]);
+        let to: ImageRef = format!("{}/a:1", itself.host()).parse().unwrap();
+        for info in image.blob_infos() {
+            client.push_blob(&to, &info, &image, &[], &|_| {}).unwrap();
+        }
+        client.push_manifest(&to, &image.image.manifest).unwrap();
+        assert_eq!(
+            (host.manifest("a", "1").is_some(), itself.manifest("a", "1").is_some()),
+            (elsewhere, !elsewhere)
+        );
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) const INDEX_EXAMPLES: &str = "\
 Examples:
   kiln index create demo:1 demo:1-amd64 demo:1-arm64              in kiln's image store
   kiln index create docker://127.0.0.1:5000/demo:1 docker://127.0.0.1:5000/demo:1-amd64 oci-archive:arm64.tar
+  kiln index create -t demo:1 -t demo:latest demo:1-amd64 demo:1-arm64   as buildx imagetools has it
   kiln index join demo:1 oci-archive:arm64.tar                    one machine after the other
   kiln index join --amend demo:1 demo:1-amd64                     a newer image for its platform";
 
@@ -48,6 +49,9 @@ pub(crate) struct IndexArgs {
     /// Annotate the entries of these images in the index; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) entry_annotation: Vec<String>,
+    /// Name of the index, as buildx has it: then all that stands without a flag are images; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
     /// Print what was made as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -55,10 +59,8 @@ pub(crate) struct IndexArgs {
     pub(crate) show: ShowArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// Name of the index, in kiln's image store; or docker://REF, in a registry
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-    /// Images: of the local image store, else of their registry; or places as `kiln copy` takes them
-    #[arg(required = true, value_name = "REF")]
-    pub(crate) images: Vec<String>,
+    /// Name of the index, in kiln's image store; or docker://REF, in a registry. Not with --tag. Then images: of the local image
+    /// store, else of their registry; or places as `kiln copy` takes them
+    #[arg(required = true, value_name = "NAME REF")]
+    pub(crate) names: Vec<String>,
 }

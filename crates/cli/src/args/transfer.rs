@@ -13,12 +13,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PULL_EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// Platform of the image [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
-    pub(crate) platform: Option<String>,
-    /// The whole index
-    #[arg(long)]
-    pub(crate) all_platforms: bool,
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
     #[command(flatten)]
@@ -37,12 +33,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PUSH_EXAMPLES)]
 pub(crate) struct PushArgs {
-    /// Of an index only the image for this platform
-    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
-    pub(crate) platform: Option<String>,
-    /// The whole index [the default]
-    #[arg(long)]
-    pub(crate) all_platforms: bool,
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
     #[command(flatten)]
@@ -59,6 +51,8 @@ const COPY_EXAMPLES: &str = "\
 Examples:
   kiln copy docker://alpine:3.20 oci:alpine:3.20      a registry's image into a layout directory
   kiln copy --all docker://alpine:3.20 docker://127.0.0.1:5000/alpine:3.20
+  kiln copy --all --referrers docker://alpine:3.20 docker://127.0.0.1:5000/alpine:3.20
+                                                      with its signatures and attestations
   kiln copy demo oci-archive:demo.tar                 out of kiln's image store
   kiln copy docker-daemon:demo:1 demo:1               from docker into kiln's image store
 
@@ -82,6 +76,9 @@ pub(crate) struct CopyArgs {
     /// Fail where the digest cannot be kept: in docker's own archive and in a running engine
     #[arg(long)]
     pub(crate) preserve_digests: bool,
+    /// Also what is about the image, and about that: signatures, attestations, lists of packages
+    #[arg(long, visible_alias = "recursive")]
+    pub(crate) referrers: bool,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
     #[command(flatten)]
@@ -92,6 +89,17 @@ pub(crate) struct CopyArgs {
     /// Place that it is copied to
     #[arg(value_name = "DESTINATION")]
     pub(crate) destination: String,
+}
+
+/// Which images of an index.
+#[derive(Debug, Args)]
+pub(crate) struct WhichArgs {
+    /// Only the image for this platform [default of pull: this machine's]
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
+    pub(crate) platform: Option<String>,
+    /// The whole index [the default of push]
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
 }
 
 /// How work that takes its time is shown.

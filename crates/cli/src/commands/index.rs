@@ -29,8 +29,17 @@ pub(crate) fn index(global: Global, command: &IndexCommand) -> Result<ExitCode, 
         IndexCommand::Create(args) => (args, false),
         IndexCommand::Join(args) => (args, true),
     };
-    let request = request(args, join)?;
-    let made = shown(global, &args.show, |engine, events, cancel| engine.index(&request, events, cancel))?;
+    let (names, images) = named(args)?;
+    let requests =
+        names.iter().map(|name| request(args, name, images, join)).collect::<Result<Vec<_>, _>>()?;
+    let made = shown(global, &args.show, |engine, events, cancel| {
+        let mut made = None;
+        for request in &requests {
+            made = Some(engine.index(request, events, cancel)?);
+        }
+        Ok(made)
+    })?;
+    let Some(made) = made else { return Ok(ExitCode::SUCCESS) };
     if args.json {
         ui::print(serde_json::to_string_pretty(&made).unwrap_or_default());
     } else {
@@ -39,10 +48,19 @@ pub(crate) fn index(global: Global, command: &IndexCommand) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(args: &IndexArgs, join: bool) -> Result<IndexRequest, Failure> {
+/// The index's names, and the images for it.
+fn named(args: &IndexArgs) -> Result<(&[String], &[String]), Failure> {
+    match (&args.tag[..], &args.names[..]) {
+        ([], [name, images @ ..]) if !images.is_empty() => Ok((std::slice::from_ref(name), images)),
+        ([], _) => Err(Failure::usage("no images: write NAME REF..., or --tag NAME REF...")),
+        (tags, images) => Ok((tags, images)),
+    }
+}
+
+fn request(args: &IndexArgs, name: &str, images: &[String], join: bool) -> Result<IndexRequest, Failure> {
     Ok(IndexRequest {
-        to: place(&args.name)?,
-        images: args.images.iter().map(|image| place(image)).collect::<Result<_, _>>()?,
+        to: place(name)?,
+        images: images.iter().map(|image| place(image)).collect::<Result<_, _>>()?,
         join,
         amend: args.amend,
         annotations: annotations("--annotation", &args.annotation)?,

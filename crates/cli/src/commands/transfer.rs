@@ -21,12 +21,20 @@ pub(crate) fn pull(global: Global, args: &PullArgs) -> Result<ExitCode, Failure>
         ImagePlace::DockerArchive { name: Some(name), .. } => ImagePlace::Store(name.clone()),
         other => return Err(Failure::usage(format!("{other} has no name: write `kiln copy {other} NAME`"))),
     };
-    let platforms = platforms(args.platform.as_deref(), args.all_platforms)?.unwrap_or_default();
+    let platforms = platforms(args.which.platform.as_deref(), args.which.all_platforms)?.unwrap_or_default();
     let registry = config::registry(&args.registry)?;
     copied(
         global,
         &args.show,
-        &CopyRequest { from, to, platforms, preserve_digests: false, registry, daemon: config::daemon() },
+        &CopyRequest {
+            from,
+            to,
+            platforms,
+            preserve_digests: false,
+            referrers: false,
+            registry,
+            daemon: config::daemon(),
+        },
     )
 }
 
@@ -37,12 +45,21 @@ pub(crate) fn push(global: Global, args: &PushArgs) -> Result<ExitCode, Failure>
         ImagePlace::Store(name) => ImagePlace::Registry(name),
         place => place,
     };
-    let platforms = platforms(args.platform.as_deref(), args.all_platforms)?.unwrap_or(Platforms::All);
+    let platforms =
+        platforms(args.which.platform.as_deref(), args.which.all_platforms)?.unwrap_or(Platforms::All);
     let registry = config::registry(&args.registry)?;
     copied(
         global,
         &args.show,
-        &CopyRequest { from, to, platforms, preserve_digests: false, registry, daemon: config::daemon() },
+        &CopyRequest {
+            from,
+            to,
+            platforms,
+            preserve_digests: false,
+            referrers: false,
+            registry,
+            daemon: config::daemon(),
+        },
     )
 }
 
@@ -51,11 +68,11 @@ pub(crate) fn copy(global: Global, args: &CopyArgs) -> Result<ExitCode, Failure>
     let (from, to) = (place(&args.source)?, place(&args.destination)?);
     let platforms = platforms(args.platform.as_deref(), args.all)?.unwrap_or_default();
     let registry = config::registry(&args.registry)?;
-    let preserve_digests = args.preserve_digests;
+    let (preserve_digests, referrers) = (args.preserve_digests, args.referrers);
     copied(
         global,
         &args.show,
-        &CopyRequest { from, to, platforms, preserve_digests, registry, daemon: config::daemon() },
+        &CopyRequest { from, to, platforms, preserve_digests, referrers, registry, daemon: config::daemon() },
     )
 }
 

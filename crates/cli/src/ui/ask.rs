@@ -1,8 +1,11 @@
 //! Questions to who sits at the terminal.
 
 use std::io::Write as _;
+use std::thread::JoinHandle;
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGQUIT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
 
 /// Asks for a line. None: there is none.
 pub(crate) fn ask(question: &str) -> Option<String> {
@@ -48,8 +51,12 @@ fn typed(keys: &mut impl std::io::Read) -> Option<Vec<u8>> {
     None
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
-struct Quiet(Termios);
+/// A terminal that does not show what is typed, until this is dropped or the process is asked to end.
+struct Quiet {
+    before: Termios,
+    /// Ends the thread that waits for that.
+    waiting: Option<(Handle, JoinHandle<()>)>,
+}
 
 impl Quiet {
     fn start() -> Option<Self> {
@@ -58,15 +65,30 @@ impl Quiet {
         quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
         quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
         quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
+        // Interrupts are keys here; these come from outside.
+        let mut signals = Signals::new([SIGTERM, SIGHUP, SIGQUIT]).ok()?;
+        let handle = signals.handle();
         tcsetattr(std::io::stdin(), OptionalActions::Flush, &quiet).ok()?;
-        Some(Self(before))
+        let restored = before.clone();
+        let thread = std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &restored);
+                show("\n");
+                std::process::exit(128 + signal);
+            }
+        });
+        Some(Self { before, waiting: Some((handle, thread)) })
     }
 }
 
 impl Drop for Quiet {
     fn drop(&mut self) {
         // The terminal may be gone.
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0);
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.before);
+        if let Some((handle, thread)) = self.waiting.take() {
+            handle.close();
+            let _ = thread.join();
+        }
     }
 }
 

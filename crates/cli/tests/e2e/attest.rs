@@ -1,10 +1,12 @@
 //! What packages an image holds, and what is written beside it.
 
+use std::process::Command;
+
 use kiln_testkit::tools::{run, tool};
 use serde_json::{Value, json};
 
 use crate::place::{Place, Ran};
-use crate::user::{User, for_each_user};
+use crate::user::{User, for_each_user, skip};
 
 /// An image with what several package managers leave: by hand, so that no network is needed.
 const PACKAGES: &str = "\
@@ -52,6 +54,34 @@ fn the_packages_of_an_image_are_listed() {
         place.kiln(&["sbom", "demo", "-o", "demo.spdx.json"]).ok();
         let written: Value = serde_json::from_str(&place.read("demo.spdx.json")).expect("JSON");
         assert_eq!(written, document, "the same image, the same document");
+    });
+}
+
+#[test]
+fn the_packages_of_a_whole_debian_are_those_that_its_own_dpkg_lists() {
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bases/debian/oci");
+    if !std::path::Path::new(base).exists() {
+        return skip("packages of the Debian base: `make bases` makes it");
+    }
+    for_each_user(|user| {
+        let place = Place::new(user);
+        run(Command::new("cp").args(["-r", base]).arg(place.path("base")));
+        place.kiln(&["copy", "-q", "oci:base", "debian:1"]).ok();
+        let list = ["dpkg-query", "-W", "-f", "${Package}@${Version}?arch=${Architecture}\\n"];
+        let theirs = place.kiln(&[&["run", "--rm", "debian:1"], &list[..]].concat()).ok().out();
+        let mut theirs: Vec<String> =
+            theirs.lines().map(|line| format!("pkg:deb/debian/{line}&distro=debian-12")).collect();
+        let ours = place.kiln(&["sbom", "--list", "debian:1"]).ok().out();
+        // Without the source package, where it has another name or version.
+        let plain = |purl: &str| {
+            let purl = purl.split("&upstream=").next().unwrap_or_default();
+            purl.replace("%2B", "+").replace("%3A", ":")
+        };
+        let mut ours: Vec<String> = ours.lines().map(plain).collect();
+        theirs.sort();
+        ours.sort();
+        assert!(ours.len() > 50, "{ours:#?}");
+        assert_eq!(ours, theirs);
     });
 }
 
@@ -272,7 +302,7 @@ fn files_have_their_statements_beside_them() {
         let sbom: Value = serde_json::from_str(&place.read("out/sbom.spdx.json")).expect("JSON");
         assert_eq!(sbom["predicateType"], "https://spdx.dev/Document");
         assert_eq!(place.read("outside"), "untouched\n", "a link is replaced, not followed");
-        let mut tar = std::process::Command::new("tar");
+        let mut tar = Command::new("tar");
         let listed = run(tar.current_dir(place.path("")).args(["tf", "out.tar"]));
         assert!(listed.ends_with("hello\nsbom.spdx.json\nprovenance.json\n"), "{listed}");
         place.dockerfile("FROM scratch\nCOPY hello /provenance.json\n");

@@ -141,7 +141,7 @@ fn what_docker_and_podman_are_told_decides_where_a_build_goes() {
         place.dockerfile("FROM a.invalid/team/base:1\nCOPY bin /bin\nRUN grep one /etc/one\n");
         place.build(&[]).ok();
         place.dockerfile("FROM b.invalid/x\n");
-        place.build(&[]).code(4).says(&["b.invalid/x is blocked by", "registries.conf:5"]);
+        place.build(&[]).code(2).says(&["b.invalid/x is blocked by", "registries.conf:5"]);
         let ran = place.kiln(&["doctor", "registry", "a.invalid/team/base:1"]).ok();
         let out = ran.out();
         assert!(out.contains("registries.conf:1") && out.contains("delivers it"), "{ran}");
@@ -153,10 +153,48 @@ fn what_docker_and_podman_are_told_decides_where_a_build_goes() {
         place.dockerfile("FROM c.invalid/x\n");
         place
             .build(&[])
-            .code(4)
+            .code(2)
             .says(&["registries.conf: line 1: a [[registry]] needs a prefix or a location"]);
         // Nobody reads it where no registry is needed.
         place.builds("RUN true\n");
+    });
+}
+
+/// What was typed at a prompt that is ended from outside is not the last thing that the terminal hides.
+#[test]
+fn a_prompt_that_is_ended_gives_the_terminal_back_as_it_was() {
+    use rustix::termios::{LocalModes, tcgetattr};
+    for_each_user(|user| {
+        for signal in [rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+            let place = Place::new(user);
+            let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+            let master = rustix::pty::openpt(flags).expect("a terminal");
+            rustix::pty::unlockpt(&master).expect("it is ours");
+            let name = rustix::pty::ptsname(&master, Vec::new()).expect("it has a name");
+            let name = name.into_string().expect("it is made of ASCII");
+            let terminal = || {
+                let mut options = std::fs::OpenOptions::new();
+                options.read(true).write(true).open(&name).expect("it is unlocked")
+            };
+            // Not held open: if kiln ends, reading what it shows must, too.
+            let echoes = || tcgetattr(terminal()).expect("a terminal").local_modes.contains(LocalModes::ECHO);
+            assert!(echoes());
+            let mut command = place.command(&["login", "-u", "me", "127.0.0.1:1"]);
+            command.stdin(terminal()).stdout(terminal()).stderr(terminal());
+            let mut child = command.spawn().expect("kiln starts");
+            drop(command);
+            let mut shown = std::fs::File::from(master);
+            let (mut seen, mut byte) = (Vec::new(), [0]);
+            while !seen.ends_with(b"Password: ") {
+                std::io::Read::read_exact(&mut shown, &mut byte).expect("kiln asks");
+                seen.extend(byte);
+            }
+            assert!(!echoes());
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, signal).expect("it is ours");
+            assert_eq!(child.wait().expect("it is ours").code(), Some(128 + signal.as_raw()));
+            assert!(echoes(), "after {signal:?}");
+        }
     });
 }
 

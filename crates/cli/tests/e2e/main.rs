@@ -37,6 +37,7 @@ mod outputs;
 mod peers;
 mod place;
 mod platforms;
+mod pushing;
 mod registry;
 mod remote;
 mod reproducible;

@@ -345,6 +345,11 @@ impl Running {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// Whether it came to its end by itself.
+    pub(crate) fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Reads to the line that has `words`; false if the output ended before.
     pub(crate) fn until(&mut self, words: &str) -> bool {
         let mut line = String::new();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use kiln_core::{Cancel, Digest, Event, EventSink, LayerId, StepId};
+use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
 use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
@@ -33,6 +33,7 @@ use super::progress::StepProgress;
 use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
+use super::transfer::Early;
 use super::worker::StepWorker;
 use crate::{Attest, BuildOutcome, BuildRequest, BuiltImage, Error, Output, SourceDate};
 
@@ -54,6 +55,8 @@ pub(super) struct Build<'a> {
     pub(super) epoch: Option<u64>,
     /// When it began, seconds since 1970.
     pub(super) started: u64,
+    /// Layers that are pushed beside the steps.
+    pub(super) early: Early,
 }
 
 impl Engine {
@@ -146,6 +149,7 @@ impl Engine {
             ways,
             epoch,
             started,
+            early: Early::of(request, epoch),
         };
         build.check_outputs()?;
         build.check_places();
@@ -165,8 +169,9 @@ impl Build<'_> {
         let Self { engine, plan, reporter, cancel, .. } = self;
         let store = &engine.store;
         let began = Instant::now();
-        let mut index = StoreIndex::new(store, now());
-        if self.request.sandbox.variation.is_some() {
+        let variation = self.request.sandbox.variation.as_ref();
+        let mut index = StoreIndex::new(store, now() + variation.map_or(0, |variation| variation.ahead));
+        if variation.is_some() {
             index = index.forgetful();
         }
         let wanted: Vec<_> = plan.images.iter().filter_map(|image| image.rootfs).collect();
@@ -248,9 +253,20 @@ impl Build<'_> {
                 let stop = stop.clone();
                 move || stop.cancel()
             });
+            let (layers, made) = std::sync::mpsc::channel();
+            // A client of its own, for it ends when a step fails.
+            let client = self.early.any().then(|| {
+                let config = super::manage::registry_config(&self.request.registry);
+                RegistryClient::new(config, stop.clone())
+            });
+            if let Some(Ok(client)) = client {
+                let stop = stop.clone();
+                scope.spawn(move || self.early.run(&made, (store, &client), reporter, &stop));
+            }
             let packing = scope.spawn({
                 let stop = stop.clone();
-                move || packer::pack(store, &ways, queue, &stop)
+                let made = move |way: &_, layer: &Layer| drop(layers.send((*way, layer.clone())));
+                move || packer::pack(store, &ways, queue, made, &stop)
             });
             let packer_of_images = self.wants_images().then_some(&packer);
             let progress = StepProgress { worker: &worker, packer: packer_of_images };
@@ -265,6 +281,7 @@ impl Build<'_> {
                 Ok(_) => (!packing.is_finished()).then(|| reporter.task("exporting layers")),
             };
             let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.early.end();
             if let Some(task) = task {
                 task.end_with(&packed);
             }

@@ -287,7 +287,7 @@ pub(super) fn form_of(output: &Output) -> Option<ImageForm> {
 }
 
 /// Returns the names that an output gets, each once.
-fn names(request: &BuildRequest, output: &Output) -> Vec<ImageRef> {
+pub(super) fn names(request: &BuildRequest, output: &Output) -> Vec<ImageRef> {
     let own = output.form().map_or(&[][..], |form| &form.names);
     let mut names = request.tags.clone();
     names.extend(own.iter().filter(|name| !request.tags.contains(name)).cloned());

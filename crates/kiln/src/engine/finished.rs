@@ -210,7 +210,8 @@ pub(super) fn ways(request: &BuildRequest, epoch: Option<u64>) -> Vec<LayerOptio
     ways
 }
 
-fn layer_options(form: &ImageForm, epoch: Option<u64>) -> LayerOptions {
+/// Returns how a form wants layers packed.
+pub(super) fn layer_options(form: &ImageForm, epoch: Option<u64>) -> LayerOptions {
     let level = |default| form.level.unwrap_or(default);
     let compression = match form.compression {
         LayerCompression::Gzip => Compression::Gzip { level: level(Compression::GZIP) },

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Cancel, LayerId, Snapshot, StepGraph, StepId};
+use kiln_core::{Cancel, Layer, LayerId, Snapshot, StepGraph, StepId};
 use kiln_store::{LayerOptions, Store};
 
 use super::chain::Chain;
@@ -19,9 +19,17 @@ pub(crate) struct Packer {
     queue: Mutex<Queue>,
 }
 
+/// A layer that can be packed.
+pub(crate) struct Queued {
+    layer: LayerId,
+    /// Its step ran in this build.
+    new: bool,
+}
+
 struct Queue {
-    sender: Option<Sender<LayerId>>,
+    sender: Option<Sender<Queued>>,
     seen: HashSet<LayerId>,
+    ran: HashSet<StepId>,
 }
 
 impl Packer {
@@ -31,7 +39,7 @@ impl Packer {
         graph: &StepGraph,
         wanted: &[StepId],
         depth: impl Fn(&kiln_core::Digest) -> usize,
-    ) -> (Self, Receiver<LayerId>) {
+    ) -> (Self, Receiver<Queued>) {
         let mut owners = HashMap::new();
         for id in wanted {
             let Chain { steps, base } = super::chain::chain(graph, Some(*id));
@@ -39,10 +47,13 @@ impl Packer {
             owners.extend(steps.into_iter().map(|id| (id, base)));
         }
         let (sender, receiver) = channel();
-        (
-            Self { chain: owners, queue: Mutex::new(Queue { sender: Some(sender), seen: HashSet::new() }) },
-            receiver,
-        )
+        let queue = Queue { sender: Some(sender), seen: HashSet::new(), ran: HashSet::new() };
+        (Self { chain: owners, queue: Mutex::new(queue) }, receiver)
+    }
+
+    /// A step runs: its layer will be a new one.
+    pub(crate) fn started(&self, id: StepId) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).ran.insert(id);
     }
 
     /// A step's snapshot is known: its top layer can be packed. (A step that changed nothing shows the layer of an
@@ -54,7 +65,7 @@ impl Packer {
         if queue.seen.insert(layer.clone())
             && let Some(sender) = &queue.sender
         {
-            let _ = sender.send(layer.clone());
+            let _ = sender.send(Queued { layer: layer.clone(), new: queue.ran.contains(&id) });
         }
     }
 
@@ -65,17 +76,22 @@ impl Packer {
 }
 
 /// Packs what is queued until the queue is closed, in each way that an output asks for; one layer at a time, for packing
-/// itself uses all processors.
+/// itself uses all processors. `made` is told of each that a step of this build made.
 pub(crate) fn pack(
     store: &Store,
     ways: &[LayerOptions],
-    queue: Receiver<LayerId>,
+    queue: Receiver<Queued>,
+    made: impl Fn(&LayerOptions, &Layer),
     cancel: &Cancel,
 ) -> Result<Packed, Error> {
     let mut packed = Packed::new();
-    for layer in queue {
+    for Queued { layer, new } in queue {
         for way in ways {
-            packed.insert((layer.clone(), *way), store.layer_blob(&layer, way, cancel)?);
+            let blob = store.layer_blob(&layer, way, cancel)?;
+            if new {
+                made(way, &blob);
+            }
+            packed.insert((layer.clone(), *way), blob);
         }
     }
     Ok(packed)

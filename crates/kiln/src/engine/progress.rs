@@ -28,6 +28,9 @@ impl Progress for StepProgress<'_, '_> {
 
     fn started(&self, id: StepId) {
         self.worker.why.started(id);
+        if let Some(packer) = self.packer {
+            packer.started(id);
+        }
         if let Some(step) = self.number(id) {
             self.worker.reporter.emit(Event::StepStarted { step });
         }

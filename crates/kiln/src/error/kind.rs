@@ -33,9 +33,7 @@ impl Error {
             Self::Step { error, .. } => error.kind(),
             // Whatever was being done.
             full if full.is_full() => ErrorKind::Machine,
-            Self::Registry(RegistryError::Cancelled)
-            | Self::Store(StoreError::Interrupted)
-            | Self::NotHad { error: RegistryError::Cancelled, .. }
+            Self::Store(StoreError::Interrupted)
             | Self::Download(DownloadError::Cancelled)
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
             Self::StepFailed { .. }
@@ -90,13 +88,16 @@ impl Error {
                 | StoreError::Sparse { .. }
                 | StoreError::LongPath { .. },
             ) => ErrorKind::Input,
-            Self::Registry(
+            // A name that cannot be had because of a file on this machine is no matter of the network.
+            Self::Registry(error) | Self::NotHad { error, .. } => match error.root() {
+                RegistryError::Cancelled => ErrorKind::Interrupted,
                 RegistryError::Host { .. }
                 | RegistryError::Mirror { .. }
                 | RegistryError::AuthFile { .. }
                 | RegistryError::Configuration { .. }
-                | RegistryError::Blocked { .. },
-            ) => ErrorKind::Input,
+                | RegistryError::Blocked { .. } => ErrorKind::Input,
+                _ => ErrorKind::Network,
+            },
             Self::Git(error) => match error.root() {
                 GitError::Unsupported { .. }
                 | GitError::Empty { .. }
@@ -134,11 +135,7 @@ impl Error {
             | Self::CacheMount(_)
             | Self::LockTimeout { .. }
             | Self::Io(_) => ErrorKind::Machine,
-            Self::Registry(_)
-            | Self::NotHad { .. }
-            | Self::Download(_)
-            | Self::WrongChecksum { .. }
-            | Self::WrongCommit { .. } => ErrorKind::Network,
+            Self::Download(_) | Self::WrongChecksum { .. } | Self::WrongCommit { .. } => ErrorKind::Network,
             Self::NotResolved { .. } | Self::NoSuchStep { .. } | Self::EngineLost { .. } => {
                 ErrorKind::Internal
             }

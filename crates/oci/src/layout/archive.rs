@@ -1,9 +1,10 @@
 //! Writing a layout as one tar, for OCI readers and for docker's.
 
+use std::collections::HashSet;
 use std::io::{self, Read as _, Write};
 use std::path::Path;
 
-use kiln_core::{IoError, IoResultExt as _};
+use kiln_core::{Digest, IoError, IoResultExt as _};
 
 use super::{LAYOUT_VERSION, Root, blob_path, index, walk};
 use crate::{BlobInfo, BlobSource, Children, OciError, children, json};
@@ -18,7 +19,23 @@ pub fn write_layout_tar(
     roots: &[Root<'_>],
     blobs: &dyn BlobSource,
 ) -> Result<(), OciError> {
-    write(writer, roots, blobs, None)
+    write(writer, roots, blobs, None, &HashSet::new())
+}
+
+/// Either archive for a reader that has some blobs: these are named in it, and not there.
+///
+/// # Errors
+/// As without.
+pub fn write_partial_archive(
+    writer: &mut dyn Write,
+    root: &Root<'_>,
+    blobs: &dyn BlobSource,
+    absent: &HashSet<Digest>,
+    docker: bool,
+) -> Result<(), OciError> {
+    let roots = std::slice::from_ref(root);
+    let list = if docker { Some(docker_list(roots)?) } else { None };
+    write(writer, roots, blobs, list, absent)
 }
 
 /// Writes what `docker load` and `podman load` take: docker's `manifest.json` for those that know nothing else, in an
@@ -32,6 +49,11 @@ pub fn write_docker_archive(
     roots: &[Root<'_>],
     blobs: &dyn BlobSource,
 ) -> Result<(), OciError> {
+    write(writer, roots, blobs, Some(docker_list(roots)?), &HashSet::new())
+}
+
+/// Docker's `manifest.json`.
+fn docker_list(roots: &[Root<'_>]) -> Result<Vec<u8>, OciError> {
     let images: Vec<serde_json::Value> = roots
         .iter()
         .map(|root| match children(root.document)? {
@@ -46,7 +68,7 @@ pub fn write_docker_archive(
             }),
         })
         .collect::<Result<_, _>>()?;
-    write(writer, roots, blobs, Some(json::compact(&images).into_bytes()))
+    Ok(json::compact(&images).into_bytes())
 }
 
 fn write(
@@ -54,6 +76,7 @@ fn write(
     roots: &[Root<'_>],
     blobs: &dyn BlobSource,
     docker: Option<Vec<u8>>,
+    absent: &HashSet<Digest>,
 ) -> Result<(), OciError> {
     let all = walk::collect(roots, blobs)?;
     let mut index = index::empty();
@@ -69,7 +92,7 @@ fn write(
     }
     tar.header("blobs/", tar::EntryType::Directory, 0)?;
     tar.header("blobs/sha256/", tar::EntryType::Directory, 0)?;
-    for info in all.values() {
+    for info in all.values().filter(|info| !absent.contains(&info.digest)) {
         match roots.iter().find(|root| root.document.digest == info.digest) {
             Some(root) => tar.file(&blob_path(&info.digest), &root.document.bytes)?,
             None => tar.blob(info, blobs)?,

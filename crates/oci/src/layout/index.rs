@@ -24,6 +24,8 @@ pub(super) fn empty() -> ImageIndex {
 pub(super) fn add(index: &mut ImageIndex, root: &Root<'_>) {
     let mut descriptor = root.document.info().descriptor();
     descriptor.set_platform(root.platform.map(crate::platform::to_spec));
+    // So that nobody takes what is about an image for one.
+    descriptor.set_artifact_type(crate::read::artifact_type(root.document).map(|kind| kind.as_str().into()));
     let said: HashMap<String, String> = root.annotations.cloned().unwrap_or_default().into_iter().collect();
     descriptor.set_annotations(Some(said.clone()).filter(|said| !said.is_empty()));
     let mut entries = index.manifests().clone();

@@ -4,14 +4,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Digest, IoError, Platform};
-use oci_spec::image::ImageIndex;
+use oci_spec::image::{Descriptor, ImageIndex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::files::Files;
 use super::{IMAGE_NAME, LAYOUT_VERSION, REF_NAME, blob_path, index};
 use crate::platform::{from_spec, is_image, select};
-use crate::{BlobInfo, BlobSource, Document, LoadedImage, MAX_DOCUMENT, OciError, Verify, load};
+use crate::{BlobInfo, BlobSource, Document, LoadedImage, MAX_DOCUMENT, OciError, Verify, load, media};
 
 /// A layout that is there: a directory, or a tar of one, read in place.
 #[derive(Debug)]
@@ -65,7 +65,23 @@ impl Layout {
     /// # Errors
     /// A descriptor with a digest that kiln does not read.
     pub fn entries(&self) -> Result<Vec<LayoutEntry>, OciError> {
-        let entries = self.index.manifests().iter().filter(|entry| is_image(entry));
+        self.described(&is_image)
+    }
+
+    /// Returns what is in it besides images: attestations, signatures, whatever else is about them.
+    ///
+    /// # Errors
+    /// As [`entries`](Self::entries).
+    pub fn artifacts(&self) -> Result<Vec<LayoutEntry>, OciError> {
+        let known = |entry: &Descriptor| {
+            let media_type = entry.media_type().as_ref();
+            media::is_manifest(media_type) || media::is_index(media_type)
+        };
+        self.described(&|entry| known(entry) && !is_image(entry))
+    }
+
+    fn described(&self, wanted: &dyn Fn(&Descriptor) -> bool) -> Result<Vec<LayoutEntry>, OciError> {
+        let entries = self.index.manifests().iter().filter(|entry| wanted(entry));
         entries
             .map(|entry| {
                 let annotation = |name: &str| entry.annotations().as_ref().and_then(|a| a.get(name)).cloned();

@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) resolve: bool,
     /// May be asked for what has a digest.
     pub(crate) pull: bool,
+    /// Takes what is pushed to the registry. Only if that is written: what lists nothing is a mirror, as everywhere else.
+    pub(crate) push: bool,
     pub(crate) ca: Vec<PathBuf>,
     /// Certificate and key; one file may have both.
     pub(crate) client: Vec<(PathBuf, PathBuf)>,
@@ -129,7 +131,7 @@ fn server(address: &str, raw: RawServer, directory: &Path, from: String) -> Resu
     });
     let after = address.rsplit_once('@').map_or(address, |(_, host)| host);
     let url = url.ok_or_else(|| format!("{after:?} is not http://HOST[:PORT] or https://HOST[:PORT]"))?;
-    let (mut resolve, mut pull) = (true, true);
+    let (mut resolve, mut pull, mut push) = (true, true, false);
     if let Some(capabilities) = &raw.capabilities {
         for capability in capabilities {
             if !matches!(capability.as_str(), "pull" | "resolve" | "push" | "referrers") {
@@ -137,7 +139,7 @@ fn server(address: &str, raw: RawServer, directory: &Path, from: String) -> Resu
             }
         }
         let has = |name: &str| capabilities.iter().any(|capability| capability == name);
-        (resolve, pull) = (has("resolve"), has("pull"));
+        (resolve, pull, push) = (has("resolve"), has("pull"), has("push"));
     }
     let path = |file: &String| directory.join(file);
     let ca = raw.ca.map_or_else(Vec::new, Several::list).iter().map(path).collect();
@@ -161,6 +163,7 @@ fn server(address: &str, raw: RawServer, directory: &Path, from: String) -> Resu
         override_path: raw.override_path,
         resolve,
         pull,
+        push,
         ca,
         client,
         skip_verify: raw.skip_verify,

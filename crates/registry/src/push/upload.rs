@@ -12,9 +12,9 @@ use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LO
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::mpsc;
 
-use super::body::{Body, Pulse};
 use super::feed::Wanted;
 use super::{Message, Pushed, digest_of, has};
+use crate::body::{Body, Pulse};
 use crate::endpoint::Endpoint;
 use crate::http::Failure;
 use crate::session::{Access, Ask, Session};

@@ -25,6 +25,11 @@ pub(super) fn answer(request: &Request, address: SocketAddr, shared: &Shared, ig
         state.violations.push(format!("there is no {}", request.path));
         return failure(404, "UNSUPPORTED", "no such path");
     };
+    // Who stands in for several registries is told which one is meant, in the query.
+    let rest = match rest.contains("/uploads/") || rest.contains("/referrers/") {
+        true => rest,
+        false => rest.split('?').next().unwrap_or_default(),
+    };
     if rest.is_empty() && reads {
         Answer::new(200, "{}").header("Content-Type: application/json")
     } else if let Some((repository, rest)) = rest.split_once("/blobs/uploads/") {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{FORMS, IMAGE, PRINTS, debian, elsewhere};
+use super::{FORMS, IMAGE, PRINTS, debian, elsewhere, only_new_layers_are_loaded};
 use crate::engines::Docker;
 use crate::place::{Place, Ran};
 use crate::user::User;
@@ -75,4 +75,8 @@ fn images_go_into_docker_and_come_back() {
     let input = fs::File::open(place.path("piped.tar")).expect("a file");
     Ran::of(docker.command().arg("load").stdin(input)).ok();
     assert_eq!(inspect("piped:1"), place.read("iid"));
+    only_new_layers_are_loaded(&place, &docker.host(), &inspect);
+    let script = "test -e /one && test -e /two && test -x /bin/ls";
+    let run = ["run", "--rm", "--network=none", "localhost/demo:3", "/bin/sh", "-c", script];
+    docker.ok(&run);
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::{FORMS, IMAGE, PRINTS, debian, elsewhere, for_podmans_users};
+use super::{FORMS, IMAGE, PRINTS, debian, elsewhere, for_podmans_users, only_new_layers_are_loaded};
 use crate::engines::Podman;
 use crate::place::{Place, Ran};
 
@@ -166,6 +166,14 @@ fn images_go_into_podman_over_its_socket_and_come_back() {
         let copy = ["copy", "docker-daemon:localhost/demo:1", "back:1"];
         Ran::of(place.command_on("elsewhere", &copy).env("DOCKER_HOST", &service.host)).ok();
         assert_eq!(elsewhere(&place, &["run", "--rm", "back:1"]).ok().out(), PRINTS);
+        only_new_layers_are_loaded(&place, &service.host, &|name| {
+            format!("sha256:{}", podman.ok(&["image", "inspect", "--format={{.Id}}", name]))
+        });
+        for name in ["localhost/demo:2", "localhost/demo:3"] {
+            let mut run =
+                podman.start(&[name, "/bin/sh", "-c", "test -e /one && test -e /two && test -x /bin/ls"]);
+            Ran::of(&mut run).ok();
+        }
         drop(service);
         drop(podman);
         place.is_quiet();

@@ -54,12 +54,13 @@ impl Build<'_> {
             blobs: &blobs,
             source: &source,
             from: &|digest| known.repository(digest),
+            sent: &|name, digest| self.early.sent(name, digest),
         };
         push.to(names).map_err(|error| known.failure().unwrap_or(error))?;
         Ok(())
     }
 }
 
-fn info(layer: &kiln_core::Layer) -> BlobInfo {
+pub(super) fn info(layer: &kiln_core::Layer) -> BlobInfo {
     BlobInfo { media_type: layer.media_type.clone(), digest: layer.digest, size: layer.size }
 }

@@ -7,10 +7,12 @@
 mod blobs;
 mod built;
 pub(crate) mod daemon;
+mod early;
 mod import;
 mod index;
 pub(crate) mod origin;
 mod push;
+mod referrers;
 mod request;
 mod sink;
 mod source;
@@ -20,6 +22,7 @@ use kiln_core::{Cancel, Digest, EventSink, ImageRef};
 use kiln_registry::{DaemonOptions, RegistryClient};
 
 pub(crate) use blobs::{Blobs, Origin};
+pub(super) use early::Early;
 pub(crate) use push::Push;
 pub use request::{
     CopyOutcome, CopyRequest, ImportRequest, IndexRequest, LoadRequest, SaveFormat, SaveRequest, TagRequest,
@@ -57,6 +60,9 @@ impl Engine {
         {
             return Err(Error::NotPreserved { place: request.to.to_string() });
         }
+        if request.referrers {
+            referrers::check(&request.from, &request.to)?;
+        }
         self.transfer_with(&request.registry, &request.daemon, events, cancel, |transfer| {
             let platforms = match (&request.platforms, &request.to) {
                 // What these hold has no platforms.
@@ -66,6 +72,9 @@ impl Engine {
                 (platforms, _) => platforms,
             };
             let found = transfer.reader().one(&request.from, platforms)?;
+            if request.referrers {
+                return transfer.write_with_referrers(&request.to, found);
+            }
             let mut written = transfer.write(&request.to, vec![found])?;
             Ok(written.remove(0))
         })

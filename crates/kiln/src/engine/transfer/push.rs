@@ -26,32 +26,44 @@ pub(crate) struct Push<'a> {
     pub(crate) source: &'a dyn BlobSource,
     /// A repository that blobs come from: one on the same registry can be mounted from.
     pub(crate) from: &'a (dyn Fn(&Digest) -> Option<ImageRef> + Sync),
+    /// Whether this very command sent a blob to a repository before: then nobody is asked.
+    pub(crate) sent: &'a (dyn Fn(&ImageRef, &Digest) -> bool + Sync),
 }
 
 impl Push<'_> {
     /// Writes to the repositories of all names, and gives the root these tags; of names without tags, its digest. Returns
-    /// the bytes that were sent.
+    /// the bytes that were sent. A name that stands for the root already costs one request: what the root names is there.
     pub(crate) fn to(&self, names: &[ImageRef]) -> Result<u64, Error> {
         let sent = AtomicU64::new(0);
+        let (root, below) = match self.documents.split_last() {
+            Some((root, below)) => (*root, below),
+            None => return Ok(0),
+        };
+        let mut missing: Vec<&ImageRef> = Vec::new();
+        for name in names {
+            if !self.registry.has_manifest(name, root)? {
+                missing.push(name);
+                continue;
+            }
+            for blob in self.blobs {
+                origin::note(self.store, &blob.digest, name)?;
+            }
+        }
         let mut done: HashSet<String> = HashSet::new();
         let mut first: Vec<ImageRef> = Vec::new();
-        for name in names {
+        for name in missing.iter().copied() {
             if done.insert(name.name()) {
                 self.blobs_to(name, &first, &sent)?;
                 first.push(name.clone());
             }
         }
-        let (root, below) = match self.documents.split_last() {
-            Some((root, below)) => (*root, below),
-            None => return Ok(0),
-        };
         for name in &first {
             for document in below {
                 // What the root names has no tag.
                 self.document_to(&ImageRef { tag: None, digest: None, ..name.clone() }, document, &sent)?;
             }
         }
-        for name in names {
+        for name in missing {
             self.document_to(name, root, &sent)?;
         }
         Ok(sent.into_inner())
@@ -66,6 +78,9 @@ impl Push<'_> {
 
     fn blobs_to(&self, name: &ImageRef, first: &[ImageRef], sent: &AtomicU64) -> Result<(), Error> {
         each(self.blobs, self.cancel, |blob| {
+            if (self.sent)(name, &blob.digest) {
+                return Ok(());
+            }
             let mut mounts: Vec<ImageRef> = first.to_vec();
             mounts.extend((self.from)(&blob.digest));
             mounts.extend(origin::of(self.store, &blob.digest)?);
@@ -113,6 +128,7 @@ impl Transfer<'_> {
             blobs: &tree.blobs,
             source: &blobs,
             from: &|digest| blobs.repository(digest),
+            sent: &|_, _| false,
         };
         let sent = push.to(std::slice::from_ref(name));
         // The client knows only that reading failed.

@@ -20,6 +20,9 @@ pub struct CopyRequest {
     pub platforms: Platforms,
     /// Refuses a place that would give it another digest.
     pub preserve_digests: bool,
+    /// Takes along what is about the image: manifests of which it is the `subject`, and those about them.
+    #[serde(default)]
+    pub referrers: bool,
     /// How registries are reached.
     pub registry: RegistryOptions,
     /// Where a running engine is looked for.
@@ -122,6 +125,9 @@ pub struct CopyOutcome {
     pub size: u64,
     /// Bytes of blobs that went to a registry; 0 if it had all.
     pub sent: u64,
+    /// Manifests about it that went along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<Digest>,
 }
 
 impl SaveRequest {

@@ -105,12 +105,14 @@ impl Transfer<'_> {
         let roots: Vec<Root<'_>> = found
             .iter()
             .zip(&named)
-            .map(|(found, (names, platform))| Root {
+            .enumerate()
+            .map(|(at, (found, (names, platform)))| Root {
                 document: found.tree.root(),
                 platform: platform.as_ref(),
                 names,
                 annotations: None,
-                tag,
+                // What is about the first has no name.
+                tag: tag.filter(|_| at == 0),
             })
             .collect();
         match to {
@@ -149,7 +151,8 @@ impl Transfer<'_> {
             digest: Some(digest),
             names: names.iter().map(ImageRef::familiar).collect(),
         });
-        CopyOutcome { digest, ids: tree.configs.clone(), names, size: tree.size(), sent }
+        let (ids, size) = (tree.configs.clone(), tree.size());
+        CopyOutcome { digest, ids, names, size, sent, referrers: Vec::new() }
     }
 }
 

@@ -289,7 +289,7 @@ impl Reader<'_> {
     }
 
     /// Brings a manifest or index.
-    fn document(&self, origin: &Origin, info: &BlobInfo) -> Result<Document, Error> {
+    pub(super) fn document(&self, origin: &Origin, info: &BlobInfo) -> Result<Document, Error> {
         let bytes = match origin {
             Origin::Registry(name) => match self.cached(&info.digest) {
                 Some(bytes) => bytes,

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use kiln_core::{Cancel, Digest, EventSink, Layer, Platform, Variation};
 use kiln_oci::LoadedImage;
 use kiln_store::StoreError;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
@@ -95,6 +97,28 @@ pub enum PartDifference {
 /// print.
 const LATER: Duration = Duration::from_millis(1100);
 
+/// Another year, month, day of the week and hour: seconds.
+const AHEAD: u64 = (398 * 24 + 7) * 3600;
+
+/// Another umask of this process, until it is dropped: what a group may write, it may not, or the other way. Not a narrower one:
+/// what the store keeps of such a build would stay closed to others.
+struct Umask(Mode);
+
+impl Umask {
+    fn other() -> Self {
+        // It can only be read by setting it.
+        let before = umask(Mode::from_raw_mode(0o022));
+        umask(before ^ Mode::WGRP);
+        Self(before)
+    }
+}
+
+impl Drop for Umask {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
+}
+
 impl Engine {
     /// Builds several times, and compares.
     ///
@@ -127,8 +151,11 @@ impl Engine {
         for run in 2..=request.runs.max(2) {
             // Not for anybody to be ready: it is the time itself that shall be another.
             std::thread::sleep(LATER.saturating_sub(ended.elapsed()));
-            build.sandbox.variation = Some(Variation { hostname: format!("verify-{run}") });
+            let hostname = format!("verify-{run}");
+            build.sandbox.variation = Some(Variation { hostname, ahead: AHEAD * u64::from(run - 1) });
+            let umask = Umask::other();
             let other = self.build(&build, events, cancel)?;
+            drop(umask);
             report.runs = run;
             if other.digest != first.digest {
                 report.difference = self.difference(run, &first, &other)?;

@@ -1,4 +1,4 @@
-//! The body of an upload: pieces as they are read, and how far they went.
+//! The body of what is sent: pieces as they are read, and how far they went.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 /// What a body tells whoever waits for the answer.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     /// Bytes that the connection took.
     taken: AtomicU64,
     /// It would take more, but there is none yet.
@@ -20,25 +20,31 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn taken(&self) -> u64 {
+    pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    pub(super) fn starved(&self) -> bool {
+    pub(crate) fn starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed)
     }
 }
 
-/// So many bytes, from a channel.
-pub(super) struct Body {
+/// Bytes from a channel: so many, or up to an empty piece. A channel that only closes is no end, for whoever fills it has
+/// failed then: the task that sends is ended by that.
+pub(crate) struct Body {
     receiver: mpsc::Receiver<Bytes>,
-    left: u64,
+    left: Option<u64>,
     pulse: Arc<Pulse>,
 }
 
 impl Body {
-    pub(super) fn new(receiver: mpsc::Receiver<Bytes>, length: u64, pulse: Arc<Pulse>) -> Self {
-        Self { receiver, left: length, pulse }
+    pub(crate) fn new(receiver: mpsc::Receiver<Bytes>, length: u64, pulse: Arc<Pulse>) -> Self {
+        Self { receiver, left: Some(length), pulse }
+    }
+
+    /// Up to an empty piece.
+    pub(crate) fn endless(receiver: mpsc::Receiver<Bytes>) -> Self {
+        Self { receiver, left: None, pulse: Arc::default() }
     }
 }
 
@@ -50,28 +56,30 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left == 0 {
+        if self.left == Some(0) {
             return Poll::Ready(None);
         }
         let piece = self.receiver.poll_recv(context);
         self.pulse.starved.store(piece.is_pending(), Ordering::Relaxed);
         match piece {
+            Poll::Ready(Some(piece)) if piece.is_empty() => {
+                self.left = Some(0);
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(piece)) => {
-                self.left = self.left.saturating_sub(piece.len() as u64);
+                self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
                 self.pulse.taken.fetch_add(piece.len() as u64, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
-            // Whoever reads has failed, and says so to the caller: the task ends before this is looked at.
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
