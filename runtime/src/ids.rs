@@ -102,6 +102,29 @@ pub(crate) fn identity_of(map: &[IdRange]) -> String {
     map.iter().map(|range| format!("{0} {0} {1}\n", range.inside, range.count)).collect()
 }
 
+/// Writes a map for an idmapped mount, in which what is `disk` on disk is seen as `shown`: a line has the number on disk before the
+/// one that is seen. Every other id of `map` is itself, but the two, which would be another's.
+pub(crate) fn shown_as(map: &[IdRange], disk: u32, shown: u32) -> String {
+    let mut lines = format!("{disk} {shown} 1\n");
+    let (low, high) = (disk.min(shown), disk.max(shown));
+    for range in map {
+        let end = range.inside.saturating_add(range.count);
+        let mut from = range.inside;
+        for hole in [low, high] {
+            if (from..end).contains(&hole) {
+                if hole > from {
+                    lines += &format!("{from} {from} {}\n", hole - from);
+                }
+                from = hole + 1;
+            }
+        }
+        if from < end {
+            lines += &format!("{from} {from} {}\n", end - from);
+        }
+    }
+    lines
+}
+
 /// Writes a map as arguments for newuidmap(1).
 pub(crate) fn map_arguments(map: &[IdRange]) -> Vec<String> {
     map.iter().flat_map(|range| [range.inside, range.outside, range.count]).map(|n| n.to_string()).collect()

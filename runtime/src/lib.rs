@@ -37,7 +37,7 @@ pub use emulator::{EmulatorSearch, NoEmulator, Way, architectures, find};
 pub use enter::{EnterOptions, Entered, Isolation, enter};
 pub use error::{EmulatorStage, EnterError, InitFailure, Obstacle, RunError, Stage, UserError};
 pub use ids::{IdMode, IdRange};
-pub use mounts::{try_overlay, view};
+pub use mounts::{show_owner, try_overlay, view};
 pub use network::NetworkError;
 pub use notify::LinkOwners;
 pub use probe::{Rung, probe};

@@ -19,8 +19,11 @@ use rustix::mount::{
 use crate::enter::Entered;
 use crate::sys::{self, MountAttr};
 
+mod owners;
 #[cfg(test)]
 mod tests;
+
+pub use owners::show_owner;
 
 /// Where a network namespace gets a name: a file that there is in one mount namespace only.
 pub(crate) struct NetworkPin {

@@ -53,3 +53,14 @@ fn a_free_block_is_nobody_elses() {
         assert_eq!(free_block(texts, 65_536), first, "{texts:?}");
     }
 }
+
+#[test]
+fn a_mount_shows_one_owner_as_another() {
+    let all = [IdRange { inside: 0, outside: 0, count: u32::MAX }];
+    assert_eq!(shown_as(&all, 1000, 0), "1000 0 1\n1 1 999\n1001 1001 4294966294\n");
+    assert_eq!(shown_as(&all, 1000, 5), "1000 5 1\n0 0 5\n6 6 994\n1001 1001 4294966294\n");
+    assert_eq!(shown_as(&all, 5, 5), "5 5 1\n0 0 5\n6 6 4294967289\n");
+    let some = [IdRange { inside: 0, outside: 7, count: 3 }, IdRange { inside: 10, outside: 20, count: 2 }];
+    assert_eq!(shown_as(&some, 2, 0), "2 0 1\n1 1 1\n10 10 2\n");
+    assert_eq!(shown_as(&some, 11, 10), "11 10 1\n0 0 3\n");
+}

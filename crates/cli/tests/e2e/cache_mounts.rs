@@ -2,7 +2,7 @@
 
 use crate::images::layers;
 use crate::place::Place;
-use crate::user::for_each_user;
+use crate::user::{User, for_each_user};
 
 #[test]
 fn a_cache_is_kept_between_builds_and_by_no_cache() {
@@ -50,6 +50,22 @@ fn mode_and_owner_are_those_asked_for() {
             ),
         );
         place.build(&[]).ok();
+    });
+}
+
+#[test]
+fn buildkit_3041_an_owner_that_is_asked_for_later_is_told_and_no_other_cache() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.builds("RUN --mount=type=cache,id=c,target=/c echo x > /c/f\n");
+        place.base("RUN --mount=type=cache,id=c,target=/c,uid=5,gid=6 grep x /c/f\n");
+        place.build(&[]).ok().says(&["cache \"c\" belongs to 0:0", "5:6", "kiln cache rm"]);
+        // With a single id there are no other owners on disk for a program of the machine.
+        if matches!(user, User::Root | User::Sub) {
+            place.kiln(&["cache", "shell", "c", "--", "chown", "-R", "5:6", "."]).ok();
+            place.base("RUN --mount=type=cache,id=c,target=/c,uid=5,gid=6 test $(stat -c %u:%g /c) = 5:6\n");
+            place.build(&[]).ok().lacks(&["belongs to"]);
+        }
     });
 }
 

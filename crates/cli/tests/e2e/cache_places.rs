@@ -170,3 +170,56 @@ fn placed_caches_lock_between_stores_and_say_for_whom_a_step_waits() {
         assert!(second.stderr.contains("process "), "{second}");
     });
 }
+
+#[test]
+fn buildkit_1237_as_root_a_cache_in_somebodys_directory_is_his() {
+    for_each_user(|user| {
+        if user != User::Root {
+            // Root inside is the user anyway.
+            return;
+        }
+        let place = Place::new(user);
+        for dir in ["his", "fives", "private"] {
+            place.directory(dir);
+            chown(place.path(dir), Some(4321), Some(4322)).expect("root may");
+        }
+        let flag = |id: &str| format!("--cache-mount=id={id},path={}", place.text(id));
+        place.base(
+            "RUN --mount=type=cache,id=his,target=/c --mount=type=cache,id=fives,target=/d,uid=5,gid=6 \
+             test $(stat -c %u:%g /c) = 0:0 && echo x > /c/f && echo y > /c/g && chown 7:7 /c/g && test $(stat -c %u:%g /c/g) = 7:7 && \
+             test $(stat -c %u:%g /d) = 5:6 && touch /d/f && chown 5:6 /d/f\n",
+        );
+        place.build(&[&flag("his"), &flag("fives")]).ok();
+        let owner = |name: &str| {
+            fs::metadata(place.path(name)).map(|found| (found.uid(), found.gid())).expect("it is there")
+        };
+        assert_eq!(owner("his/f"), (4321, 4322));
+        assert_eq!(owner("his/g"), (7, 7));
+        assert_eq!(owner("fives/f"), (4321, 4322));
+        // The next build reads them, and `kiln run` sees them so, too.
+        place.base("RUN --mount=type=cache,id=his,target=/c,sharing=locked test $(stat -c %u:%g /c/f) = 0:0 && rm /c/f /c/g\n");
+        place.build(&[&flag("his"), "-t", "demo"]).ok();
+        assert!(!place.path("his/f").exists());
+        place.file(
+            "home/.config/kiln/config.json",
+            &format!(r#"{{"cache_mounts": [{{"id": "his", "path": {:?}}}]}}"#, place.text("his")),
+        );
+        place
+            .kiln(&[
+                "run",
+                "--rm",
+                "--mount",
+                "type=cache,id=his,target=/c",
+                "demo",
+                "/bin/sh",
+                "-c",
+                "echo run > /c/r",
+            ])
+            .ok();
+        assert_eq!(owner("his/r"), (4321, 4322));
+        // A copy cannot be renamed over what is mounted.
+        place.base("RUN --mount=type=cache,id=private,target=/c,sharing=private true\n");
+        place.build(&[&flag("private")]).code(2).says(&["something is mounted there", "sharing=locked"]);
+        place.is_quiet();
+    });
+}

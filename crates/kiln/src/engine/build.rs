@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
 use kiln_frontend::{BuildPlan, PlannedImage};
@@ -36,6 +36,9 @@ use super::reporter::Reporter;
 use super::transfer::Early;
 use super::worker::StepWorker;
 use crate::{Attest, BuildOutcome, BuildRequest, BuiltImage, Error, Output, SourceDate};
+
+/// How long the end of a build waits for large caches to be counted: at most.
+const COUNTING: Duration = Duration::from_millis(500);
 
 /// One build whose plan stands.
 pub(super) struct Build<'a> {
@@ -80,6 +83,8 @@ impl Engine {
         // next build's end does it.
         if !cancel.is_cancelled() {
             self.store.finish_build()?;
+            // A share of what the build took, so that nobody feels it.
+            self.caches.settle((started.elapsed() / 20).min(COUNTING));
         }
         let Exports { first, exports, provenance } = match result {
             // Whatever broke off first, the interrupt is the reason.
@@ -152,7 +157,7 @@ impl Engine {
             early: Early::of(request, epoch),
         };
         build.check_outputs()?;
-        build.check_places();
+        build.check_places()?;
         let (solved, packed) = build.solve()?;
         let claims = build.claims(&solved)?;
         let exports = build.export(&solved, &packed, &claims)?;

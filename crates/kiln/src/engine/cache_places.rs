@@ -1,26 +1,34 @@
 //! What a build says of cache mounts that are kept in directories of the user's.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 
 use kiln_core::{CacheScope, MountKind, Op, Platform};
+use kiln_runtime::IdMode;
+use kiln_store::cache_mount::{CacheError, CacheMounts, CacheName, CacheRequest, PlaceProblem};
 
+use super::Engine;
 use super::build::Build;
 use crate::request::ContextSource;
-use crate::{BuildRequest, NamedSource};
+use crate::{BuildRequest, Error, NamedSource};
 
 impl Build<'_> {
-    /// Warns of places that are of no use, or in the way.
-    pub(super) fn check_places(&self) {
+    /// Warns of places that are of no use, or in the way; and makes those of other users ready.
+    ///
+    /// # Errors
+    /// See [`Engine::own_places`].
+    pub(super) fn check_places(&self) -> Result<(), Error> {
         let places = &self.request.cache_mounts;
         if places.is_empty() {
-            return;
+            return Ok(());
         }
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, mut requests) = (BTreeSet::new(), Vec::new());
         for (_, step) in self.plan.graph.iter() {
             let Op::Run(run) = &step.op else { continue };
             for mount in &run.mounts {
                 if let MountKind::Cache(cache) = &mount.kind {
                     wanted.insert((cache.id.as_str(), cache.scope.clone()));
+                    requests.push(CacheRequest::new(&mount.target, cache));
                 }
             }
         }
@@ -58,6 +66,7 @@ impl Build<'_> {
                 self.reporter.warn(message, None);
             }
         }
+        self.engine.own_places(&self.caches, &requests)
     }
 
     /// The directories that files are taken from.
@@ -96,6 +105,32 @@ fn unused(id: &str, wanted: &BTreeSet<(&str, CacheScope)>) -> String {
             "--cache-mount id={id}: no step mounts a cache of this id; there are {}",
             ids.into_iter().collect::<Vec<_>>().join(", ")
         ),
+    }
+}
+
+impl Engine {
+    /// Lets caches in directories of the user's be the user's although kiln is root: what a step writes as the owner that its mount
+    /// asks for belongs on disk to whom the directory belongs. Without root that is so anyway, for root inside is the user.
+    pub(super) fn own_places(&self, caches: &CacheMounts, requests: &[CacheRequest]) -> Result<(), Error> {
+        if !matches!(self.entered.ids(), IdMode::Root | IdMode::Mapped) {
+            return Ok(());
+        }
+        for request in requests {
+            let name = CacheName { id: request.id.clone(), scope: request.scope.clone() };
+            let Some(place) = caches.place(&name) else { continue };
+            // One that is not there is made, for the step's owner.
+            let Ok(found) = std::fs::metadata(place) else { continue };
+            let (uid, gid) = ((found.uid(), request.uid), (found.gid(), request.gid));
+            if uid.0 == uid.1 {
+                continue;
+            }
+            kiln_runtime::show_owner(&self.entered, place, uid, gid).map_err(|error| CacheError::Place {
+                id: request.id.clone(),
+                path: place.to_owned(),
+                problem: PlaceProblem::Owner { uid: uid.0, reason: error.message },
+            })?;
+        }
+        Ok(())
     }
 }
 

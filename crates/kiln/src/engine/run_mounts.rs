@@ -165,6 +165,7 @@ impl Engine {
         if requests.is_empty() {
             return Ok(None);
         }
+        self.own_places(&self.caches, &requests)?;
         let holder = format!("process {}, kiln run", std::process::id());
         Ok(Some(self.caches.acquire(&requests, &holder, &mut |_, _| {}, &|_| Ok(None), cancel)?))
     }

@@ -314,8 +314,35 @@ impl StepWorker<'_> {
         for (request, cache) in requests.iter().zip(held.caches()) {
             let waited_us = u64::try_from(cache.waited.as_micros()).unwrap_or(u64::MAX);
             self.cache_event(number, request, CacheMountState::Acquired { new: cache.new, waited_us });
+            self.note_other_owner(request, cache, step);
         }
         Ok(Some(held))
+    }
+
+    /// Says that a cache belongs to others than its mount asks for, which counts only when it is made: not silently another, empty
+    /// cache (buildkit#3041).
+    fn note_other_owner(&self, request: &CacheRequest, cache: &HeldCache, step: &Step) {
+        let asked = (request.uid, request.gid);
+        if cache.new || asked == (0, 0) {
+            return;
+        }
+        let Ok(stat) = rustix::fs::lstat(&cache.path) else { return };
+        let Ok(owner) = kiln_store::owner::of_path(&cache.path, &stat) else { return };
+        if (owner.uid, owner.gid) != asked {
+            let (uid, gid) = asked;
+            let message = format!(
+                "cache {:?} belongs to {}:{} since it was made, and the mount asks for {uid}:{gid}: `kiln cache rm` makes it anew{}",
+                request.id,
+                owner.uid,
+                owner.gid,
+                if *self.entered.ids() == IdMode::Single {
+                    String::new()
+                } else {
+                    format!(", `kiln cache shell {} -- chown -R {uid}:{gid} .` gives it away", request.id)
+                }
+            );
+            self.reporter.warn(message, step.info.lines);
+        }
     }
 
     /// Opens the directory that a new cache starts with, inside its source.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_core::{Cancel, IoError, IoResultExt, Sharing};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::counting::Counting;
 use super::home::{Half, Home, copy_error, open_dir};
 use super::lock::{self, HolderNote};
 use super::{CacheError, CacheMounts, CacheRequest, count};
@@ -27,6 +29,7 @@ pub struct Held {
     caches: Vec<HeldCache>,
     grips: Vec<Grip>,
     step: String,
+    counting: Arc<Counting>,
 }
 
 /// One cache, ready to be mounted.
@@ -50,7 +53,7 @@ struct Grip {
     targets: Vec<String>,
     read_only: bool,
     kind: GripKind,
-    _note: HolderNote,
+    note: HolderNote,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,12 @@ impl CacheMounts {
             wanted.entry(home.place.unwrap_or(home.dir)).or_default().push(number);
         }
         let mut caches: Vec<Option<HeldCache>> = vec![None; requests.len()];
-        let mut held = Held { caches: Vec::new(), grips: Vec::new(), step: step.to_owned() };
+        let mut held = Held {
+            caches: Vec::new(),
+            grips: Vec::new(),
+            step: step.to_owned(),
+            counting: Arc::clone(&self.counting),
+        };
         for numbers in wanted.values() {
             let mounts: Vec<&CacheRequest> = numbers.iter().map(|number| &requests[*number]).collect();
             let mut taking =
@@ -118,7 +126,7 @@ impl Held {
         let mut result = Ok(());
         // In the other order than taken.
         while let Some(grip) = self.grips.pop() {
-            let done = grip.let_go(ok, &self.step);
+            let done = grip.let_go(ok, &self.step, &self.counting);
             result = result.and(done);
         }
         result
@@ -162,7 +170,7 @@ impl Taking<'_, '_> {
             let targets = self.mounts.iter().map(|mount| mount.target.clone()).collect();
             let read_only = self.mounts.iter().all(|mount| mount.read_only);
             let cache = HeldCache { path, new, waited: started.elapsed(), thrown_away };
-            return Ok((cache, Grip { home, targets, read_only, kind, _note: note }));
+            return Ok((cache, Grip { home, targets, read_only, kind, note }));
         }
     }
 
@@ -247,8 +255,8 @@ impl Taking<'_, '_> {
 type Taken = (PathBuf, GripKind, bool, HolderNote);
 
 impl Grip {
-    fn let_go(self, ok: bool, step: &str) -> Result<(), IoError> {
-        let Self { home, targets, read_only, kind, _note } = self;
+    fn let_go(self, ok: bool, step: &str, counting: &Arc<Counting>) -> Result<(), IoError> {
+        let Self { home, targets, read_only, kind, note } = self;
         match kind {
             GripKind::InPlace { lock, data } => {
                 if !home.is_same(&data)? {
@@ -263,6 +271,11 @@ impl Grip {
                     home.drop_pending()?;
                 }
                 drop(lock);
+                if counted.is_none() && !read_only {
+                    // Its note is gone by then: nobody who looks finds it in use.
+                    drop(note);
+                    counting.start(&home);
+                }
                 home.adopt_pending()
             }
             GripKind::Copy { path, lock, publish } => {
@@ -280,6 +293,10 @@ impl Grip {
                         meta.stepped(step, &targets);
                         meta.counted(false, counted);
                     })?;
+                    if counted.is_none() {
+                        drop(note);
+                        counting.start(&home);
+                    }
                 }
                 Ok(())
             }

@@ -6,6 +6,7 @@
 
 mod acquire;
 mod count;
+mod counting;
 mod error;
 mod hold;
 mod home;
@@ -16,6 +17,8 @@ mod name;
 mod place;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_core::{CacheMount, CacheScope, Sharing};
 
@@ -28,6 +31,7 @@ pub use name::CacheName;
 pub use place::CachePlace;
 
 use crate::layout::Ids;
+use counting::Counting;
 use home::Home;
 
 /// The caches of one store.
@@ -40,6 +44,7 @@ pub struct CacheMounts {
     moves: bool,
     /// Which caches are where the user wants them.
     places: Vec<CachePlace>,
+    counting: Arc<Counting>,
 }
 
 /// What a step wants of one cache.
@@ -87,7 +92,14 @@ impl CacheRequest {
 impl CacheMounts {
     /// Opens the caches in a directory, which is made with the first cache.
     pub fn new(dir: impl Into<PathBuf>, ids: Ids) -> Self {
-        Self { dir: dir.into(), ids, scratch: None, moves: false, places: Vec::new() }
+        Self {
+            dir: dir.into(),
+            ids,
+            scratch: None,
+            moves: false,
+            places: Vec::new(),
+            counting: Arc::default(),
+        }
     }
 
     /// Tells where the store's processes have their half-made things.
@@ -100,6 +112,11 @@ impl CacheMounts {
     pub fn moving(mut self) -> Self {
         self.moves = true;
         self
+    }
+
+    /// Waits for the threads that count what steps have given back, so long and no longer. What is not counted then stays marked so.
+    pub fn settle(&self, limit: Duration) {
+        self.counting.settle(limit);
     }
 
     /// Returns where they are.

@@ -8,13 +8,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{CacheScope, Cancel, Digest, IoError, IoResultExt as _};
-use rustix::fs::{Access, CWD, FlockOperation, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, RenameFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::home::{Half, Home, copy_error, give};
 use super::meta::Meta;
-use super::{CacheError, CacheMounts, CacheRequest, PlaceProblem, lock, name};
+use super::{CacheError, CacheMounts, CacheName, CacheRequest, PlaceProblem, lock, name};
 use crate::copy::clone_tree;
 use crate::layout::Ids;
 use crate::scratch::random_name;
@@ -99,6 +99,11 @@ impl CacheMounts {
         }
         self.places = all;
         Ok(self)
+    }
+
+    /// Returns the directory of the user's that a cache is placed in.
+    pub fn place(&self, name: &CacheName) -> Option<&Path> {
+        of(&self.places, &name.id, &name.scope).map(|place| place.path.as_path())
     }
 
     /// Returns the directories that caches are placed in, each with its id.
@@ -211,11 +216,9 @@ impl Home {
             }
             Err(errno) => return Err(wrong(format!("{}: {}", parent.display(), reason(errno)))),
         }
-        let (inside, above) = (
-            std::fs::metadata(place).at("look at", place)?,
-            std::fs::metadata(parent).at("look at", parent)?,
-        );
-        if std::os::unix::fs::MetadataExt::dev(&inside) != std::os::unix::fs::MetadataExt::dev(&above) {
+        let mounted = rustix::fs::statx(CWD, place, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+            .at("look at", place)?;
+        if mounted.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             return Err(wrong("something is mounted there".to_owned()));
         }
         Ok(())

@@ -167,6 +167,7 @@ fn caches(
     if requests.is_empty() {
         return Ok(None);
     }
+    engine.own_places(&engine.caches, &requests)?;
     let holder = format!("process {}, a look at step {title:?}", std::process::id());
     let mut on_wait = |request: &CacheRequest, holder: &str| {
         tell(Entering::Waiting { cache: request.id.clone(), holder: holder.to_owned() });
