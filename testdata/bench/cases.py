@@ -149,7 +149,7 @@ class BigLayer(Case):
 
 class OciGzip(BigLayer):
     name = "oci-1gib"
-    about = "that layer as an OCI archive of gzip level 6: at once, and behind a step of 20 s (docker's is not compressed)"
+    about = "that layer as an OCI archive of gzip level 6, at once and behind a step of 20 s; docker pushes it instead"
 
     def prepare(self):
         super().prepare()
