@@ -24,7 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use archive::{FormatArg, ImportArgs, LoadArgs, SaveArgs};
 pub(crate) use attest::AttestArgs;
-pub(crate) use build::{BuildArgs, MachineArgs, OnErrorMode, ProgressMode};
+pub(crate) use build::{BuildArgs, ContextModes, MachineArgs, OnErrorMode, ProgressMode};
 use caches::CACHE_EXAMPLES;
 pub(crate) use caches::{CacheCommand, CachePruneArgs};
 use context::CONTEXT_EXAMPLES;

@@ -13,7 +13,7 @@ use crate::engine::SizeLimits;
 use crate::ssh::SshAgent;
 
 pub use attest::{Attest, ProvenanceMode, ProvenanceOptions};
-pub use context::{ContextSource, DockerfileSource, NamedSource};
+pub use context::{ContextModes, ContextSource, DockerfileSource, NamedSource};
 pub use output::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
 pub use place::{ImagePlace, PlaceError, Platforms};
 
@@ -33,6 +33,9 @@ pub struct BuildRequest {
     pub dockerfile: DockerfileSource,
     /// `--build-context NAME=...`.
     pub build_contexts: BTreeMap<String, NamedSource>,
+    /// `--context-modes`: how permission bits of the contexts' files count.
+    #[serde(default)]
+    pub context_modes: ContextModes,
     /// `--build-arg NAME=VALUE`.
     pub build_args: BTreeMap<String, String>,
     /// `--secret`, by id. They are in no layer, key, record, event or message; docs/security.md.
@@ -117,6 +120,7 @@ impl BuildRequest {
             context: ContextSource::Directory(context.into()),
             dockerfile: DockerfileSource::Default,
             build_contexts: BTreeMap::new(),
+            context_modes: ContextModes::AsIs,
             build_args: BTreeMap::new(),
             secrets: BTreeMap::new(),
             allow_secret_leak: false,

@@ -75,6 +75,16 @@ pub(crate) struct BuildArgs {
     /// A further context: a directory, a tar, an http or git URL, oci-layout://PATH[:TAG][@DIGEST], or docker-image://REF
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
+    /// How permission bits of the contexts' files count, in keys and in what is copied
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "KILN_CONTEXT_MODES",
+        hide_env_values = true
+    )]
+    pub(crate) context_modes: ContextModes,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     /// Where the result goes, such as type=oci,dest=image.tar,compression=zstd; may be repeated
@@ -163,6 +173,15 @@ pub(crate) struct MachineArgs {
     /// Limit RUN steps, such as nofile=1024:4096; may be repeated
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ContextModes {
+    /// As they are
+    #[default]
+    AsIs,
+    /// As git keeps them, whatever the umask of a checkout: 0755 for directories and what its owner may execute, else 0644
+    Git,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

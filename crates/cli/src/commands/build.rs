@@ -10,7 +10,7 @@ use super::{
     Call, annotation_flag, attest_flag, cache_mount_flag, call, cancel_on_signal, context_source, layers,
     machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell, ssh_flag, start,
 };
-use crate::args::{BuildArgs, Global, NetworkFlag, OnErrorMode, ProgressMode};
+use crate::args::{BuildArgs, ContextModes, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
 use crate::hints::Failure;
 use crate::ui::{self, Progress};
@@ -113,6 +113,10 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
             .iter()
             .map(|text| context_source::named(text))
             .collect::<Result<BTreeMap<_, _>, _>>()?,
+        context_modes: match args.context_modes {
+            ContextModes::AsIs => kiln::ContextModes::AsIs,
+            ContextModes::Git => kiln::ContextModes::Git,
+        },
         build_args: config::assignments("--build-arg", &args.build_arg)?,
         secrets: secret_flag::read(&args.secret)?,
         ssh: ssh_flag::read(&args.ssh)?,

@@ -12,6 +12,7 @@ mod checks;
 mod chroot;
 mod chroot_escape;
 mod commands;
+mod context_modes;
 mod contexts;
 mod copy;
 mod debug_shell;

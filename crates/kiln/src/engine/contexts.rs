@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_core::{IgnoreList, IoResultExt as _};
 use kiln_store::Store;
-use kiln_store::tree::{SourceTree, StatIndex, TreeError};
+use kiln_store::tree::{Modes, SourceTree, StatIndex, TreeError};
 
 use super::definition::{Definition, Place};
 use super::fetch::Fetch;
@@ -20,6 +20,7 @@ use crate::{BuildRequest, Error};
 pub(crate) struct Contexts<'a> {
     main: Context,
     named: BTreeMap<&'a str, Named<'a>>,
+    modes: Modes,
     fetch: Fetch<'a>,
 }
 
@@ -48,12 +49,13 @@ impl<'a> Contexts<'a> {
     pub(crate) fn open(request: &'a BuildRequest, fetch: Fetch<'a>) -> Result<(Self, Definition), Error> {
         let files = fetch.main(request)?;
         let definition = fetch.definition(&request.dockerfile, &request.context, &files)?;
-        let main = Context::open(files, &definition.place, fetch.store)?;
+        let modes = request.context_modes;
+        let main = Context::open(files, &definition.place, modes, fetch.store)?;
         let named = request.build_contexts.iter().filter_map(|(name, source)| match source {
             NamedSource::Files(source) => Some((name.as_str(), Named { source, opened: OnceLock::new() })),
             NamedSource::OciLayout { .. } | NamedSource::Image(_) => None,
         });
-        Ok((Self { main, named: named.collect(), fetch }, definition))
+        Ok((Self { main, named: named.collect(), modes, fetch }, definition))
     }
 
     /// Returns when the commit was made that the main context is a checkout of, seconds since 1970.
@@ -80,7 +82,7 @@ impl<'a> Contexts<'a> {
         let named = self.named.get(name).ok_or_else(|| Error::NoSuchContext { name: name.to_owned() })?;
         let open = || {
             let files = self.fetch.named(name, named.source)?;
-            Context::open(files, &Place::Nowhere, self.fetch.store)
+            Context::open(files, &Place::Nowhere, self.modes, self.fetch.store)
         };
         named.opened.get_or_init(open).as_ref().map_err(Clone::clone)
     }
@@ -98,7 +100,7 @@ impl<'a> Contexts<'a> {
 }
 
 impl Context {
-    fn open(files: Files, dockerfile: &Place, store: &Store) -> Result<Self, Error> {
+    fn open(files: Files, dockerfile: &Place, modes: Modes, store: &Store) -> Result<Self, Error> {
         let ignore = ignore_file::find(dockerfile, &files)?;
         let index = match &files.kind {
             FilesKind::Own => Some(Arc::new(store.stat_index(files.root(), &files.path)?)),
@@ -106,7 +108,7 @@ impl Context {
         };
         let (name, list) = ignore.map_or_else(Default::default, |ignore| (Some(ignore.name), ignore.list));
         let Files { path, root, label, kind } = files;
-        let mut tree = SourceTree::context(root, label, list.clone(), index.clone());
+        let mut tree = SourceTree::context(root, label, list.clone(), index.clone()).with_modes(modes);
         if let Some(name) = name {
             tree = tree.with_ignore_name(name);
         }

@@ -225,7 +225,8 @@ impl StepWorker<'_> {
         }
     }
 
-    /// A bind mount shows files where they are; only what .dockerignore hides makes a copy necessary.
+    /// A bind mount shows files where they are; only what .dockerignore hides, and permission bits that count as git's and
+    /// are others, make a copy necessary.
     fn bind(
         &self,
         bind: &Bind,
@@ -242,7 +243,7 @@ impl StepWorker<'_> {
                     context.tree.select(&selection).map_err(|error| context.explain(error.into()))?;
                 let (path, _) =
                     selected.single().ok_or_else(|| Error::NoSuchContext { name: op.name.clone() })?;
-                if selected.excluded() == 0 {
+                if selected.is_as_it_is() {
                     return scratch.in_place(context.path.join(path), bind.writable, cancel);
                 }
                 // Put under its own path, so that what is mounted is found there again.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use kiln_core::{GitUrl, ImageRef};
 use serde::{Deserialize, Serialize};
 
+pub use kiln_store::tree::Modes as ContextModes;
+
 /// Where the files of a build context come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContextSource {

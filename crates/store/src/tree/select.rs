@@ -25,6 +25,7 @@ pub(super) fn select(tree: &SourceTree, selection: &Selection) -> Result<Selecte
         which: tree.xattrs,
         xattrs: Mutex::new(HashMap::new()),
         excluded: 0,
+        other_modes: false,
     };
     let exclude = IgnoreList::from_patterns(selection.exclude.iter().map(String::as_str))?;
     match &selection.parents {

@@ -30,6 +30,8 @@ pub struct Selected {
     /// Of those entries that have any; files are added when they are hashed.
     pub(crate) xattrs: Mutex<HashMap<u32, Arc<Xattrs>>>,
     pub(crate) excluded: usize,
+    /// Whether a file counts with other permission bits than it has on disk.
+    pub(crate) other_modes: bool,
 }
 
 /// One thing that a selection names.
@@ -121,10 +123,15 @@ impl Selected {
         self.entries.iter().filter(|entry| !entry.dropped).count()
     }
 
-    /// Returns how many paths below the matches patterns left out (a pruned directory counts once). If none,
-    /// a bind mount of the source shows exactly what is selected.
+    /// Returns how many paths below the matches patterns left out (a pruned directory counts once).
     pub fn excluded(&self) -> usize {
         self.excluded
+    }
+
+    /// Returns whether the source, where it is, shows exactly what is selected: nothing is left out, and all have the
+    /// permission bits that they count with.
+    pub fn is_as_it_is(&self) -> bool {
+        self.excluded == 0 && !self.other_modes
     }
 
     /// Returns where the only match is, relative to the source's root: what a bind mount mounts.

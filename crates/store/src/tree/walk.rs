@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kiln_core::{IgnoreList, IoError, IoResultExt};
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::selected::{Selected, name_in, push, set_children};
 use super::stat::{FileStat, Kind};
@@ -42,7 +43,8 @@ struct Standing {
 }
 
 /// How permission bits of a source count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Modes {
     /// As they are.
     #[default]
@@ -53,16 +55,17 @@ pub enum Modes {
 }
 
 impl Modes {
-    fn apply(self, stat: &mut FileStat) {
-        if self == Self::Git {
-            let bits = match stat.kind() {
-                Kind::Dir => 0o755,
-                Kind::File if stat.mode & 0o100 != 0 => 0o755,
-                Kind::File => 0o644,
-                _ => return,
-            };
-            stat.mode = stat.mode & !0o7777 | bits;
-        }
+    /// Returns whether the file counts with other bits than it has.
+    fn apply(self, stat: &mut FileStat) -> bool {
+        let bits = match (self, stat.kind()) {
+            (Self::Git, Kind::Dir) => 0o755,
+            (Self::Git, Kind::File) if stat.mode & 0o100 != 0 => 0o755,
+            (Self::Git, Kind::File) => 0o644,
+            _ => return false,
+        };
+        let other = stat.permissions() != bits;
+        stat.mode = stat.mode & !0o7777 | bits;
+        other
     }
 }
 
@@ -74,7 +77,7 @@ pub(super) fn add(
     only_parent: bool,
     rules: Rules<'_>,
 ) -> Result<Option<u32>, IoError> {
-    rules.modes.apply(&mut stat);
+    selected.other_modes |= rules.modes.apply(&mut stat);
     let name = path.file_name().unwrap_or_default();
     let first =
         push(&mut selected.names, &mut selected.entries, std::os::unix::ffi::OsStrExt::as_bytes(name), &stat);
@@ -124,7 +127,7 @@ fn read_dir(
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error),
         };
-        rules.modes.apply(&mut stat);
+        selected.other_modes |= rules.modes.apply(&mut stat);
         let child = push(&mut selected.names, &mut selected.entries, name.to_bytes(), &stat);
         let entry = &mut selected.entries[child as usize];
         (entry.only_parent, entry.on_the_way) = (standing.only_parent, standing.on_the_way);
