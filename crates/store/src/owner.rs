@@ -187,6 +187,17 @@ pub fn xattrs(file: impl AsFd) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     Ok(found)
 }
 
+/// Returns both, [`of`] and [`xattrs`]: with one call for a file that has no attributes at all, as most have none.
+///
+/// # Errors
+/// They cannot be read.
+pub fn look(file: impl AsFd, stat: &Stat) -> io::Result<(Owner, BTreeMap<Vec<u8>, Vec<u8>>)> {
+    match flistxattr(&file, &mut [0_u8; 0]) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => Ok((Owner::of_stat(stat), BTreeMap::new())),
+        _ => Ok((of(&file, stat)?, xattrs(&file)?)),
+    }
+}
+
 fn is_carried(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == b"security.capability"
 }

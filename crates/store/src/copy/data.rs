@@ -12,7 +12,7 @@ use crate::early::{self, Early};
 use crate::tree::FileStat;
 
 /// Up to here a read and a write are cheaper than anything else.
-const SMALL: u64 = 32 << 10;
+pub(super) const SMALL: u64 = 32 << 10;
 
 /// What was learned about the two file systems, shared by the threads of one copy.
 #[derive(Debug)]
@@ -31,6 +31,24 @@ impl Default for Mover {
             cloned: AtomicU64::new(0),
         }
     }
+}
+
+/// Copies a file that is known to have so many bytes, at most [`SMALL`]; the caller sees to it that it has not changed.
+pub(super) fn copy_small(mut from: &File, size: u64, mut to: &File, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut done = 0;
+    // A file of no size may have bytes all the same, in /proc and on some FUSE file systems.
+    while done < size || size == 0 {
+        match from.read(buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                to.write_all(&buffer[..length])?;
+                done += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 impl Mover {

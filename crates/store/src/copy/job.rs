@@ -4,22 +4,23 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_core::{Cancel, IoError, IoResultExt};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::born::Born;
 use super::chmod::Change;
-use super::data::Mover;
-use super::layer::{image_path, set_owner, set_time, timestamps};
-use super::reuse::{self, Reuse};
+use super::data::{self, Mover};
+use super::layer::{image_path, others, set_time, timestamps};
+use super::reuse::{PlainFile, Record, Reuse, ReuseDir};
+use super::shares::Shares;
 use super::{CopyError, CopyReport};
 use crate::layout::Ids;
 use crate::owner::{self, Owner};
 use crate::tree::selected::{Entry, Identity, Selected, open_dir};
-use crate::tree::xattr::{self, Which};
+use crate::tree::xattr::{self, Which, Xattrs};
 use crate::tree::{FileStat, Kind, Time};
 
 /// Files that one thread takes at a time.
@@ -63,7 +64,10 @@ pub(super) struct Common<'a> {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) report: CopyReport,
-    pub(super) records: Vec<[u8; 48]>,
+    /// Files that a later copy may share.
+    pub(super) records: Vec<Record>,
+    /// Paths of the layer where it may not.
+    pub(super) spoilt: Vec<PathBuf>,
     failure: Option<CopyError>,
 }
 
@@ -89,27 +93,28 @@ impl<'a> Common<'a> {
 
     /// Does the jobs, in any order.
     pub(super) fn run(&self, jobs: &[Job<'_>]) -> Result<(), CopyError> {
-        let next = AtomicUsize::new(0);
-        let work = || {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len().max(1));
+        let shares = Shares::new(jobs.len(), threads);
+        let work = |thread| {
             let mut buffer = vec![0; 128 << 10];
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(job) = shares.next(thread) {
                 let done = if self.cancel.is_cancelled() {
                     Err(CopyError::Cancelled)
                 } else {
-                    self.one(job, &mut buffer)
+                    self.one(&jobs[job], &mut buffer)
                 };
                 if let Err(error) = done {
-                    next.store(jobs.len(), Ordering::Relaxed);
+                    shares.stop();
                     self.state().failure.get_or_insert(error);
                 }
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len().max(1));
         std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
+            let work = &work;
+            for thread in 1..threads {
+                scope.spawn(move || work(thread));
             }
-            work();
+            work(0);
         });
         self.state().failure.take().map_or(Ok(()), Err)
     }
@@ -140,12 +145,22 @@ impl<'a> Common<'a> {
             opened => opened.at("open", job.from.full(&job.source))?,
         };
         let dest = open_dir(self.layer.as_fd(), &job.dest).at("open", self.layer_path.join(&job.dest))?;
-        let mut sum = State::default();
+        let shared = self.reuse.and_then(|reuse| reuse.dir(&job.dest));
+        let (mut sum, born) = (State::default(), Born::default());
         for id in &job.files {
             let name = job.name.as_deref().unwrap_or_else(|| job.from.name(*id));
             let path = job.dest.join(name);
-            let file =
-                OneFile { common: self, job, id: *id, source: &source, dest: &dest, name, path: &path };
+            let file = OneFile {
+                common: self,
+                job,
+                id: *id,
+                source: &source,
+                dest: &dest,
+                name,
+                path: &path,
+                shared: shared.as_ref(),
+                born: &born,
+            };
             file.put(&mut sum, buffer)?;
         }
         let mut state = self.state();
@@ -164,6 +179,8 @@ struct OneFile<'a> {
     name: &'a OsStr,
     /// In the layer.
     path: &'a Path,
+    shared: Option<&'a ReuseDir<'a>>,
+    born: &'a Born,
 }
 
 impl OneFile<'_> {
@@ -202,13 +219,13 @@ impl OneFile<'_> {
     }
 
     fn regular(&self, entry: &Entry, sum: &mut State, buffer: &mut [u8]) -> Result<(), CopyError> {
-        let digest = entry.digest.get();
-        let plain = self.job.from.xattrs_of(self.id).is_none();
-        if let (Some(digest), true, Some(reuse)) = (digest, plain, self.common.reuse)
-            && self.link_from(reuse, entry, digest)?
+        let record = self.record(entry);
+        if let (Some(record), Some(shared)) = (&record, self.shared)
+            && shared.has(record)
+            && self.link_from(shared)?
         {
             sum.report.reused += 1;
-            sum.records.push(reuse::record(self.path, digest));
+            sum.records.push(*record);
             return Ok(());
         }
         let from = match self.open_source() {
@@ -217,46 +234,51 @@ impl OneFile<'_> {
             }
             opened => opened?,
         };
-        let to = self.open_new()?;
-        let before = FileStat::of(&from).map_err(|error| self.source_error("stat", error.into()))?;
-        let bytes = self
-            .common
-            .mover
-            .copy(&from, &before, &to, buffer)
-            .map_err(|error| self.dest_error("write", &error))?;
-        sum.report.bytes += bytes;
-        let after = FileStat::of(&from).map_err(|error| self.source_error("stat", error.into()))?;
-        if self.job.from.may_change() && Identity::from(&after) != entry.stat {
-            sum.report.changed.push(self.job.from.full(&self.job.source.join(self.job.from.name(self.id))));
-        } else if let Some(digest) = digest
-            && plain
-        {
-            sum.records.push(reuse::record(self.path, digest));
+        let mode = self.common.mode(entry.mode, false);
+        let to = self.open_new(Born::mode(mode))?;
+        let copied = if self.common.live || entry.stat.size > data::SMALL {
+            let before = FileStat::of(&from).map_err(|error| self.source_error("stat", error.into()))?;
+            self.common.mover.copy(&from, &before, &to, buffer)
+        } else {
+            data::copy_small(&from, entry.stat.size, &to, buffer)
+        };
+        sum.report.bytes += copied.map_err(|error| self.dest_error("write", &error))?;
+        if self.job.from.may_change() {
+            let after = FileStat::of(&from).map_err(|error| self.source_error("stat", error.into()))?;
+            if Identity::from(&after) != entry.stat {
+                let path = self.job.source.join(self.job.from.name(self.id));
+                sum.report.changed.push(self.job.from.full(&path));
+                return self.finish_open(entry, mode, &from, &to);
+            }
         }
-        self.finish_open(entry, &from, &to)
+        sum.records.extend(record);
+        self.finish_open(entry, mode, &from, &to)
     }
 
-    /// Shares the file of an earlier layer, if it is in every way the one that is wanted.
-    fn link_from(&self, reuse: &Reuse, entry: &Entry, digest: &[u8; 32]) -> Result<bool, CopyError> {
-        if !reuse.has(self.path, digest) {
-            return Ok(false);
+    /// Says what the file becomes, if a later copy may share it.
+    fn record(&self, entry: &Entry) -> Option<Record> {
+        let digest = entry.digest.get()?;
+        // An empty file of a layer may stand for a device.
+        let maybe_device = entry.stat.size == 0 && !self.job.from.may_change();
+        if maybe_device || self.job.from.xattrs_of(self.id).is_some() {
+            return None;
         }
-        let Ok(there) = FileStat::at(&reuse.root, self.path) else { return Ok(false) };
-        // A recorded owner is not in the stat: such files are copied.
-        let owner = self.common.owner.unwrap_or((entry.uid, entry.gid));
-        let same = there.kind() == Kind::File
-            && there.size == entry.stat.size
-            && there.permissions() == self.common.mode(entry.mode, false)
-            && (there.uid, there.gid) == owner
-            && there.mtime == self.common.time(entry.stat.mtime);
-        if !same {
-            return Ok(false);
-        }
-        let link = || rustix::fs::linkat(&reuse.root, self.path, self.dest, self.name, AtFlags::empty());
-        match self.retried(link) {
+        let file = PlainFile {
+            digest,
+            mode: self.common.mode(entry.mode, false),
+            owner: self.common.owner.unwrap_or((entry.uid, entry.gid)),
+            mtime: self.common.time(entry.stat.mtime),
+        };
+        Some(file.record(self.path))
+    }
+
+    /// Shares the file of an earlier layer. Returns whether that could be done.
+    fn link_from(&self, shared: &ReuseDir<'_>) -> Result<bool, CopyError> {
+        match self.retried(|| shared.link(self.name, self.dest)) {
             Ok(()) => Ok(true),
+            // As many names as an inode can have; or it was pruned meanwhile.
             Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOENT) => Ok(false),
-            Err(error) => Err(IoError::new("link from", reuse.path.join(self.path), &error.into()).into()),
+            Err(error) => Err(IoError::new("link from", shared.full(self.path), &error.into()).into()),
         }
     }
 
@@ -267,35 +289,45 @@ impl OneFile<'_> {
             .map_err(|error| self.source_error("open", error.into()))
     }
 
-    fn open_new(&self) -> Result<File, CopyError> {
+    fn open_new(&self, mode: Mode) -> Result<File, CopyError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(self.dest, self.name, flags, Mode::RUSR | Mode::WUSR);
-        self.create(open).map(File::from)
+        self.create(|| rustix::fs::openat(self.dest, self.name, flags, mode)).map(File::from)
     }
 
     /// Owner, attributes, mode, time: in this order, because chown(2) clears set-id bits and capabilities.
-    fn finish_open(&self, entry: &Entry, from: &File, to: &File) -> Result<(), CopyError> {
+    fn finish_open(&self, entry: &Entry, mode: u32, from: &File, to: &File) -> Result<(), CopyError> {
         let step = |op: &'static str| move |error: std::io::Error| self.dest_error(op, &error);
-        let (uid, gid) = self.common.owner.unwrap_or((entry.uid, entry.gid));
+        let owner = self.common.owner.unwrap_or((entry.uid, entry.gid));
         let is_device = entry.stat.size == 0
+            && !self.job.from.may_change()
             && self.common.which == Which::Portable
-            && self.keep_recorded_device(from, to, (uid, gid)).map_err(step("record the type of"))?;
+            && self.keep_recorded_device(from, to, owner).map_err(step("record the type of"))?;
         if !is_device {
-            set_owner(self.common.ids, to, uid, gid).map_err(step("set the owner of"))?;
+            self.born.own(self.common.ids, to, mode, owner).map_err(step("set the owner of"))?;
         }
-        let xattrs = xattr::read(from, self.common.which)
-            .map_err(|error| self.source_error("read attributes of", error.into()))?;
-        match xattr::write(to, &xattrs) {
-            Err(error) if !self.common.best_effort => {
-                return Err(self.dest_error("set attributes of", &error.into()));
+        if let Some(xattrs) = self.xattrs(entry, from)? {
+            match xattr::write(to, &xattrs) {
+                Err(error) if !self.common.best_effort => {
+                    return Err(self.dest_error("set attributes of", &error.into()));
+                }
+                _ => {}
             }
-            _ => {}
         }
-        let mode = Mode::from_raw_mode(self.common.mode(entry.mode, false));
-        rustix::fs::fchmod(to, mode).map_err(|error| self.dest_error("set the mode of", &error.into()))?;
+        self.born.allow(to, mode).map_err(|error| self.dest_error("set the mode of", &error.into()))?;
         rustix::fs::futimens(to, &timestamps(self.common.time(entry.stat.mtime)))
-            .map_err(|error| self.dest_error("set the time of", &error.into()))?;
-        Ok(())
+            .map_err(|error| self.dest_error("set the time of", &error.into()))
+    }
+
+    /// Returns the attributes of a file, if it has any.
+    fn xattrs(&self, entry: &Entry, from: &File) -> Result<Option<Arc<Xattrs>>, CopyError> {
+        if entry.digest.get().is_some() {
+            // They were read with the content; what the index of files knows without reading has none.
+            let all = self.job.from.xattrs_of(self.id);
+            return Ok(all.and_then(|all| others(&all, |name| self.common.which.wants(name))));
+        }
+        let read = xattr::read(from, self.common.which)
+            .map_err(|error| self.source_error("read attributes of", error.into()))?;
+        Ok((!read.is_empty()).then(|| Arc::new(read)))
     }
 
     /// Where devices cannot be made they are empty files with a record: it goes with them, and says their owner, for a record
@@ -324,7 +356,7 @@ impl OneFile<'_> {
                 Ok(())
             }
             Err(Errno::PERM) => {
-                let to = self.open_new()?;
+                let to = self.open_new(Mode::RUSR | Mode::WUSR)?;
                 let (uid, gid) = self.common.owner.unwrap_or((entry.uid, entry.gid));
                 let device = (rustix::fs::major(entry.stat.size), rustix::fs::minor(entry.stat.size));
                 let record = || {
@@ -383,6 +415,7 @@ impl OneFile<'_> {
     fn retried<T>(&self, make: impl Fn() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
         match make() {
             Err(Errno::EXIST) if self.job.replace => {
+                self.common.state().spoilt.push(self.path.to_owned());
                 rustix::fs::unlinkat(self.dest, self.name, AtFlags::empty())?;
                 make()
             }

@@ -5,6 +5,7 @@
 //! times, so that a layer says the same whenever it is made.
 
 mod archive;
+mod born;
 mod chmod;
 mod data;
 mod error;
@@ -18,6 +19,7 @@ mod model_tests;
 mod passwd;
 mod place;
 mod reuse;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod workdir;

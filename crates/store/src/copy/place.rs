@@ -67,6 +67,8 @@ pub(super) struct Place<'a> {
     links: HashMap<(u64, u64), PathBuf>,
     /// Links to make when what they link to is there: (first, another).
     later: Vec<(PathBuf, PathBuf)>,
+    /// Whether there are files of an archive.
+    unpacked: bool,
 }
 
 impl<'a> Place<'a> {
@@ -78,6 +80,7 @@ impl<'a> Place<'a> {
             taken: HashSet::new(),
             links: HashMap::new(),
             later: Vec::new(),
+            unpacked: false,
         }
     }
 
@@ -116,6 +119,8 @@ impl<'a> Place<'a> {
         self.layer.make_dir(&dest.path, &self.fresh_dir())?;
         let report = archive.unpack(&mut self.layer, &dest.path, self.common, request.rules.owner)?;
         self.common.state().report.add(report);
+        // What of it went over files that were copied is not looked at one by one.
+        self.unpacked = true;
         Ok(())
     }
 
@@ -125,7 +130,8 @@ impl<'a> Place<'a> {
         let path = dir.join(name);
         let full = self.layer.full(&path);
         match rustix::fs::unlinkat(&self.layer.root, &path, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Ok(()) => self.common.state().spoilt.push(path.clone()),
+            Err(rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(error).at("replace", &full)?,
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -292,7 +298,9 @@ impl<'a> Place<'a> {
                 done => done,
             }
             .at("link", self.layer.full(&another))?;
-            self.common.state().report.files += 1;
+            let mut state = self.common.state();
+            state.report.files += 1;
+            state.spoilt.extend([first, another]);
         }
         Ok(())
     }
@@ -305,7 +313,9 @@ impl<'a> Place<'a> {
         let mut report = std::mem::take(&mut state.report);
         report.directories = directories;
         report.cloned = self.common.mover.cloned.load(std::sync::atomic::Ordering::Relaxed);
-        report.manifest = CopyManifest::new(std::mem::take(&mut state.records));
+        if !self.unpacked {
+            report.manifest = CopyManifest::new(std::mem::take(&mut state.records), &state.spoilt);
+        }
         Ok(report)
     }
 }

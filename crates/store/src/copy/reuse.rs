@@ -1,29 +1,79 @@
 //! Taking unchanged files from the layer that an earlier run of the same step made.
 //!
 //! Layers never change once they are finished, so two of them may share a file by hard link: of 50,000 files of
-//! which one changed, one is copied.
+//! which one changed, one is copied. What a layer holds is known from the list that its copy left, so that sharing a file
+//! takes one system call.
+//!
+//! A layer made by sharing is the one that copying would have made. Two names of one inode are a hard link in a layer's tar:
+//! so a file that has several names in its layer is never shared, nor one that something was put over.
 
-use std::os::fd::OwnedFd;
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use kiln_core::{Digest, IoError, IoResultExt};
-use rustix::fs::{Mode, OFlags};
+use kiln_core::{Digest, DigestHasher, IoError, IoResultExt};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
-/// 16 bytes of the path's hash, 32 of the content's.
-const RECORD: usize = 48;
-const MAGIC: &[u8; 8] = b"kilncpy1";
+use crate::tree::Time;
+use crate::tree::selected::open_dir;
 
-/// Which contents a copy put where: kept beside the layer, for the next copy.
+const MAGIC: &[u8; 8] = b"kilncpy2";
+const RECORD: usize = 24;
+const PATH: usize = 8;
+
+/// 8 bytes of the hash of a path in a layer, 16 of that of what is there.
+pub(super) type Record = [u8; RECORD];
+
+/// All that a plain file is: without extended attributes, and with one name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlainFile<'a> {
+    /// Of its content.
+    pub(super) digest: &'a [u8; 32],
+    /// Permission bits.
+    pub(super) mode: u32,
+    pub(super) owner: (u32, u32),
+    pub(super) mtime: Time,
+}
+
+impl PlainFile<'_> {
+    pub(super) fn record(&self, path: &Path) -> Record {
+        let mut hasher = DigestHasher::new();
+        hasher.update(self.digest);
+        for number in [self.mode, self.owner.0, self.owner.1, self.mtime.nanos] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(&self.mtime.secs.to_le_bytes());
+        let mut record = [0; RECORD];
+        record[..PATH].copy_from_slice(&hash_of(path));
+        record[PATH..].copy_from_slice(&hasher.finish().as_bytes()[..RECORD - PATH]);
+        record
+    }
+}
+
+fn hash_of(path: &Path) -> [u8; PATH] {
+    *Digest::of(path.as_os_str().as_bytes()).as_bytes().first_chunk().expect("a digest is longer")
+}
+
+/// Which plain files a copy put where: kept beside the layer, for the next copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CopyManifest {
-    records: Vec<[u8; RECORD]>,
+    records: Vec<Record>,
 }
 
 impl CopyManifest {
-    pub(super) fn new(mut records: Vec<[u8; RECORD]>) -> Self {
+    /// Lists what was put, without `spoilt`: paths where something else may be by now, or that are names of one file.
+    pub(super) fn new(mut records: Vec<Record>, spoilt: &[PathBuf]) -> Self {
         records.sort_unstable();
-        Self { records }
+        let spoilt: HashSet<[u8; PATH]> = spoilt.iter().map(|path| hash_of(path)).collect();
+        let path = |record: &Record| *record.first_chunk::<PATH>().expect("a record is longer");
+        // Of two for one path, one was put over the other, in an order that is not known here.
+        let alone = |at: usize| {
+            let same = |other: Option<&Record>| other.is_some_and(|other| path(other) == path(&records[at]));
+            !same(at.checked_sub(1).and_then(|before| records.get(before))) && !same(records.get(at + 1))
+        };
+        let keep = |at: &usize| alone(*at) && !spoilt.contains(&path(&records[*at]));
+        Self { records: (0..records.len()).filter(keep).map(|at| records[at]).collect() }
     }
 
     /// Returns how many files it lists.
@@ -56,18 +106,14 @@ impl CopyManifest {
         let (records, rest) = body.as_chunks::<RECORD>();
         (sound && rest.is_empty()).then(|| Self { records: records.to_vec() })
     }
-
-    fn has(&self, path: &Path, digest: &[u8; 32]) -> bool {
-        self.records.binary_search(&record(path, digest)).is_ok()
-    }
 }
 
 /// A finished layer to take files from.
 #[derive(Debug)]
 pub struct Reuse {
-    pub(super) root: OwnedFd,
+    root: OwnedFd,
     manifest: CopyManifest,
-    pub(super) path: PathBuf,
+    path: PathBuf,
 }
 
 impl Reuse {
@@ -79,15 +125,32 @@ impl Reuse {
         Some(Self { root, manifest, path: tree.to_owned() })
     }
 
-    /// Returns whether the layer has a file with this content at this path.
-    pub(super) fn has(&self, path: &Path, digest: &[u8; 32]) -> bool {
-        self.manifest.has(path, digest)
+    /// Opens one of its directories; none if it has no such.
+    pub(super) fn dir(&self, path: &Path) -> Option<ReuseDir<'_>> {
+        let dir = open_dir(self.root.as_fd(), path).ok()?;
+        Some(ReuseDir { reuse: self, dir })
     }
 }
 
-pub(super) fn record(path: &Path, digest: &[u8; 32]) -> [u8; RECORD] {
-    let mut record = [0; RECORD];
-    record[..16].copy_from_slice(&Digest::of(path.as_os_str().as_bytes()).as_bytes()[..16]);
-    record[16..].copy_from_slice(digest);
-    record
+/// A directory of such a layer.
+pub(super) struct ReuseDir<'a> {
+    reuse: &'a Reuse,
+    dir: OwnedFd,
+}
+
+impl ReuseDir<'_> {
+    /// Returns whether the layer has just this file.
+    pub(super) fn has(&self, record: &Record) -> bool {
+        self.reuse.manifest.records.binary_search(record).is_ok()
+    }
+
+    /// Gives a file of this directory the same name in another one.
+    pub(super) fn link(&self, name: &std::ffi::OsStr, to: &OwnedFd) -> rustix::io::Result<()> {
+        rustix::fs::linkat(&self.dir, name, to, name, AtFlags::empty())
+    }
+
+    /// Returns where the layer has a path, for messages.
+    pub(super) fn full(&self, path: &Path) -> PathBuf {
+        self.reuse.path.join(path)
+    }
 }

@@ -176,8 +176,7 @@ impl Writer<'_, '_, '_, '_> {
     }
 
     fn directory(&mut self, dir: &OwnedFd, stat: &Stat, shown: &[u8]) -> Result<(), StoreError> {
-        let owner = owner::of(dir, stat).map_err(|error| self.fail("read owner of", &error))?;
-        let xattrs = owner::xattrs(dir).map_err(|error| self.fail("read xattrs of", &error))?;
+        let (owner, xattrs) = owner::look(dir, stat).map_err(|error| self.fail("read xattrs of", &error))?;
         let mut item = self.item(&owner, stat.st_mtime, b'5');
         (item.name, item.xattrs) = (shown, xattrs);
         self.out.header(&item)?;
@@ -190,11 +189,10 @@ impl Writer<'_, '_, '_, '_> {
 
     /// A regular file, or a device that is recorded as one.
     fn file(&mut self, file: &OwnedFd, stat: &Stat) -> Result<(), StoreError> {
-        let owner = owner::of(file, stat).map_err(|error| self.fail("read owner of", &error))?;
+        let (owner, xattrs) = owner::look(file, stat).map_err(|error| self.fail("read xattrs of", &error))?;
         if self.linked(stat, &owner)? {
             return Ok(());
         }
-        let xattrs = owner::xattrs(file).map_err(|error| self.fail("read xattrs of", &error))?;
         let (flag, size) = match owner.file_type() {
             FileType::CharacterDevice => (b'3', 0),
             FileType::BlockDevice => (b'4', 0),

@@ -182,7 +182,7 @@ impl Selected {
                 rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|error| ("read link", error.into()))?;
             (Digest::of(target.as_bytes()), entry.stat, true)
         } else {
-            let (digest, identity, xattrs) = hash_file(dir, name, self.which, buffer)?;
+            let (digest, identity, xattrs) = hash_file(dir, name, entry.stat.size, self.which, buffer)?;
             let plain = xattrs.is_empty();
             if !plain {
                 self.xattrs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(xattrs));
@@ -209,34 +209,60 @@ struct Job {
 
 type Hashed = (Digest, Identity, xattr::Xattrs);
 
+/// `size`: what it had when it was walked over.
 fn hash_file(
     dir: &OwnedFd,
     name: &std::ffi::OsStr,
+    size: u64,
     which: xattr::Which,
     buffer: &mut [u8],
 ) -> Result<Hashed, (&'static str, std::io::Error)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(|error| ("open", error.into()))?;
     let mut file = std::fs::File::from(fd);
-    let size = FileStat::of(&file).map_err(|error| ("stat", error.into()))?.size;
-    let digest = if size >= LARGE { hash_large(&file, size) } else { hash_whole(&mut file, buffer) };
-    let digest = digest.map_err(|error| ("read", error))?;
-    let xattrs = xattr::read(&file, which).map_err(|error| ("read", error.into()))?;
-    // Asked after reading: a write during it moves the times on.
-    let stat = FileStat::of(&file).map_err(|error| ("stat", error.into()))?;
+    let read = |error| ("read", error);
+    let (digest, stat, xattrs);
+    if size >= LARGE {
+        digest = hash_large(&file, size).map_err(read)?;
+        xattrs = xattr::read(&file, which).map_err(|error| read(error.into()))?;
+        stat = FileStat::of(&file).map_err(|error| ("stat", error.into()))?;
+    } else {
+        let mut hasher = DigestHasher::new();
+        // A file of no size may have bytes all the same, in /proc and on some FUSE file systems.
+        let wanted = if size == 0 { u64::MAX } else { size };
+        let got = hash_up_to(&mut file, wanted, &mut hasher, buffer).map_err(read)?;
+        xattrs = xattr::read(&file, which).map_err(|error| read(error.into()))?;
+        // Asked after reading: a write during it moves the times on.
+        stat = FileStat::of(&file).map_err(|error| ("stat", error.into()))?;
+        if stat.size != got {
+            hash_up_to(&mut file, u64::MAX, &mut hasher, buffer).map_err(read)?;
+        }
+        digest = hasher.finish();
+    }
     Ok((digest, Identity::from(&stat), xattrs))
 }
 
-fn hash_whole(file: &mut std::fs::File, buffer: &mut [u8]) -> std::io::Result<Digest> {
-    let mut hasher = DigestHasher::new();
-    loop {
+/// Hashes so many bytes, or those that there are; returns how many. The last of them says nothing about there being more, so
+/// that a small file takes one read.
+fn hash_up_to(
+    file: &mut std::fs::File,
+    wanted: u64,
+    hasher: &mut DigestHasher,
+    buffer: &mut [u8],
+) -> std::io::Result<u64> {
+    let mut done = 0;
+    while done < wanted {
         match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(length) => hasher.update(&buffer[..length]),
+            Ok(0) => break,
+            Ok(length) => {
+                hasher.update(&buffer[..length]);
+                done += length as u64;
+            }
             Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(done)
 }
 
 /// Files of this many bytes and more are hashed without their zeros.
