@@ -192,7 +192,7 @@ pub fn xattrs(file: impl AsFd) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
 /// # Errors
 /// They cannot be read.
 pub fn look(file: impl AsFd, stat: &Stat) -> io::Result<(Owner, BTreeMap<Vec<u8>, Vec<u8>>)> {
-    match flistxattr(&file, &mut [0_u8; 0]) {
+    match rustix::fs::flistxattr_query(&file) {
         Ok(0) | Err(Errno::OPNOTSUPP) => Ok((Owner::of_stat(stat), BTreeMap::new())),
         _ => Ok((of(&file, stat)?, xattrs(&file)?)),
     }

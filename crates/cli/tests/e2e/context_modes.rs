@@ -12,6 +12,8 @@ fn checkouts(place: &Place) {
         for (path, mode) in [("src/a.py", 0o666), ("src/run", 0o777), ("src/deep/b", 0o666)] {
             place.mode(&format!("{name}/{path}"), path, mode & !umask);
         }
+        // Where a tar has it.
+        place.mode(&format!("{name}/Dockerfile"), BODY, 0o666 & !umask);
         // Bits that git does not keep, and which no umask makes.
         place.mode(&format!("{name}/src/setuid"), "s", 0o777 & !umask | 0o4000);
         for dir in ["src/deep", "src"] {
@@ -67,6 +69,7 @@ fn moby_32816_a_checkout_under_another_umask_hits_with_the_modes_of_git() {
         for (path, mode) in [
             ("src", 0o755),
             ("src/deep", 0o755),
+            ("Dockerfile", 0o644),
             ("src/a.py", 0o644),
             ("src/run", 0o755),
             ("src/deep/b", 0o644),
@@ -78,7 +81,7 @@ fn moby_32816_a_checkout_under_another_umask_hits_with_the_modes_of_git() {
         fs::set_permissions(place.path("narrow/src/setuid"), mode).expect("it is ours");
         assert_eq!(build("narrow", &[]).digest(), first.digest());
 
-        // A tar of it, with the modes of the narrow umask, is worth the same.
+        // A tar of it, with the modes of the wide umask, is worth the same.
         let tar = std::process::Command::new("tar")
             .args(["-C", &place.text("wide"), "-cf", &place.text("wide.tar"), "."])
             .status()

@@ -47,6 +47,7 @@ mod rungs;
 mod same_digest;
 mod schemas;
 mod secrets;
+mod shared_files;
 mod single_id;
 mod small;
 mod snapshotter;
