@@ -127,6 +127,9 @@ pub fn record(file: impl AsFd, owner: &Owner, stat: &Stat) -> io::Result<()> {
     Ok(fsetxattr(file, STAT_XATTR, owner.to_record().as_bytes(), XattrFlags::empty())?)
 }
 
+/// Extended attributes: values by name.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// Xattrs that cannot be set, or must not take effect, are kept under this prefix.
 const KEPT: &[u8] = b"user.kiln.xattr.";
 
@@ -152,7 +155,7 @@ pub fn set_xattr(file: impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// They cannot be read.
-pub fn xattrs(file: impl AsFd) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub fn xattrs(file: impl AsFd) -> io::Result<Xattrs> {
     let mut found = BTreeMap::new();
     let mut small = [0_u8; 512];
     let large;
@@ -191,7 +194,7 @@ pub fn xattrs(file: impl AsFd) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
 ///
 /// # Errors
 /// They cannot be read.
-pub fn look(file: impl AsFd, stat: &Stat) -> io::Result<(Owner, BTreeMap<Vec<u8>, Vec<u8>>)> {
+pub fn look(file: impl AsFd, stat: &Stat) -> io::Result<(Owner, Xattrs)> {
     match rustix::fs::flistxattr_query(&file) {
         Ok(0) | Err(Errno::OPNOTSUPP) => Ok((Owner::of_stat(stat), BTreeMap::new())),
         _ => Ok((of(&file, stat)?, xattrs(&file)?)),
