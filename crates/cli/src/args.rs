@@ -41,7 +41,8 @@ pub(crate) use registry::{
 pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 pub(crate) use sbom::SbomArgs;
-pub(crate) use storage::{DuArgs, PruneArgs};
+use storage::SYSTEM_EXAMPLES;
+pub(crate) use storage::{BoundArgs, DuArgs, PruneArgs, SystemCommand};
 pub(crate) use transfer::{CopyArgs, PullArgs, PushArgs, ShowArgs};
 use verify::VERIFY_EXAMPLES;
 pub(crate) use verify::VerifyArgs;
@@ -181,6 +182,9 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove what no image needs, least recently used first
     Prune(PruneArgs),
+    /// docker's longer names: system df, system prune
+    #[command(subcommand, after_help = SYSTEM_EXAMPLES)]
+    System(SystemCommand),
     /// Try a name and a password at a registry, and keep them where docker would
     Login(LoginArgs),
     /// Forget the credentials for a registry

@@ -37,6 +37,12 @@ pub(crate) fn store_root(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Returns `max_store` and `max_cache_mounts` of the configuration file.
+pub(crate) fn bound() -> Result<(Option<String>, Option<String>), Failure> {
+    let config = file::read()?;
+    Ok((config.max_store, config.max_cache_mounts))
+}
+
 /// Returns where a running docker or podman is looked for: DOCKER_HOST, else their sockets.
 pub(crate) fn daemon() -> DaemonOptions {
     let host = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());

@@ -16,14 +16,14 @@ mod ssh;
 pub use account::{account, login, logout, trace_image};
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
-    BuildNote, BuildVerdict, CacheFilter, CacheLeft, CachePruneReport, CachePruneRequest, CacheSummary,
-    ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering, HeldStep,
-    HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport, ImagePruneRequest,
-    ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile, LayerReport, LayersReport,
-    ListedFile, LoadRequest, Oversized, PartDifference, PathDifference, PruneReport, PruneRequest,
-    PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount, RunMountKind, RunRequest,
-    SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount, StepShell,
-    StepSummary, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
+    BoundReport, BuildNote, BuildVerdict, CacheFilter, CacheLeft, CachePruneReport, CachePruneRequest,
+    CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
+    HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport,
+    ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile, LayerReport,
+    LayersReport, ListedFile, LoadRequest, NextToGo, Oversized, PartDifference, PathDifference, PruneReport,
+    PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount, RunMountKind,
+    RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount,
+    StepShell, StepSummary, StoreBound, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
 pub use error::{Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};

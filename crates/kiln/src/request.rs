@@ -9,7 +9,7 @@ use kiln_runtime::EmulatorSearch;
 use kiln_store::cache_mount::CachePlace;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::SizeLimits;
+use crate::engine::{SizeLimits, StoreBound};
 use crate::ssh::SshAgent;
 
 pub use attest::{Attest, ProvenanceMode, ProvenanceOptions};
@@ -107,6 +107,9 @@ pub struct BuildRequest {
     /// `--lock-timeout`: seconds to wait for what another process holds; as long as it takes if none.
     #[serde(default)]
     pub lock_timeout: Option<u64>,
+    /// `--max-store`, `--max-cache-mounts`: kept before the build and after it.
+    #[serde(default)]
+    pub bound: StoreBound,
     /// How registries are reached.
     pub registry: RegistryOptions,
 }
@@ -148,6 +151,7 @@ impl BuildRequest {
             source_date_epoch: None,
             size_limits: SizeLimits::default(),
             lock_timeout: None,
+            bound: StoreBound::default(),
             registry: RegistryOptions::default(),
         }
     }

@@ -201,7 +201,7 @@ impl Store {
         Ok(written?)
     }
 
-    fn record_path(&self, kind: RecordKind, key: &str) -> PathBuf {
+    pub(crate) fn record_path(&self, kind: RecordKind, key: &str) -> PathBuf {
         let name = match format!("sha256:{key}").parse::<Digest>() {
             Ok(digest) => digest,
             Err(_) => Digest::of(key.as_bytes()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{AttestArgs, RegistryArgs, SandboxArgs, SizeLimitArgs};
+use super::{AttestArgs, BoundArgs, RegistryArgs, SandboxArgs, SizeLimitArgs};
 use crate::commands::Call;
 
 #[derive(Debug, Args)]
@@ -137,6 +137,8 @@ pub(crate) struct BuildArgs {
     /// [default: as long as it takes]
     #[arg(long, value_name = "TIME")]
     pub(crate) lock_timeout: Option<String>,
+    #[command(flatten)]
+    pub(crate) bound: BoundArgs,
     /// Steps that run at once [default: number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
@@ -159,6 +161,7 @@ Examples:
   kiln build --cache-mount id=/root/.cache/pip,path=/ci/pip .   a volume that the next runner has as well
   kiln build --max-image-size=200m -t app .           fails if the image gets larger
   kiln build --sbom=true --provenance=mode=max -t app .    what is in it and where it comes from, beside the image
+  kiln build --max-store=20G -t app .                 least recently used results go when the store has more
   kiln build --memory=2g --pids-limit=500 --step-timeout=10m .";
 
 /// The machine that RUN steps see.

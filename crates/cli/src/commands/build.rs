@@ -9,6 +9,7 @@ use kiln::{Advice, BuildRequest, Entitlement, ImageForm, OnError, Output};
 use super::{
     Call, annotation_flag, attest_flag, cache_mount_flag, call, cancel_on_signal, context_source, layers,
     machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell, ssh_flag, start,
+    storage,
 };
 use crate::args::{BuildArgs, ContextModes, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -146,6 +147,7 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date(args.source_date_epoch.as_deref())?,
         lock_timeout: lock_timeout(args.lock_timeout.as_deref())?,
+        bound: storage::bound(&args.bound)?,
         size_limits: layers::limits(&args.size_limits)?,
         registry: config::registry(&args.registry)?,
     })

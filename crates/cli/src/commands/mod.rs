@@ -43,7 +43,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use kiln::{Cancel, Engine, EnterOptions};
 
-use crate::args::{Cli, Command, Global, ImageCommand};
+use crate::args::{Cli, Command, Global, ImageCommand, SystemCommand};
 use crate::config;
 use crate::hints::Failure;
 pub(crate) use call::Call;
@@ -76,6 +76,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Context(command) => context::run(global, &command),
         Command::Du(args) => storage::du(global, &args),
         Command::Prune(args) => storage::prune(global, &args),
+        Command::System(SystemCommand::Df(args)) => storage::du(global, &args),
+        Command::System(SystemCommand::Prune(args)) => storage::prune(global, &args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Doctor(args) => doctor::doctor(global, &args),

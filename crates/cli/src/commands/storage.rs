@@ -2,48 +2,129 @@
 
 use std::process::ExitCode;
 
-use kiln::{PruneRequest, PrunedKind};
+use kiln::{NextToGo, PruneRequest, PrunedKind, StoreBound};
 
-use super::start;
-use crate::args::{DuArgs, Global, PruneArgs};
+use super::{machine_flags, start, start_with_caches};
+use crate::args::{BoundArgs, DuArgs, Global, PruneArgs};
+use crate::config;
 use crate::hints::Failure;
 use crate::ui::{self, Table};
 
-/// Says what the store holds.
+/// Says what the store holds, and what would go next.
 pub(crate) fn du(global: Global, args: &DuArgs) -> Result<ExitCode, Failure> {
-    let usage = start(global)?.usage()?;
+    #[derive(serde::Serialize)]
+    struct Said {
+        #[serde(flatten)]
+        usage: kiln::Usage,
+        total: u64,
+        max_store: Option<u64>,
+        max_cache_mounts: Option<u64>,
+        next: Vec<NextToGo>,
+    }
+    let bound = bound(&args.bound)?;
+    let engine = start_with_caches(global)?;
+    let (usage, next) = (engine.usage()?, engine.next_to_go(args.next)?);
     if args.json {
-        ui::print(serde_json::to_string_pretty(&usage).unwrap_or_default());
+        let said = Said {
+            usage,
+            total: usage.total(),
+            max_store: bound.store,
+            max_cache_mounts: bound.caches(),
+            next,
+        };
+        ui::print(serde_json::to_string_pretty(&said).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(["KIND", "SIZE"]);
+    let most = |most: Option<u64>| most.map_or(String::new(), |most| format!(" of {}", ui::bytes(most)));
     let rows = [
-        ("layers", usage.layers),
-        ("failed steps", usage.failed),
-        ("blobs", usage.blobs),
-        ("sources", usage.sources),
-        ("records", usage.records),
-        ("cache mounts", usage.caches),
-        ("other", usage.other),
-        ("total", usage.total()),
+        ("layers", usage.layers, None),
+        ("failed steps", usage.failed, None),
+        ("blobs", usage.blobs, None),
+        ("sources", usage.sources, None),
+        ("records", usage.records, None),
+        ("cache mounts", usage.caches, bound.caches()),
+        ("other", usage.other, None),
+        ("total", usage.total(), bound.store),
     ];
-    for (kind, bytes) in rows {
-        table.row([kind.to_owned(), ui::bytes(bytes)]);
+    for (kind, bytes, limit) in rows {
+        table.row([kind.to_owned(), ui::bytes(bytes) + &most(limit)]);
+    }
+    ui::print(table);
+    if next.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    ui::print("\nnext to go, if room is needed:");
+    let now = config::now();
+    let mut table = Table::new(["KIND", "SIZE", "LAST USED", "ID", "WHY"]);
+    for thing in next {
+        let id = thing.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+        let id: String = id.chars().take(12).collect();
+        let (used, size) = (ui::age(now, thing.used), ui::bytes(thing.bytes));
+        table.row([kind(thing.kind).0.to_owned(), size, used, id, thing.why]);
     }
     ui::print(table);
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads how large the store may be: what was typed, else what the configuration file says.
+pub(super) fn bound(args: &BoundArgs) -> Result<StoreBound, Failure> {
+    let (store, caches) = config::bound()?;
+    let read = |flag: &str, key: &str, asked: &Option<String>, set: Option<String>| {
+        let (what, text) = match (asked, set) {
+            (Some(text), _) => (flag.to_owned(), text.clone()),
+            (None, Some(text)) => (format!("{key} in the configuration file:"), text),
+            (None, None) => return Ok(None),
+        };
+        size(&what, &text).map(Some)
+    };
+    Ok(StoreBound {
+        store: read("--max-store", "max_store", &args.max_store, store)?,
+        cache_mounts: read("--max-cache-mounts", "max_cache_mounts", &args.max_cache_mounts, caches)?,
+    })
+}
+
+/// Reads a size as docker has them.
+fn size(flag: &str, text: &str) -> Result<u64, Failure> {
+    let wrong = |reason: &str| Failure::usage(format!("{flag} {text}: {reason}"));
+    match machine_flags::size(text).map_err(|reason| wrong(&reason))? {
+        Some(bytes) => Ok(bytes),
+        None => Err(wrong("a store of no size holds nothing")),
+    }
+}
+
 /// Removes what no image needs.
 pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failure> {
-    let unused_for = match &args.filter {
-        Some(filter) => Some(age(filter)?),
-        None => None,
+    let (mut unused_for, mut ids) = (None, Vec::new());
+    for filter in &args.filter {
+        match filter.strip_prefix("id=") {
+            Some("") => return Err(Failure::usage("--filter id=: which id?")),
+            Some(id) => ids.push(id.to_owned()),
+            None => unused_for = Some(age(filter)?),
+        }
+    }
+    if args.cache_mounts && !ids.is_empty() {
+        return Err(Failure::usage(
+            "--filter id= is for layers, blobs and records; `kiln cache rm ID` removes a cache mount",
+        ));
+    }
+    let space = |flag: &str, text: &Option<String>| text.as_deref().map(|text| size(flag, text)).transpose();
+    let request = PruneRequest {
+        // What is named is meant, whatever needs it.
+        all: args.all || !ids.is_empty(),
+        cache_mounts: args.cache_mounts,
+        unused_for,
+        ids,
+        keep_bytes: space("--max-used-space", &args.max_used_space)?,
+        free_bytes: space("--min-free-space", &args.min_free_space)?,
+        dry_run: args.dry_run,
     };
-    let request =
-        PruneRequest { all: args.all, cache_mounts: args.cache_mounts, unused_for, dry_run: args.dry_run };
     let report = start(global)?.prune(&request)?;
-    if args.verbose {
+    if args.json {
+        ui::print(serde_json::to_string_pretty(&report).unwrap_or_default());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.verbose || args.dry_run {
         for thing in &report.removed {
             ui::note(format_args!("{} {}, {}", kind(thing.kind).0, thing.name, ui::bytes(thing.bytes)));
         }

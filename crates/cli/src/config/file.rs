@@ -11,6 +11,10 @@ use crate::hints::Failure;
 pub(super) struct Config {
     pub(super) registry: registry::Settings,
     pub(super) cache_mounts: Vec<cache_mounts::Setting>,
+    /// As `--max-store` has it.
+    pub(super) max_store: Option<String>,
+    /// As `--max-cache-mounts` has it.
+    pub(super) max_cache_mounts: Option<String>,
 }
 
 /// Reads it; one that is not there says nothing.

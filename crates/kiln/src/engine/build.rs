@@ -76,6 +76,7 @@ impl Engine {
     ) -> Result<BuildOutcome, Error> {
         let started = Instant::now();
         let reporter = Reporter::new(events);
+        self.make_room(request, &reporter);
         let _pin = self.store.pin()?;
         let result = self.build_with(request, &reporter, cancel);
         self.trees.clear();
@@ -85,6 +86,8 @@ impl Engine {
             self.store.finish_build()?;
             // A share of what the build took, so that nobody feels it.
             self.caches.settle((started.elapsed() / 20).min(COUNTING));
+            // Under the pin: what this build made or found stays.
+            self.make_room(request, &reporter);
         }
         let Exports { first, exports, provenance } = match result {
             // Whatever broke off first, the interrupt is the reason.
@@ -103,6 +106,22 @@ impl Engine {
             why,
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// Keeps the store within its bound. A build does not fail of it: what cannot be taken away is told.
+    fn make_room(&self, request: &BuildRequest, reporter: &Reporter<'_>) {
+        match self.keep_bound(&request.bound) {
+            Ok(report) if report.exceeded => {
+                let message = format!(
+                    "the store takes {} MB, which is more than it may (--max-store, --max-cache-mounts), and nothing more can go: \
+                     images with names and what running builds use stay (`kiln du`, `kiln rmi`)",
+                    report.left / 1_000_000
+                );
+                reporter.warn(message, None);
+            }
+            Ok(_) => {}
+            Err(error) => reporter.warn(format!("no room could be made in the store: {error}"), None),
+        }
     }
 
     fn build_with(

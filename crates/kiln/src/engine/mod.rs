@@ -64,9 +64,9 @@ pub use layer_report::{CacheLeft, HiddenFile, LargeFile, LayerReport, LayersRepo
 pub use listing::{ContextListing, ContextView, ListedFile, Rule, RuleUse, Why};
 pub(crate) use manage::registry_config;
 pub use manage::{
-    CacheFilter, CachePruneReport, CachePruneRequest, CacheSummary, HistoryStep, ImageDetails, ImageFilter,
-    ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, PruneReport, PruneRequest, PrunedKind,
-    PrunedThing, RemovedImage, history,
+    BoundReport, CacheFilter, CachePruneReport, CachePruneRequest, CacheSummary, HistoryStep, ImageDetails,
+    ImageFilter, ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, NextToGo, PruneReport,
+    PruneRequest, PrunedKind, PrunedThing, RemovedImage, StoreBound, history,
 };
 pub use recipe::Recipe;
 pub use run_image::RunRequest;

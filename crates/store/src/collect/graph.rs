@@ -4,7 +4,7 @@
 //! digest of a blob that is there. A blob that is JSON (an index, a manifest) needs the blobs it mentions. So nobody has to declare anything,
 //! and the worst that a chance mention does is to keep something longer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ pub(super) struct Node {
     protected: bool,
     /// Larger than that of all it needs.
     height: usize,
+    /// Whether it counts as forgotten, though it is a record.
+    released: bool,
 }
 
 pub(super) struct Graph {
@@ -48,8 +50,8 @@ pub(super) struct Graph {
 const MAX_JSON: u64 = 4 << 20;
 
 impl Graph {
-    /// Reads all records and all JSON blobs.
-    pub(super) fn read(layout: &Layout) -> Result<Self, StoreError> {
+    /// Reads all records and all JSON blobs. Some records count as forgotten.
+    pub(super) fn read(layout: &Layout, released: &HashSet<PathBuf>) -> Result<Self, StoreError> {
         let mut nodes = Vec::new();
         let mut names = HashMap::new();
         let mut failed = Vec::new();
@@ -80,6 +82,7 @@ impl Graph {
         for (_, ids, path) in records(layout)? {
             if let Some(index) = push(&mut nodes, ThingKind::Record, path)? {
                 let node = &mut nodes[index];
+                node.released = released.contains(&node.path);
                 read_needs(&mut node.needs, &node.path, &names, ids)?;
             }
         }
@@ -130,25 +133,48 @@ impl Graph {
     /// Returns what may go, in the order of going: `everything`, or only what nothing needs and is no record; used
     /// before `latest`.
     pub(super) fn candidates(&self, everything: bool, latest: Option<SystemTime>) -> Vec<usize> {
-        let needed_by_images = |index: &usize| self.images.contains(index);
+        let images: HashSet<usize> = self.images.iter().copied().collect();
         let mut found: Vec<usize> = (0..self.nodes.len())
             .filter(|index| {
                 let node = &self.nodes[*index];
-                let dangling = !node.needed && node.kind != ThingKind::Record && !needed_by_images(index);
+                let held = node.kind == ThingKind::Record && !node.released;
+                let dangling = !node.needed && !held && !images.contains(index);
                 !node.protected && (everything || dangling) && latest.is_none_or(|latest| node.used < latest)
             })
             .collect();
-        found.sort_by_key(|index| {
-            let node = &self.nodes[*index];
-            (node.used, std::cmp::Reverse(node.height), node.path.clone())
+        found.sort_by(|a, b| {
+            let key = |index: usize| {
+                let node = &self.nodes[index];
+                (node.used, std::cmp::Reverse(node.height), &node.path)
+            };
+            key(*a).cmp(&key(*b))
         });
+        found
+    }
+
+    /// Returns what has a name that begins with one of these, and all that needs it.
+    pub(super) fn named(&self, ids: &[String]) -> HashSet<usize> {
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|&index| self.nodes[index].height);
+        let mut found = HashSet::new();
+        for index in order {
+            let node = &self.nodes[index];
+            let name = name(&node.path);
+            let is_it = |id: &String| name.starts_with(id.strip_prefix("sha256:").unwrap_or(id));
+            if ids.iter().any(is_it) || node.needs.iter().any(|need| found.contains(need)) {
+                found.insert(index);
+            }
+        }
         found
     }
 
     /// Passes uses down to what is needed, and finds out what is needed at all.
     fn settle(&mut self) {
         // What only a thing needs that nothing needs goes with it: the layers of an image that lost its name.
-        let holds = |index: &usize| matches!(self.nodes[*index].kind, ThingKind::Record | ThingKind::Failed);
+        let holds = |index: &usize| {
+            let node = &self.nodes[*index];
+            matches!(node.kind, ThingKind::Record | ThingKind::Failed) && !node.released
+        };
         let mut left: Vec<usize> = (0..self.nodes.len()).filter(holds).chain(self.images.clone()).collect();
         while let Some(index) = left.pop() {
             for need in self.nodes[index].needs.clone() {
@@ -210,7 +236,18 @@ fn push(nodes: &mut Vec<Node>, kind: ThingKind, path: PathBuf) -> Result<Option<
         Err(error) => return Err(error).at("stat", path),
     };
     let (needs, own_use) = (Vec::new(), used);
-    nodes.push(Node { kind, path, bytes, own_use, used, needs, needed: false, protected: false, height: 0 });
+    nodes.push(Node {
+        kind,
+        path,
+        bytes,
+        own_use,
+        used,
+        needs,
+        needed: false,
+        protected: false,
+        height: 0,
+        released: false,
+    });
     Ok(Some(nodes.len() - 1))
 }
 

@@ -16,9 +16,10 @@ use crate::error::StoreError;
 use crate::last_use::GRAIN;
 use crate::layout;
 use crate::lock::{FileLock, Hold};
+use crate::record::{self, RecordKind};
 use crate::removals::{self, RemovalReason};
 use crate::store::Store;
-use crate::{pin, record, scratch};
+use crate::{pin, scratch};
 pub(crate) use graph::records;
 use graph::{Graph, Node};
 use kept_size::KeptSize;
@@ -37,6 +38,13 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// Of all that may go, only these blobs.
     pub only: Option<BTreeSet<Digest>>,
+    /// Of all that may go, only what has a name that begins with one of these, and what needs that: layers, blobs and sources by
+    /// id, records by key.
+    pub ids: Vec<String>,
+    /// Images by the digests of their configurations that count as forgotten: their records go as what nothing needs.
+    pub unnamed: BTreeSet<String>,
+    /// Bytes of cache mounts, if they are known: else `keep_bytes` makes that they are counted.
+    pub cache_bytes: Option<u64>,
 }
 
 /// What went.
@@ -83,7 +91,9 @@ impl Store {
     /// # Errors
     /// Something cannot be looked at or removed. What went before is gone.
     pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
-        let mut graph = Graph::read(&self.0.layout)?;
+        let unnamed = options.unnamed.iter().map(|key| self.record_path(RecordKind::Image, key)).collect();
+        let builds = self.builds_so_far()?;
+        let mut graph = Graph::read(&self.0.layout, &unnamed)?;
         graph.protect_images();
         if let Some(cutoff) = self.cutoff()? {
             graph.protect_used_since(cutoff);
@@ -95,15 +105,21 @@ impl Store {
             let paths: BTreeSet<PathBuf> = only.iter().map(|digest| self.blob_path(digest)).collect();
             candidates.retain(|&index| paths.contains(&graph.nodes[index].path));
         }
-        let mut total = match options.keep_bytes {
-            Some(_) => self.usage()?.total(),
-            None => u64::MAX,
+        if !options.ids.is_empty() {
+            let named = graph.named(&options.ids);
+            candidates.retain(|index| named.contains(index));
+        }
+        let mut total = match (options.keep_bytes, options.cache_bytes) {
+            (Some(_), Some(caches)) => self.usage_without_caches()?.total() + caches,
+            (Some(_), None) => self.usage()?.total(),
+            (None, _) => u64::MAX,
         };
         let sizes = candidates.iter().map(|&index| size(&graph.nodes[index]));
         let sizes = sizes.collect::<Result<Vec<_>, IoError>>()?;
         let mut owners = Owners::of(&graph, &candidates, &sizes)?;
         let mut gone = Gone { store: self, keys: Vec::new(), why: options.why() };
         let mut report = PruneReport::default();
+        let mut taking = Taking { builds, lock: None, records: 0, cutoff: None };
         for (&index, size) in candidates.iter().zip(&sizes) {
             if options.keep_bytes.is_some_and(|keep| total <= keep) {
                 break;
@@ -111,7 +127,7 @@ impl Store {
             if graph.is_protected(index) {
                 continue;
             }
-            if !options.dry_run && !self.take(&graph.nodes[index])? {
+            if !options.dry_run && !taking.take(self, &graph.nodes[index])? {
                 // Used just now: what it needs stays too.
                 graph.protect(index);
                 continue;
@@ -132,9 +148,69 @@ impl Store {
         Ok(report)
     }
 
+    /// Notes which builds there were so far, so that it can be told whether another one began.
+    fn builds_so_far(&self) -> Result<Builds, StoreError> {
+        // Marks of the dead would go later, and look like a build that ended.
+        self.cutoff()?;
+        loop {
+            let (pins, at) = (self.pins_changed()?, SystemTime::now());
+            let age = at.duration_since(pins).unwrap_or_default();
+            // File systems date by a clock that ticks some hundred times a second: a change in the same tick would not be seen.
+            if age >= TICK {
+                return Ok(Builds { pins, at });
+            }
+            std::thread::sleep(TICK.saturating_sub(age));
+        }
+    }
+
+    /// When a build last began or ended.
+    fn pins_changed(&self) -> Result<SystemTime, StoreError> {
+        let pins = self.0.layout.at(layout::PINS);
+        Ok(std::fs::metadata(&pins).and_then(|found| found.modified()).at("stat", pins)?)
+    }
+
+    /// What was used since then may be in use; none if no build runs.
+    ///
+    /// # Errors
+    /// The marks of running builds cannot be read.
+    pub fn cutoff(&self) -> Result<Option<SystemTime>, StoreError> {
+        let began = pin::oldest(&self.0.layout.at(layout::PINS))?;
+        // A use is not written down if the last one was less than a grain before.
+        Ok(began.and_then(|began| began.checked_sub(GRAIN + Duration::from_secs(1))))
+    }
+}
+
+/// Longer than a tick of the clock that file systems date by.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Which builds there were at a time.
+struct Builds {
+    /// When one last began or ended.
+    pins: SystemTime,
+    at: SystemTime,
+}
+
+/// Takes things away, one after the other.
+struct Taking {
+    /// As they were before anything was read.
+    builds: Builds,
+    /// Kept for a few records: they are many, and gone in a moment.
+    lock: Option<FileLock>,
+    records: usize,
+    /// What was used since then may be in use. No build begins while the lock is held.
+    cutoff: Option<SystemTime>,
+}
+
+impl Taking {
+    /// Who wants to note a use waits for so many records at most: about a millisecond.
+    const RECORDS: usize = 32;
+
     /// Removes one thing, unless it was used since the graph was read. Returns whether it is gone.
-    fn take(&self, node: &Node) -> Result<bool, StoreError> {
-        let away = self.scratch_path()?;
+    fn take(&mut self, store: &Store, node: &Node) -> Result<bool, StoreError> {
+        let layout = &store.0.layout;
+        if node.kind != ThingKind::Record || self.records >= Self::RECORDS {
+            (self.lock, self.records) = (None, 0);
+        }
         let _alone = match node.kind {
             // Who is in it holds it.
             ThingKind::Failed => match FileLock::try_exclusive_dir(&node.path)? {
@@ -143,33 +219,39 @@ impl Store {
             },
             _ => None,
         };
-        {
-            let _taking = FileLock::wait(&self.0.layout.at(layout::LOCK_FILE), Hold::Exclusive)?;
-            let used = match std::fs::symlink_metadata(&node.path).and_then(|metadata| metadata.modified()) {
-                Ok(used) => used,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
-                Err(error) => return Err(error).at("stat", &node.path)?,
-            };
-            if used > node.own_use || self.cutoff()?.is_some_and(|cutoff| used >= cutoff) {
-                return Ok(false);
+        if self.lock.is_none() {
+            self.lock = Some(FileLock::wait(&layout.at(layout::LOCK_FILE), Hold::Exclusive)?);
+            self.cutoff = store.cutoff()?;
+            if store.pins_changed()? != self.builds.pins {
+                // A build began meanwhile, and may have ended. What it found and had been used a moment before bears no trace of it.
+                let early = self.builds.at.checked_sub(GRAIN + Duration::from_secs(1));
+                self.cutoff = self.cutoff.map_or(early, |cutoff| early.map(|early| early.min(cutoff)));
             }
-            std::fs::rename(&node.path, &away).at("remove", &node.path)?;
         }
-        match node.kind {
-            ThingKind::Layer | ThingKind::Failed | ThingKind::Source => {
-                kept_size::drop_list(&node.path);
-                scratch::remove_tree(&away);
-            }
-            ThingKind::Record | ThingKind::Blob => std::fs::remove_file(&away).at("remove", away)?,
+        let used = match std::fs::symlink_metadata(&node.path).and_then(|metadata| metadata.modified()) {
+            Ok(used) => used,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error).at("stat", &node.path)?,
+        };
+        if used > node.own_use || self.cutoff.is_some_and(|cutoff| used >= cutoff) {
+            return Ok(false);
+        }
+        if node.kind == ThingKind::Record {
+            self.records += 1;
+            std::fs::remove_file(&node.path).at("remove", &node.path)?;
+            return Ok(true);
+        }
+        // What is large is only moved under the lock.
+        let away = store.scratch_path()?;
+        std::fs::rename(&node.path, &away).at("remove", &node.path)?;
+        self.lock = None;
+        if node.kind == ThingKind::Blob {
+            std::fs::remove_file(&away).at("remove", away)?;
+        } else {
+            kept_size::drop_list(&node.path);
+            scratch::remove_tree(&away);
         }
         Ok(true)
-    }
-
-    /// What was used since then may be in use; none if no build runs.
-    fn cutoff(&self) -> Result<Option<SystemTime>, IoError> {
-        let began = pin::oldest(&self.0.layout.at(layout::PINS))?;
-        // A use is not written down if the last one was less than a grain before.
-        Ok(began.and_then(|began| began.checked_sub(GRAIN + Duration::from_secs(1))))
     }
 }
 

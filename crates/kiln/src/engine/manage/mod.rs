@@ -1,5 +1,6 @@
 //! Looking after a store: images, caches, room.
 
+mod bound;
 mod caches;
 mod images;
 mod inspect;
@@ -11,13 +12,14 @@ use std::time::SystemTime;
 
 use kiln_core::LayerId;
 use kiln_registry::RegistryConfig;
-use kiln_store::{Problem, RecordKind, Usage};
+use kiln_store::{Problem, RecordKind};
 
 use super::Engine;
 use super::finished::Packed;
 use crate::Error;
 use crate::request::RegistryOptions;
 
+pub use bound::{BoundReport, NextToGo, StoreBound};
 pub use caches::{CacheFilter, CachePruneReport, CachePruneRequest, CacheSummary};
 pub use images::{ImageFilter, ImageSummary, ImagesRequest};
 pub(super) use inspect::steps;
@@ -44,14 +46,6 @@ impl Engine {
     /// The store cannot be read.
     pub fn fsck(&self) -> Result<Vec<Problem>, Error> {
         Ok(self.store.fsck()?)
-    }
-
-    /// Counts what the store holds.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn usage(&self) -> Result<Usage, Error> {
-        Ok(self.store.usage()?)
     }
 
     /// Notes which directories packed layers were made of, so that a build or run from the packed image finds them.

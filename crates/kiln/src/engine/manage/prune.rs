@@ -1,6 +1,6 @@
 //! Making room.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
 use kiln_core::Digest;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seconds;
 use crate::Error;
-use crate::engine::Engine;
+use crate::engine::{Engine, ids};
 use kiln_store::cache_mount::CacheName;
 
 /// What to prune.
@@ -21,6 +21,15 @@ pub struct PruneRequest {
     pub cache_mounts: bool,
     /// Only what was not used for so many seconds.
     pub unused_for: Option<u64>,
+    /// Only what has an id that begins with one of these, and what needs that.
+    #[serde(default)]
+    pub ids: Vec<String>,
+    /// Only until the whole store has no more than so many bytes, least recently used first. Says `all`.
+    #[serde(default)]
+    pub keep_bytes: Option<u64>,
+    /// Only until the file system has so many bytes free. Says `all`.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
     /// Only say what would go.
     pub dry_run: bool,
 }
@@ -81,31 +90,8 @@ impl Engine {
     /// # Errors
     /// Something cannot be looked at or removed. What went before is gone.
     pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport, Error> {
-        let options = PruneOptions {
-            all: request.all,
-            until: request.unused_for.map(Duration::from_secs),
-            keep_bytes: None,
-            dry_run: request.dry_run,
-            only: None,
-        };
-        if !request.dry_run {
-            // As docker has it, an image without a name is nobody's.
-            let oldest =
-                request.unused_for.and_then(|age| SystemTime::now().checked_sub(Duration::from_secs(age)));
-            let gone: HashSet<Digest> = self
-                .untagged()?
-                .into_iter()
-                .filter(|(_, used)| oldest.is_none_or(|oldest| *used < oldest))
-                .map(|(root, _)| root)
-                .collect();
-            self.forget(&gone)?;
-        }
-        let things = self.store.prune(&options)?;
-        let mut report = PruneReport { removed: Vec::new(), bytes: things.freed };
-        for thing in things.removed {
-            let name = thing.path.display().to_string();
-            report.removed.push(PrunedThing { kind: thing.kind.into(), name, bytes: thing.bytes });
-        }
+        let mut report = PruneReport::default();
+        // Before the rest: what they free need not be freed elsewhere.
         if request.cache_mounts {
             let now = seconds(SystemTime::now());
             for cache in self.caches()? {
@@ -122,6 +108,50 @@ impl Engine {
                 report.removed.push(PrunedThing { kind: PrunedKind::CacheMount, name, bytes: cache.size });
             }
         }
+        let cache_bytes = self.cache_bytes()?.saturating_sub(if request.dry_run { report.bytes } else { 0 });
+        let options = PruneOptions {
+            all: request.all,
+            until: request.unused_for.map(Duration::from_secs),
+            keep_bytes: self.target(request, cache_bytes)?,
+            dry_run: request.dry_run,
+            ids: request.ids.clone(),
+            unnamed: self.unnamed(request.unused_for)?,
+            cache_bytes: Some(cache_bytes),
+            only: None,
+        };
+        let things = self.store.prune(&options)?;
+        report.bytes += things.freed;
+        for thing in things.removed {
+            let name = thing.path.display().to_string();
+            report.removed.push(PrunedThing { kind: thing.kind.into(), name, bytes: thing.bytes });
+        }
         Ok(report)
+    }
+
+    /// How many bytes the store may keep, of what was asked for the least.
+    fn target(&self, request: &PruneRequest, cache_bytes: u64) -> Result<Option<u64>, Error> {
+        let Some(wanted) = request.free_bytes else { return Ok(request.keep_bytes) };
+        let missing = wanted.saturating_sub(self.store.room()?);
+        let now = self.store.usage_without_caches()?.total() + cache_bytes;
+        let keep = if missing == 0 { u64::MAX } else { now.saturating_sub(missing) };
+        Ok(Some(request.keep_bytes.map_or(keep, |asked| asked.min(keep))))
+    }
+
+    /// The images that nobody has named, by configuration: as docker has it, they are nobody's. What a build made a moment ago is
+    /// kept by its pin.
+    fn unnamed(&self, unused_for: Option<u64>) -> Result<BTreeSet<String>, Error> {
+        let oldest = unused_for.and_then(|age| SystemTime::now().checked_sub(Duration::from_secs(age)));
+        let untagged = self.untagged()?.into_iter();
+        let gone: HashSet<Digest> = untagged
+            .filter(|(_, used)| oldest.is_none_or(|oldest| *used < oldest))
+            .map(|(root, _)| root)
+            .collect();
+        let known = ids::known(&self.store)?.into_iter();
+        Ok(known.filter(|(_, root)| gone.contains(root)).map(|(config, _)| config).collect())
+    }
+
+    /// Bytes of cache mounts in the store, as they were last counted.
+    pub(in crate::engine) fn cache_bytes(&self) -> Result<u64, Error> {
+        Ok(self.caches()?.iter().filter(|cache| !cache.placed).map(|cache| cache.size).sum())
     }
 }
