@@ -98,13 +98,26 @@ impl<'a> Podman<'a> {
 }
 
 impl Drop for Service {
+    /// Without root it is two processes, and the first passes on to the second what it can, if it lives that long. Both have the
+    /// socket of this very test in their arguments.
     fn drop(&mut self) {
-        // Without root it is two processes, and the first passes on what can be passed on: not KILL.
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_child(&self.child),
-            rustix::process::Signal::TERM,
-        );
+        let _ = self.child.kill();
         let _ = self.child.wait();
+        let own = |pid: &i32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).any(|argument| argument == self.host.as_bytes())
+        };
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for pid in ids.filter(own).filter_map(rustix::process::Pid::from_raw).collect::<Vec<_>>() {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            // It is nobody's child any more; it is gone when its directory is.
+            while fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))
+                .is_ok_and(|line| !line.is_empty())
+            {
+                std::thread::yield_now();
+            }
+        }
     }
 }
 
