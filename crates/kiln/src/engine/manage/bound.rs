@@ -74,10 +74,8 @@ impl Engine {
         }
         if self.cache_bytes()? > share {
             // Between two steps a running build holds none of its caches.
-            let idle = match self.store.cutoff()? {
-                Some(since) => Some(seconds(SystemTime::now()).saturating_sub(seconds(since)) + 1),
-                None => None,
-            };
+            let ago = |since| seconds(SystemTime::now()).saturating_sub(seconds(since));
+            let idle = self.store.cutoff()?.map(|since| ago(since) + 1);
             let filter = CacheFilter { unused_for: idle, ..CacheFilter::default() };
             let request = CachePruneRequest { filter, keep_bytes: Some(share), dry_run: false };
             report.freed += self.prune_caches(&request)?.bytes;
