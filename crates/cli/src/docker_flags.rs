@@ -7,7 +7,6 @@ pub(crate) fn reason(flag: &str) -> Option<&'static str> {
 }
 
 const FLAGS: &[(&str, &str)] = &[
-    ("--cache-from --cache-to", "caches elsewhere are not supported yet; the store is the cache"),
     ("--squash", "layers are kept apart, so that they are shared; `-o type=tar` has the files in one piece"),
     (
         "--cpu-shares -c --cpuset-mems --cgroup-parent --memory-reservation --kernel-memory --blkio-weight",

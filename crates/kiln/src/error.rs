@@ -222,6 +222,14 @@ pub enum Error {
         /// Its text.
         text: String,
     },
+    /// A cache that could not be written.
+    #[error("the cache could not be left in {target}: {error}")]
+    CacheTo {
+        /// Where.
+        target: String,
+        /// Why.
+        error: Box<Error>,
+    },
     /// A pattern of a filter.
     #[error(transparent)]
     Pattern(PatternError),

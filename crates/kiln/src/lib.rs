@@ -51,8 +51,8 @@ pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{
-    Annotation, AnnotationPlace, Attest, BuildRequest, ContextModes, ContextSource, DockerfileSource,
-    ImageForm, ImagePlace, LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms,
-    ProvenanceMode, ProvenanceOptions, RegistryOptions, SourceDate,
+    Annotation, AnnotationPlace, Attest, BuildRequest, CacheMode, CacheTarget, ContextModes, ContextSource,
+    DockerfileSource, ImageForm, ImagePlace, LayerCompression, NamedSource, OnError, Output, PlaceError,
+    Platforms, ProvenanceMode, ProvenanceOptions, RecordPlace, RegistryOptions, SourceDate,
 };
 pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

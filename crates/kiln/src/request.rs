@@ -13,11 +13,13 @@ use crate::engine::{SizeLimits, StoreBound};
 use crate::ssh::SshAgent;
 
 pub use attest::{Attest, ProvenanceMode, ProvenanceOptions};
+pub use cache::{CacheMode, CacheTarget, RecordPlace};
 pub use context::{ContextModes, ContextSource, DockerfileSource, NamedSource};
 pub use output::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
 pub use place::{ImagePlace, PlaceError, Platforms};
 
 mod attest;
+mod cache;
 mod context;
 mod output;
 mod place;
@@ -72,6 +74,12 @@ pub struct BuildRequest {
     pub tags: Vec<ImageRef>,
     /// `--no-cache`: step records are not looked up; cache mounts keep what they hold.
     pub no_cache: bool,
+    /// `--cache-from`: where results of steps are looked for that the store has not, in order.
+    #[serde(default)]
+    pub cache_from: Vec<RecordPlace>,
+    /// `--cache-to`: where results of steps are left.
+    #[serde(default)]
+    pub cache_to: Vec<CacheTarget>,
     /// `--pull`: tags are looked up at their registry, even if the local image store has them.
     pub pull: bool,
     /// `--no-cache-filter`: stages whose step records are not looked up.
@@ -138,6 +146,8 @@ impl BuildRequest {
             emulators: EmulatorSearch::default(),
             tags: Vec::new(),
             no_cache: false,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             pull: false,
             no_cache_filter: Vec::new(),
             explain: false,

@@ -26,6 +26,7 @@ mod referrers;
 mod response;
 mod retry;
 mod session;
+mod tagged;
 mod tls;
 mod trace;
 mod trickle;

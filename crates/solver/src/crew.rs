@@ -22,7 +22,7 @@ use crate::task::{DigestTask, Fault, FetchTask, LookTask, Looked, RunTask, Tools
 /// Hands tasks to threads and takes their results.
 pub(crate) struct Crew<'scope, 'env, 'g, E> {
     scope: &'scope Scope<'scope, 'env>,
-    tools: &'env Tools<'env, E>,
+    pub(crate) tools: &'env Tools<'env, E>,
     desk: &'env Desk<'g>,
     send: Sender<Done<E>>,
     receive: Receiver<Done<E>>,

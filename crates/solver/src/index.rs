@@ -1,9 +1,9 @@
 //! Records of finished steps, and where they are kept.
 
-use kiln_core::{Digest, Snapshot};
+use kiln_core::{Digest, Snapshot, Step, StepId};
 use serde::{Deserialize, Serialize};
 
-use crate::KeyParts;
+use crate::{KeyInputs, KeyParts};
 
 /// Finds and keeps records. Several builds, in several processes, may use one index at once.
 ///
@@ -39,6 +39,60 @@ pub trait CacheIndex: Sync {
     /// # Errors
     /// If the note could not be written.
     fn record_alias(&self, definition: &Digest, content: &Digest) -> Result<(), Self::Error>;
+
+    /// Returns the record that somewhere else is kept for a key, in this index's own names of layers: asked where
+    /// [`lookup`](Self::lookup) has none that counts. Its layers need not be here; the worker gets them when their files are
+    /// needed. What cannot be had is none: no failure elsewhere is one of the build. May take as long as a network does.
+    fn elsewhere(&self, key: &Digest, sought: &Sought<'_>) -> Elsewhere {
+        let _ = (key, sought);
+        Elsewhere::Nothing
+    }
+
+    /// Returns the content key that somewhere else is known for what is sought, whose sources' files nobody has hashed here.
+    fn alias_elsewhere(&self, sought: &Sought<'_>) -> Option<Digest> {
+        let _ = sought;
+        None
+    }
+
+    /// Whether there is an elsewhere. If not, nothing is asked of it.
+    fn reaches_out(&self) -> bool {
+        false
+    }
+
+    /// Takes note that a step's key will be looked up soon, unless something unforeseen comes first. Must not block.
+    fn foresee(&self, id: StepId, key: &Digest) {
+        let _ = (id, key);
+    }
+
+    /// Takes note of a step whose record was found, or made. Called on the thread that did it, before steps above begin.
+    fn settled(&self, sought: &Sought<'_>, record: &StepRecord) {
+        let _ = (sought, record);
+    }
+}
+
+/// What there is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// No record.
+    Nothing,
+    /// One that does not count: it was made over another execution of the step below, or it is better to run the step. Then
+    /// none above it counts either.
+    Unfit,
+    /// One that counts, if its snapshot is the right one.
+    Record(StepRecord),
+}
+
+/// A step whose record is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought<'a> {
+    /// Which.
+    pub id: StepId,
+    /// The step.
+    pub step: &'a Step,
+    /// What its key is made of; a source's content may not be known.
+    pub inputs: &'a KeyInputs,
+    /// The snapshot below it, if there is one and it is known: a record's must begin with its layers.
+    pub root: Option<&'a Snapshot>,
 }
 
 /// One execution of a step.

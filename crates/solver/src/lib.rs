@@ -7,6 +7,7 @@
 
 mod crew;
 mod error;
+mod foresight;
 mod index;
 mod key;
 mod node;
@@ -18,7 +19,7 @@ mod task;
 mod worker;
 
 pub use error::SolveError;
-pub use index::{CacheIndex, StepRecord};
+pub use index::{CacheIndex, Elsewhere, Sought, StepRecord};
 pub use key::{KeyInputs, Snapshots, SourceInput, content_key, definition_key};
 pub use parts::{KeyPart, KeyParts};
 pub use progress::Progress;

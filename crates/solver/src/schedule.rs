@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use kiln_core::{Digest, Op, Snapshot, StepGraph, StepId};
 
+use crate::foresight::Foresight;
 use crate::node::{Content, Fetch, Node, Phase, Source, Waiter, nodes};
 use crate::task::{Below, DigestTask, FetchTask, Known, LookTask, Looked, RunTask};
 use crate::{Finished, Inputs, KeyInputs, SourceInput, Verdict};
@@ -32,6 +33,8 @@ pub(crate) struct Schedule<'g> {
     /// Which step runs, or ran, for a key: steps that differ only in what no key holds run once.
     by_key: HashMap<Digest, usize>,
     hits: Vec<usize>,
+    /// Where somebody wants to know keys before their turn.
+    pub(crate) foresight: Option<Foresight>,
 }
 
 enum Act {
@@ -47,10 +50,11 @@ enum Act {
 
 impl<'g> Schedule<'g> {
     /// Starts with the wanted steps asked for.
-    pub(crate) fn new(graph: &'g StepGraph, wanted: &[StepId]) -> Self {
+    pub(crate) fn new(graph: &'g StepGraph, wanted: &[StepId], foresees: bool) -> Self {
         let position: HashMap<StepId, usize> =
             graph.iter().enumerate().map(|(position, (id, _))| (id, position)).collect();
         let (nodes, contents) = nodes(graph, &position);
+        let foresight = foresees.then(|| Foresight::new(&nodes, &contents));
         let mut schedule = Self {
             nodes,
             contents,
@@ -61,6 +65,7 @@ impl<'g> Schedule<'g> {
             runs: BinaryHeap::new(),
             by_key: HashMap::new(),
             hits: Vec::new(),
+            foresight,
         };
         for id in wanted {
             let position = position.get(id).unwrap_or_else(|| panic!("wanted step {id} is not in the graph"));
@@ -118,6 +123,7 @@ impl<'g> Schedule<'g> {
         };
         Some(LookTask {
             node: position,
+            id: node.id,
             step: node.step,
             inputs: self.key_inputs(position),
             below: self.below(node),
@@ -162,7 +168,11 @@ impl<'g> Schedule<'g> {
     /// Takes a content's digest.
     pub(crate) fn digested(&mut self, content: usize, digest: Digest) {
         self.contents[content].digest = Some(digest);
-        for waiter in std::mem::take(&mut self.contents[content].waiters) {
+        let waiters = std::mem::take(&mut self.contents[content].waiters);
+        if let Some(foresight) = &mut self.foresight {
+            foresight.follow(waiters.clone(), &self.nodes, &self.contents);
+        }
+        for waiter in waiters {
             if self.contents[content].late {
                 self.nodes[waiter].stuck_inputs -= 1;
             }
@@ -211,6 +221,8 @@ impl<'g> Schedule<'g> {
                 node.key = Some(key);
                 node.phase = Phase::Missed;
                 node.moved = outdated || below_moved || node.step.info.no_cache;
+                self.foresee_over(position);
+                let node = &mut self.nodes[position];
                 if node.step.info.no_cache {
                     node.files_wanted = true;
                     self.hold_up(position);
@@ -408,6 +420,8 @@ impl<'g> Schedule<'g> {
         node.key = Some(finished.key);
         node.finished = Some(finished);
         node.phase = Phase::Finished;
+        self.foresee_over(position);
+        let node = &mut self.nodes[position];
         for waiter in std::mem::take(&mut node.on_finished) {
             match waiter {
                 Waiter::Node(waiter) => self.release(waiter),
@@ -415,6 +429,12 @@ impl<'g> Schedule<'g> {
             }
         }
         self.resolve(position);
+    }
+
+    fn foresee_over(&mut self, position: usize) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.known(position, &self.nodes, &self.contents);
+        }
     }
 
     fn resolve(&mut self, position: usize) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kiln_core::{Cancel, Digest, IoError, Snapshot, StepGraph, StepId, StepOutcome};
 
 use crate::crew::{Crew, Desk, Done, Question};
+use crate::foresight::Foresight;
 use crate::schedule::Schedule;
 use crate::task::{Fault, Looked, Tools};
 use crate::{CacheIndex, Progress, SolveError, Worker};
@@ -80,7 +81,7 @@ pub fn solve<E: Display + Send>(
     });
     let tools = Tools { worker, index, cancel: &stop };
     let desk = Desk::new();
-    let schedule = Schedule::new(graph, wanted);
+    let schedule = Schedule::new(graph, wanted, index.reaches_out());
     std::thread::scope(|scope| {
         let crew = Crew::new(scope, &tools, &desk, jobs);
         Owner { schedule, crew, progress, stop: &stop, jobs: jobs.max(1), failure: None }.work(wanted)
@@ -131,6 +132,10 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
 
     /// Hands out all that can be done now.
     fn hand_out(&mut self) {
+        let foreseen = self.schedule.foresight.as_mut().map(Foresight::take);
+        for (id, key) in foreseen.unwrap_or_default() {
+            self.crew.tools.index.foresee(id, &key);
+        }
         while !self.stop.is_cancelled() {
             let (id, handed) = if let Some(task) = self.schedule.next_fetch() {
                 (task.asker, self.crew.ask(Question::Fetch(task)))

@@ -8,8 +8,8 @@ use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
 
 use crate::key::Snapshots;
 use crate::{
-    CacheIndex, Claim, Finished, Inputs, KeyInputs, KeyParts, SourceUse, StepRecord, Verdict, Worker,
-    content_key, definition_key,
+    CacheIndex, Claim, Elsewhere, Finished, Inputs, KeyInputs, KeyParts, Sought, SourceUse, StepRecord,
+    Verdict, Worker, content_key, definition_key,
 };
 
 /// What tasks are done with.
@@ -41,6 +41,7 @@ pub(crate) struct FetchTask<'g> {
 /// Find a step's key and its record.
 pub(crate) struct LookTask<'g> {
     pub(crate) node: usize,
+    pub(crate) id: StepId,
     pub(crate) step: &'g Step,
     pub(crate) inputs: KeyInputs,
     pub(crate) below: Below,
@@ -122,27 +123,60 @@ impl<E: Display + Send> Tools<'_, E> {
     }
 
     fn find(&self, task: &LookTask<'_>) -> Result<Looked, E> {
-        let LookTask { step, inputs, below, aliases_hold, .. } = task;
+        let LookTask { id, step, inputs, below, aliases_hold, .. } = task;
         let look = !step.info.no_cache;
+        let sought = Sought { id: *id, step, inputs, root: below.root_snapshot() };
         if let Some(key) = content_key(&step.op, inputs) {
             let record = if look { self.index.lookup(&key)? } else { None };
-            return match record {
-                Some(record) if below.bears(&record.snapshot) => {
+            let mut outdated = record.is_some();
+            let mut found = record.filter(|record| below.bears(&record.snapshot));
+            if look && found.is_none() {
+                match self.elsewhere(&key, &sought, below) {
+                    Elsewhere::Nothing => {}
+                    Elsewhere::Unfit => outdated = true,
+                    Elsewhere::Record(record) => found = Some(record),
+                }
+            }
+            return match found {
+                Some(record) => {
                     self.note_aliases(&step.op, inputs, &key)?;
+                    self.index.settled(&sought, &record);
                     Ok(Looked::Hit(finished(record, Verdict::Hit)))
                 }
-                record => Ok(Looked::Missed { key, outdated: record.is_some() }),
+                None => Ok(Looked::Missed { key, outdated }),
             };
         }
-        if look
-            && *aliases_hold
-            && let Some(key) = self.index.alias(&definition_key(&step.op, inputs, Snapshots::Known))?
-            && let Some(record) = self.index.lookup(&key)?
-            && below.bears(&record.snapshot)
-        {
-            return Ok(Looked::Hit(finished(record, Verdict::Hit)));
+        if !look || !*aliases_hold {
+            return Ok(Looked::NeedsContents);
+        }
+        let here = || self.index.alias(&definition_key(&step.op, inputs, Snapshots::Known));
+        let far = || Ok(self.index.alias_elsewhere(&sought).filter(|_| below.may_bear()));
+        for alias in [&here as &dyn Fn() -> Result<Option<Digest>, E>, &far] {
+            let Some(key) = alias()? else { continue };
+            let found = self.index.lookup(&key)?.filter(|record| below.bears(&record.snapshot));
+            let found = found.or_else(|| match self.elsewhere(&key, &sought, below) {
+                Elsewhere::Record(record) => Some(record),
+                Elsewhere::Nothing | Elsewhere::Unfit => None,
+            });
+            if let Some(record) = found {
+                self.index.settled(&sought, &record);
+                return Ok(Looked::Hit(finished(record, Verdict::Hit)));
+            }
         }
         Ok(Looked::NeedsContents)
+    }
+
+    /// Looks where other machines keep their records. The same rule holds for those.
+    fn elsewhere(&self, key: &Digest, sought: &Sought<'_>, below: &Below) -> Elsewhere {
+        if !below.may_bear() {
+            return Elsewhere::Nothing;
+        }
+        match self.index.elsewhere(key, sought) {
+            Elsewhere::Record(record) if record.key != *key || !below.bears(&record.snapshot) => {
+                Elsewhere::Unfit
+            }
+            found => found,
+        }
     }
 
     /// Executes and records, unless another process just did. The duration is of the execution alone.
@@ -181,6 +215,8 @@ impl<E: Display + Send> Tools<'_, E> {
         match record.filter(|record| grows_from(&record.snapshot, &inputs.root)) {
             Some(record) => {
                 self.note_aliases(&step.op, keys, key).map_err(Fault::Index)?;
+                let sought = Sought { id: *id, step, inputs: keys, root: Some(&inputs.root) };
+                self.index.settled(&sought, &record);
                 claim.end(true);
                 Ok(Claimed::Found(Box::new(finished(record, Verdict::Hit))))
             }
@@ -210,6 +246,8 @@ impl<E: Display + Send> Tools<'_, E> {
             }
         };
         self.note_aliases(&step.op, keys, key)?;
+        let sought = Sought { id: task.id, step, inputs: keys, root: Some(&inputs.root) };
+        self.index.settled(&sought, &record);
         Ok(finished(record, Verdict::Ran))
     }
 
@@ -229,6 +267,19 @@ impl<E: Display + Send> Tools<'_, E> {
 }
 
 impl Below {
+    /// Whether any record can count.
+    fn may_bear(&self) -> bool {
+        !matches!(self.root, Known::Moved) && !matches!(self.layers, Some(Known::Moved))
+    }
+
+    /// The snapshot below, where that says more than the key.
+    fn root_snapshot(&self) -> Option<&Snapshot> {
+        match &self.root {
+            Known::Made(root) => Some(&root.snapshot),
+            Known::Fixed | Known::Gone | Known::Moved => None,
+        }
+    }
+
     /// Returns whether a record with this snapshot counts.
     pub(crate) fn bears(&self, snapshot: &Snapshot) -> bool {
         let root = match &self.root {

@@ -74,7 +74,7 @@ impl Compression {
     }
 
     /// Names all of it that decides the bytes: it changes whenever they may.
-    pub(crate) fn version(self) -> String {
+    pub fn version(self) -> String {
         match self {
             Self::Gzip { level } => format!("packer 1 zlib-rs-0.6.8, compression gzip {level}"),
             Self::Zstd { level } => {

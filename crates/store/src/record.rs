@@ -42,6 +42,8 @@ pub enum RecordKind {
     Origin,
     /// By the hash of a URL, which may hold what nobody must see: what was fetched from there.
     Source,
+    /// By a registry's host: how fast it delivered.
+    Rate,
 }
 
 /// A record, as [`Store::list_records`] finds it.
@@ -60,7 +62,7 @@ struct Envelope<T> {
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Step,
         Self::KeyParts,
         Self::Alias,
@@ -72,6 +74,7 @@ impl RecordKind {
         Self::Image,
         Self::Origin,
         Self::Source,
+        Self::Rate,
     ];
 
     const fn dir(self) -> &'static str {
@@ -87,6 +90,7 @@ impl RecordKind {
             Self::Image => "image",
             Self::Origin => "origin",
             Self::Source => "source",
+            Self::Rate => "rate",
         }
     }
 

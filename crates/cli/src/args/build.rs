@@ -55,6 +55,12 @@ pub(crate) struct BuildArgs {
     /// one; may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_mount: Vec<String>,
+    /// Where results of steps are looked for that the store has not: NAME, type=registry,ref=NAME, type=local,src=DIR
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) cache_from: Vec<String>,
+    /// Where results of steps are left: type=registry,ref=NAME[,mode=max], type=local,dest=DIR, type=inline
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) cache_to: Vec<String>,
     /// Run every step again; cache mounts keep what they hold
     #[arg(long)]
     pub(crate) no_cache: bool,

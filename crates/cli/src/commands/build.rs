@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use kiln::{Advice, BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
-    Call, annotation_flag, attest_flag, cache_mount_flag, call, cancel_on_signal, context_source, layers,
-    machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell, ssh_flag, start,
-    storage,
+    Call, annotation_flag, attest_flag, cache_flag, cache_mount_flag, call, cancel_on_signal, context_source,
+    layers, machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell,
+    ssh_flag, start, storage,
 };
 use crate::args::{BuildArgs, ContextModes, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -134,6 +134,8 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         platforms: config::platforms(&args.platform)?,
         emulators: config::emulators(),
         tags,
+        cache_from: cache_flag::sources(&args.cache_from)?,
+        cache_to: cache_flag::targets(&args.cache_to)?,
         no_cache: args.no_cache,
         pull: args.pull,
         no_cache_filter: args.no_cache_filter.clone(),

@@ -4,6 +4,7 @@ mod annotation_flag;
 mod archive;
 mod attest_flag;
 mod build;
+mod cache_flag;
 mod cache_mount_flag;
 mod caches;
 mod call;

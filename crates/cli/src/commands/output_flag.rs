@@ -154,14 +154,14 @@ fn names(list: &str) -> Result<Vec<kiln::ImageRef>, String> {
     names.map(|name| name.parse().map_err(|error: ReferenceError| error.to_string())).collect()
 }
 
-fn compression(word: &str) -> Result<LayerCompression, String> {
+pub(super) fn compression(word: &str) -> Result<LayerCompression, String> {
     let all = LayerCompression::ALL;
     all.into_iter().find(|known| known.name() == word).ok_or_else(|| {
         format!("compression {word:?} is unknown; there are {}", all.map(LayerCompression::name).join(", "))
     })
 }
 
-fn level(number: &str) -> Result<u32, String> {
+pub(super) fn level(number: &str) -> Result<u32, String> {
     number.parse().map_err(|_| format!("`compression-level` is a number from 0, not {number:?}"))
 }
 

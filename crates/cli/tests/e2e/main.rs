@@ -42,6 +42,7 @@ mod platforms;
 mod pushing;
 mod registry;
 mod remote;
+mod remote_cache;
 mod reproducible;
 mod run;
 mod rungs;

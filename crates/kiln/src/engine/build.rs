@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
+use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, Snapshot, StepId};
 use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
 use kiln_solver::{SolveError, Solved};
+use kiln_store::LayerOptions;
 use kiln_store::cache_mount::CacheMounts;
 
 use super::Engine;
@@ -25,6 +26,7 @@ use super::fetch::Fetch;
 use super::finished::Packed;
 use super::foreign::{self, Ways};
 use super::index::StoreIndex;
+use super::layers::Unseen;
 use super::leak::LeakScanner;
 use super::packer::{self, Packer};
 use super::patience::Patience;
@@ -33,6 +35,7 @@ use super::progress::StepProgress;
 use super::redact::Redactor;
 use super::remote::{self, Remotes};
 use super::reporter::Reporter;
+use super::step_cache::{CachedIndex, StepCache, Surroundings};
 use super::transfer::Early;
 use super::worker::StepWorker;
 use crate::{Attest, BuildOutcome, BuildRequest, BuiltImage, Error, Output, SourceDate};
@@ -50,7 +53,9 @@ pub(super) struct Build<'a> {
     pub(super) remotes: &'a Remotes<'a>,
     /// With the places that the request gives them.
     pub(super) caches: CacheMounts,
-    pub(super) plan: BuildPlan,
+    /// Results of steps that are somewhere else.
+    pub(super) cache: &'a StepCache<'a>,
+    pub(super) plan: &'a BuildPlan,
     pub(super) definition: Definition,
     pub(super) contexts: Contexts<'a>,
     ways: Ways,
@@ -159,6 +164,18 @@ impl Engine {
         }
         let epoch = epoch(&plan)?;
         let ways = Ways::find(&self.entered, &plan.graph, &request.emulators);
+        let wanted: Vec<StepId> = plan.images.iter().filter_map(|image| image.rootfs).collect();
+        let around = Surroundings {
+            store: &self.store,
+            registry: &registry,
+            bases: &bases,
+            graph: &plan.graph,
+            reporter,
+            cancel,
+        };
+        let platforms = plan.images.iter().map(|image| image.platform.clone()).collect();
+        let whole = wants_files(request) || wants_blobs(request);
+        let cache = StepCache::new(around, request, &wanted, platforms, epoch, whole)?;
         let build = Build {
             engine: self,
             request,
@@ -167,7 +184,8 @@ impl Engine {
             bases: &bases,
             remotes: &remotes,
             caches,
-            plan,
+            cache: &cache,
+            plan: &plan,
             definition,
             contexts,
             ways,
@@ -177,17 +195,56 @@ impl Engine {
         };
         build.check_outputs()?;
         build.check_places()?;
-        let (solved, packed) = build.solve()?;
-        let claims = build.claims(&solved)?;
-        let exports = build.export(&solved, &packed, &claims)?;
-        if build.epoch.is_none() {
-            self.remember_layers(&packed)?;
-        }
-        Ok(exports)
+        cache.beside(|| {
+            loop {
+                let built = build.attempt();
+                // Each time there is one layer less to count on.
+                if built.is_err() && cache.lost() && !cancel.is_cancelled() {
+                    self.trees.clear();
+                    continue;
+                }
+                return built;
+            }
+        })
     }
 }
 
 impl Build<'_> {
+    /// Does the steps and writes the outputs.
+    fn attempt(&self) -> Result<Exports, Error> {
+        let (solved, packed) = self.solve()?;
+        if wants_files(self.request) {
+            let wanted = self.plan.images.iter().filter_map(|image| solved.results.get(&image.rootfs?));
+            let task = self.reporter.task("fetching cached layers");
+            self.cache.present(wanted.map(|finished| &finished.snapshot), &task, self.cancel)?;
+            task.done();
+        }
+        let claims = self.claims(&solved)?;
+        let exports = self.export(&solved, &packed, &claims)?;
+        if self.epoch.is_none() {
+            self.engine.remember_layers(&packed)?;
+        }
+        let index = StoreIndex::new(&self.engine.store, now());
+        self.cache.adopt(&|record, parts| index.adopt(record, parts))?;
+        Ok(exports)
+    }
+
+    /// Returns the blob of a layer, packed as wanted. One that is somewhere else in that form stays there.
+    pub(super) fn layer_blob(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        cancel: &Cancel,
+    ) -> Result<Layer, Error> {
+        if let Some(blob) = self.cache.packed(layer, options) {
+            return Ok(blob);
+        }
+        let snapshot = Snapshot { layers: vec![layer.clone()] };
+        let task = Unseen;
+        self.cache.present([&snapshot], &task, cancel)?;
+        Ok(self.engine.store.layer_blob(layer, options, cancel)?)
+    }
+
     /// Does the steps, and packs layers beside them.
     fn solve(&self) -> Result<(Solved, Packed), Error> {
         let Self { engine, plan, reporter, cancel, .. } = self;
@@ -198,6 +255,7 @@ impl Build<'_> {
         if variation.is_some() {
             index = index.forgetful();
         }
+        let index = CachedIndex { here: index, cache: self.cache };
         let wanted: Vec<_> = plan.images.iter().filter_map(|image| image.rootfs).collect();
         reporter.emit(Event::PlanReady { steps: plan.graph.len() });
         // Steps get their numbers in the order of the Dockerfile, whatever order they end in.
@@ -221,6 +279,7 @@ impl Build<'_> {
             contexts: &self.contexts,
             bases: self.bases,
             remotes: self.remotes,
+            cache: self.cache,
             reporter,
             ways: &self.ways,
             run_env: &plan.run_env,
@@ -245,7 +304,10 @@ impl Build<'_> {
                 settled: Mutex::default(),
             },
             patience: Patience::of(self.request),
-            needed: super::needed::as_files(&plan.graph, if self.wants_files() { &wanted } else { &[] }),
+            needed: super::needed::as_files(
+                &plan.graph,
+                if wants_files(self.request) { &wanted } else { &[] },
+            ),
             why: Why::new(
                 store,
                 &plan.graph,
@@ -290,7 +352,7 @@ impl Build<'_> {
             let packing = scope.spawn({
                 let stop = stop.clone();
                 let made = move |way: &_, layer: &Layer| drop(layers.send((*way, layer.clone())));
-                move || packer::pack(store, &ways, queue, made, &stop)
+                move || packer::pack(&ways, queue, made, &|layer, way| self.layer_blob(layer, way, &stop))
             });
             let packer_of_images = self.wants_images().then_some(&packer);
             let progress = StepProgress { worker: &worker, packer: packer_of_images };
@@ -355,15 +417,6 @@ impl Build<'_> {
         outputs.is_empty() || outputs.iter().any(super::export::is_image)
     }
 
-    /// Whether any output is files, or says what files there are.
-    fn wants_files(&self) -> bool {
-        let BuildRequest { outputs, attest, sbom_file, provenance_file, .. } = self.request;
-        outputs.iter().any(|output| matches!(output, Output::Local { .. } | Output::Tar { .. }))
-            || attest.contains(&Attest::Sbom)
-            || sbom_file.is_some()
-            || provenance_file.is_some()
-    }
-
     /// Names the steps that cannot run here.
     fn foreign(&self, blocked: &[StepId]) -> Error {
         let steps = blocked.iter().filter_map(|id| self.plan.graph.get(*id));
@@ -395,6 +448,20 @@ impl Build<'_> {
             error => Error::Step { file, text, title, lines, error: Box::new(error), kept },
         }
     }
+}
+
+/// Whether any output is files, or says what files there are.
+fn wants_files(request: &BuildRequest) -> bool {
+    let BuildRequest { outputs, attest, sbom_file, provenance_file, .. } = request;
+    outputs.iter().any(|output| matches!(output, Output::Local { .. } | Output::Tar { .. }))
+        || attest.contains(&Attest::Sbom)
+        || sbom_file.is_some()
+        || provenance_file.is_some()
+}
+
+/// Whether any output holds the bytes of all layers.
+fn wants_blobs(request: &BuildRequest) -> bool {
+    request.outputs.is_empty() || request.outputs.iter().any(super::export::needs_blobs)
 }
 
 fn built(image: &Image) -> BuiltImage {

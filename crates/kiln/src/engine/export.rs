@@ -92,7 +92,27 @@ impl Build<'_> {
                 forms.push((form, finished));
             }
         }
+        self.fetch_cached(outputs, &forms)?;
         Ok(forms)
+    }
+
+    /// Layers of results that came from elsewhere may be there still.
+    fn fetch_cached(&self, outputs: &[Output], forms: &[(ImageForm, Finished)]) -> Result<(), Error> {
+        let wanted = |form: &ImageForm| {
+            let mut outputs = outputs.iter().filter(|output| needs_blobs(output));
+            outputs.any(|output| form_of(output).as_ref() == Some(form))
+        };
+        let finished = forms.iter().filter(|(form, _)| wanted(form)).map(|(_, finished)| finished);
+        let layers: Vec<_> =
+            finished.flat_map(|finished| &finished.images).flat_map(|image| &image.layers).collect();
+        let far = layers.iter().any(|layer| self.cache.origin(&layer.digest).is_some());
+        if !far {
+            return Ok(());
+        }
+        let task = self.reporter.task("fetching cached layers");
+        let fetched = self.cache.fetch_blobs(layers, &task, self.cancel);
+        task.end_with(&fetched);
+        fetched
     }
 
     /// Layers of bases may have been found unpacked, or not have been needed at all.
@@ -269,7 +289,7 @@ impl Engine {
 }
 
 /// Whether an output holds the bytes of a base's layers. A registry may have them.
-fn needs_blobs(output: &Output) -> bool {
+pub(super) fn needs_blobs(output: &Output) -> bool {
     match output {
         Output::Image { store: false, form, .. } => form.force_compression,
         output => is_image(output),

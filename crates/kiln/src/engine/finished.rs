@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use kiln_core::{ImageRef, Layer, LayerId, Platform};
+use kiln_core::{ImageRef, Layer, LayerId, Platform, Snapshot};
 use kiln_oci::{AssembleOptions, Attestation, Document, Image, MediaTypes};
 use kiln_solver::Solved;
 use kiln_store::{Compression, LayerOptions};
@@ -68,7 +68,7 @@ impl Build<'_> {
         let options = layer_options(form, self.epoch);
         let mut pack = |layer: &LayerId| match packed.get(&(layer.clone(), options)) {
             Some(packed) => Ok(packed.clone()),
-            None => Ok(self.engine.store.layer_blob(layer, &options, self.cancel)?),
+            None => self.layer_blob(layer, &options, self.cancel),
         };
         let mut images = Vec::new();
         for planned in &self.plan.images {
@@ -87,8 +87,17 @@ impl Build<'_> {
                 annotations: of(AnnotationPlace::Manifest),
                 descriptor_annotations: of(AnnotationPlace::ManifestDescriptor),
             };
+            let mut planned = planned.clone();
+            let rootfs = planned.rootfs.and_then(|id| Some(&solved.results.get(&id)?.snapshot));
+            self.cache.write_inline(
+                &mut planned.config,
+                planned.rootfs,
+                rootfs.unwrap_or(&Snapshot::default()),
+                layers.len(),
+                &options,
+            );
             images.push(super::image::assemble(
-                planned,
+                &planned,
                 &layers,
                 solved,
                 &mut pack,

@@ -9,7 +9,9 @@ use kiln_core::{
     StepOutcome,
 };
 use kiln_runtime::{EmulatorSearch, Entered, NoEmulator};
-use kiln_solver::{CacheIndex, Inputs, KeyParts, Progress, SolveError, SourceUse, StepRecord, Worker};
+use kiln_solver::{
+    CacheIndex, Elsewhere, Inputs, KeyParts, Progress, SolveError, Sought, SourceUse, StepRecord, Worker,
+};
 
 use super::worker::StepWorker;
 use crate::Error;
@@ -141,6 +143,22 @@ impl CacheIndex for ReadOnly<'_> {
 
     fn record_alias(&self, _definition: &Digest, _content: &Digest) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn elsewhere(&self, key: &Digest, sought: &Sought<'_>) -> Elsewhere {
+        self.0.elsewhere(key, sought)
+    }
+
+    fn alias_elsewhere(&self, sought: &Sought<'_>) -> Option<Digest> {
+        self.0.alias_elsewhere(sought)
+    }
+
+    fn reaches_out(&self) -> bool {
+        self.0.reaches_out()
+    }
+
+    fn foresee(&self, id: StepId, key: &Digest) {
+        self.0.foresee(id, key);
     }
 }
 

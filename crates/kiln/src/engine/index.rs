@@ -40,6 +40,14 @@ impl<'a> StoreIndex<'a> {
     }
 }
 
+impl StoreIndex<'_> {
+    /// Keeps a record that came from elsewhere, with the time that it was made at.
+    pub(crate) fn adopt(&self, record: &StepRecord, parts: &KeyParts) -> Result<(), Error> {
+        StoreIndex { store: self.store, now: record.created, keeps: true }.record(record.clone(), parts)?;
+        Ok(())
+    }
+}
+
 impl CacheIndex for StoreIndex<'_> {
     type Error = Error;
 

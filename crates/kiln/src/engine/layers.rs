@@ -28,7 +28,7 @@ impl Bases<'_> {
         let layers = &base.image.layers;
         each(layers, cancel, |layer| {
             if self.known(layer).is_none() {
-                self.unpack_layer(base, layer, task, cancel)?;
+                self.unpack_from(&base.origin, layer, task, cancel)?;
             }
             Ok(())
         })?;
@@ -49,16 +49,27 @@ impl Bases<'_> {
             if self.store.has_blob(&layer.digest) {
                 return Ok(());
             }
-            let mut reader = self.reader(base, layer, task, cancel)?;
-            let mut buffer = vec![0; 256 * 1024];
-            reader.drain(&layer.digest, &mut buffer)?;
-            reader.finish(&blob_info(layer))
+            self.fetch_from(&base.origin, layer, task, cancel)
         })
     }
 
-    fn unpack_layer(
+    /// Makes the store have the blob of one layer.
+    pub(crate) fn fetch_from(
         &self,
-        base: &Base,
+        origin: &Origin,
+        layer: &Layer,
+        task: &dyn LayerProgress,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let mut reader = self.reader(origin, layer, task, cancel)?;
+        reader.drain(&layer.digest, &mut vec![0; 256 * 1024])?;
+        reader.finish(&blob_info(layer))
+    }
+
+    /// Makes one layer present, wherever its blob is.
+    pub(crate) fn unpack_from(
+        &self,
+        origin: &Origin,
         layer: &Layer,
         task: &dyn LayerProgress,
         cancel: &Cancel,
@@ -69,9 +80,9 @@ impl Bases<'_> {
         if matches!(turn, Turn::Mine { waited: true, .. }) {
             task.waiting(None);
         }
-        let unpacked = match self.known(layer) {
-            Some(_) => Ok(()),
-            None => self.unpack_now(base, layer, task, cancel),
+        let unpacked = match self.store.has_layer(&layer_id(layer)) {
+            true => Ok(()),
+            false => self.unpack_now(origin, layer, task, cancel),
         };
         if let (Err(_), Turn::Mine { claim, .. }) = (&unpacked, turn)
             && !cancel.is_cancelled()
@@ -83,12 +94,12 @@ impl Bases<'_> {
 
     fn unpack_now(
         &self,
-        base: &Base,
+        origin: &Origin,
         layer: &Layer,
         task: &dyn LayerProgress,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let mut reader = self.reader(base, layer, task, cancel)?;
+        let mut reader = self.reader(origin, layer, task, cancel)?;
         let unpacked = self.store.unpack(&layer.diff_id, &layer.media_type, &mut reader);
         // If reading failed, the unpacker knows only that it did.
         unpacked.map_err(|error| reader.failed.take().unwrap_or(Error::Store(error)))?;
@@ -99,7 +110,7 @@ impl Bases<'_> {
     /// Reads a layer's blob: from the store if it is there, else from its origin, and into the store on the way.
     fn reader<'r>(
         &self,
-        base: &'r Base,
+        origin: &'r Origin,
         layer: &Layer,
         task: &'r dyn LayerProgress,
         cancel: &'r Cancel,
@@ -107,7 +118,7 @@ impl Bases<'_> {
         let (source, keep): (Box<dyn Read + Send + 'r>, bool) = if self.store.has_blob(&layer.digest) {
             (Box::new(self.store.open_blob(&layer.digest)?), false)
         } else {
-            match &base.origin {
+            match origin {
                 Origin::Store => return Err(StoreError::NoBlob { digest: layer.digest }.into()),
                 Origin::Layout(layout) => (Box::new(layout.blob(&blob_info(layer))?), true),
                 Origin::Registry(name) => {
@@ -121,7 +132,7 @@ impl Bases<'_> {
 
     /// Returns the directory that has a layer's files: unpacked from it, or the one that a step left and the layer
     /// was made of.
-    fn known(&self, layer: &Layer) -> Option<LayerId> {
+    pub(crate) fn known(&self, layer: &Layer) -> Option<LayerId> {
         let unpacked = layer_id(layer);
         if self.store.has_layer(&unpacked) {
             return Some(unpacked);
@@ -140,6 +151,13 @@ pub(crate) trait LayerProgress: Sync {
     fn waiting(&self, holder: Option<&str>) {
         let _ = holder;
     }
+}
+
+/// Of what nobody is shown.
+pub(crate) struct Unseen;
+
+impl LayerProgress for Unseen {
+    fn progress(&self, _item: &str, _current: u64, _total: u64) {}
 }
 
 impl LayerProgress for Task<'_> {

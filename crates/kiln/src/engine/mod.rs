@@ -40,6 +40,7 @@ mod reporter;
 mod run_image;
 mod run_mounts;
 mod run_step;
+mod step_cache;
 mod step_files;
 mod to_file;
 mod transfer;

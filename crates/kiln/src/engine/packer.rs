@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Cancel, Layer, LayerId, Snapshot, StepGraph, StepId};
-use kiln_store::{LayerOptions, Store};
+use kiln_core::{Layer, LayerId, Snapshot, StepGraph, StepId};
+use kiln_store::LayerOptions;
 
 use super::chain::Chain;
 use super::finished::Packed;
@@ -76,22 +76,21 @@ impl Packer {
 }
 
 /// Packs what is queued until the queue is closed, in each way that an output asks for; one layer at a time, for packing
-/// itself uses all processors. `made` is told of each that a step of this build made.
+/// itself uses all processors. `made` is told of each that a step of this build made. `blob` packs, or knows the blob already.
 pub(crate) fn pack(
-    store: &Store,
     ways: &[LayerOptions],
     queue: Receiver<Queued>,
     made: impl Fn(&LayerOptions, &Layer),
-    cancel: &Cancel,
+    blob: &dyn Fn(&LayerId, &LayerOptions) -> Result<Layer, Error>,
 ) -> Result<Packed, Error> {
     let mut packed = Packed::new();
     for Queued { layer, new } in queue {
         for way in ways {
-            let blob = store.layer_blob(&layer, way, cancel)?;
+            let packed_blob = blob(&layer, way)?;
             if new {
-                made(way, &blob);
+                made(way, &packed_blob);
             }
-            packed.insert((layer.clone(), *way), blob);
+            packed.insert((layer.clone(), *way), packed_blob);
         }
     }
     Ok(packed)

@@ -30,6 +30,7 @@ use super::patience::{Patience, Turn};
 use super::redact::Redactor;
 use super::remote::Remotes;
 use super::reporter::Reporter;
+use super::step_cache::StepCache;
 use super::trees::{Snapshotter, Trees, View};
 use crate::Error;
 
@@ -45,6 +46,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) bases: &'a Bases<'a>,
     pub(crate) remotes: &'a Remotes<'a>,
+    /// Results of steps that are somewhere else.
+    pub(crate) cache: &'a StepCache<'a>,
     pub(crate) reporter: &'a Reporter<'a>,
     /// How programs of foreign architectures run.
     pub(crate) ways: &'a Ways,
@@ -105,6 +108,8 @@ impl Worker for StepWorker<'_> {
             (SourceUse::Mounted, None) => DigestRule::BIND_CONTEXT,
             (SourceUse::Mounted, Some(_)) => DigestRule::BIND_STAGE,
         };
+        let progress = ImageProgress { reporter: self.reporter, step: self.step_number(source) };
+        self.cache.present(snapshot, &progress, cancel)?;
         let digest =
             self.with_tree(op, snapshot, cancel, |tree| Ok(tree.select(selection)?.digest(rule)?))?;
         self.why.content(source, selection, usage, digest, rule);
@@ -155,6 +160,11 @@ impl Worker for StepWorker<'_> {
         {
             let step = why.step;
             self.reporter.emit(Event::StepReason { step, why: Box::new(why) });
+        }
+        if !matches!(step.op, Op::Image(_) | Op::Merge(_)) {
+            let progress = ImageProgress { reporter: self.reporter, step: self.number(id, step) };
+            let snapshots = std::iter::once(&inputs.root).chain(inputs.snapshots.values());
+            self.cache.present(snapshots, &progress, cancel)?;
         }
         match &step.op {
             Op::Image(op) => {
@@ -207,6 +217,10 @@ impl<'a> StepWorker<'a> {
     /// Returns the number that a step has in events.
     pub(crate) fn number(&self, id: StepId, step: &Step) -> u32 {
         self.reporter.number(id, &step.info.title, step.info.lines)
+    }
+
+    fn step_number(&self, id: StepId) -> u32 {
+        self.graph.get(id).map_or(0, |step| self.number(id, step))
     }
 
     /// Calls `work` with the tree that a source step stands for.
@@ -389,7 +403,7 @@ pub(crate) fn extend(root: &Snapshot, layer: Option<kiln_core::LayerId>) -> Snap
     }
 }
 
-/// Reports layers of a base under the number of its FROM step.
+/// Reports layers that are fetched under the number of a step: a base's, or the one that needs their files.
 struct ImageProgress<'a> {
     reporter: &'a Reporter<'a>,
     step: u32,

@@ -30,7 +30,7 @@ impl Error {
     /// Returns what sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Step { error, .. } => error.kind(),
+            Self::Step { error, .. } | Self::CacheTo { error, .. } => error.kind(),
             // Whatever was being done.
             full if full.is_full() => ErrorKind::Machine,
             Self::Store(StoreError::Interrupted)

@@ -2,6 +2,7 @@
 
 mod bench;
 mod claims;
+mod elsewhere;
 mod failures;
 mod hits;
 mod linked;

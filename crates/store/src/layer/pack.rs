@@ -4,7 +4,7 @@ use std::io::{Read as _, Write};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use kiln_core::{Cancel, Digest, IoResultExt as _, Layer, LayerId};
+use kiln_core::{Cancel, Digest, DigestHasher, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
@@ -106,6 +106,47 @@ impl Store {
         }
         lock.remove();
         made
+    }
+
+    /// Takes note that a layer packed in a way is a blob that came from elsewhere. `packing` is what
+    /// [`Compression::version`] calls the way.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn note_packed(&self, layer: &LayerId, packing: &str, blob: &Layer) -> Result<(), StoreError> {
+        let packed = PackedLayer { layer: blob.clone(), sockets: Vec::new(), from: layer.clone() };
+        self.put_record(RecordKind::LayerBlob, &key(layer, packing, None), &packed)
+    }
+
+    /// Whether a layer packed in a way is known to be this blob, and that is there.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn is_packed(&self, layer: &LayerId, packing: &str, blob: &Layer) -> Result<bool, StoreError> {
+        let packed = self.packed(&key(layer, packing, None))?;
+        Ok(packed.is_some_and(|packed| packed.layer.digest == blob.digest))
+    }
+
+    /// Checks that a blob that is there holds the tar that it is said to hold.
+    ///
+    /// # Errors
+    /// It does not, or cannot be decompressed.
+    pub fn check_layer(&self, blob: &Layer) -> Result<(), StoreError> {
+        let mut tar = self.open_layer_tar(blob)?;
+        let mut hasher = DigestHasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match tar.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) => {
+                    let (layer, message) = (blob.diff_id, error.to_string());
+                    return Err(StoreError::LayerRead { layer, message });
+                }
+            }
+        }
+        let (expected, actual) = (blob.diff_id, hasher.finish());
+        if actual == expected { Ok(()) } else { Err(StoreError::DiffIdMismatch { expected, actual }) }
     }
 
     /// Writes whole trees as one plain tar, in the form that layers have, and behind them files that are in none of the trees.
@@ -213,7 +254,11 @@ pub(super) fn threads() -> usize {
 
 impl LayerOptions {
     fn key(&self, layer: &LayerId) -> String {
-        let epoch = self.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-        format!("layer {layer}, {}, epoch {epoch}", self.compression.version())
+        key(layer, &self.compression.version(), self.epoch)
     }
+}
+
+fn key(layer: &LayerId, packing: &str, epoch: Option<u64>) -> String {
+    let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+    format!("layer {layer}, {packing}, epoch {epoch}")
 }

@@ -116,7 +116,7 @@ impl Build<'_> {
         if let (Some(path), Some(predicate)) = (&request.provenance_file, &said.provenance) {
             let subjects = match image {
                 Some(image) => statement::image(&request.tags, &said.platform, image.manifest.digest),
-                None => match parts(&self.plan, solved).next() {
+                None => match parts(self.plan, solved).next() {
                     Some((_, snapshot)) => self.engine.digests(&snapshot, self.cancel)?,
                     None => Vec::new(),
                 },

@@ -29,7 +29,7 @@ impl Build<'_> {
         for image in &finished.images {
             let all = image.layers.iter().map(info).chain([image.config.info()]);
             for blob in all {
-                known.add_blob(&blob, &Origin::Store);
+                known.add_blob(&blob, &self.cache.origin(&blob.digest).unwrap_or(Origin::Store));
                 if !blobs.iter().any(|other| other.digest == blob.digest) {
                     blobs.push(blob);
                 }
@@ -56,7 +56,10 @@ impl Build<'_> {
             from: &|digest| known.repository(digest),
             sent: &|name, digest| self.early.sent(name, digest),
         };
-        push.to(names).map_err(|error| known.failure().unwrap_or(error))?;
+        push.to(names).map_err(|error| match known.failure() {
+            Some(error) => self.cache.lose_blob(error),
+            None => error,
+        })?;
         Ok(())
     }
 }

@@ -1,0 +1,112 @@
+//! Where records are: in a repository, under a tag for each key, or in a directory, in a file for each.
+
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use kiln_core::{Digest, ImageRef, IoResultExt as _};
+use kiln_oci::{BlobSource, Document, MAX_DOCUMENT};
+use kiln_registry::RegistryClient;
+
+use super::record::Entry;
+use crate::Error;
+
+/// A repository or a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Registry(ImageRef),
+    Directory(PathBuf),
+}
+
+impl Place {
+    /// Reads the document that is kept under a key; none if there is none.
+    pub(super) fn get(&self, registry: &RegistryClient, key: &Digest) -> Result<Option<Document>, Error> {
+        match self {
+            Self::Registry(name) => Ok(registry.tagged(&tagged(name, key))?),
+            Self::Directory(dir) => {
+                let path = file(dir, key);
+                match std::fs::metadata(&path) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                    Ok(found) if found.len() > MAX_DOCUMENT => return Ok(None),
+                    found => found.at("stat", &path)?,
+                };
+                let bytes = std::fs::read(&path).at("read", &path)?;
+                Ok(Some(Document::new(kiln_oci::media::OCI_MANIFEST, bytes)))
+            }
+        }
+    }
+
+    /// The same repository or directory, whatever the tag.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Registry(one), Self::Registry(other)) => one.name() == other.name(),
+            (Self::Directory(one), Self::Directory(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// The name of a record in a repository.
+pub(super) fn tagged(repository: &ImageRef, key: &Digest) -> ImageRef {
+    ImageRef { tag: Some(format!("kiln-{}", key.hex())), digest: None, ..repository.clone() }
+}
+
+fn file(dir: &Path, key: &Digest) -> PathBuf {
+    let hex = key.hex();
+    dir.join("steps").join(&hex[..2]).join(format!("{hex}.json"))
+}
+
+/// Writes a record and its blobs to a directory, the record last. All appear whole and by rename, so that several
+/// processes may write and read at once. Returns the bytes that were copied.
+pub(super) fn write(dir: &Path, entry: &Entry, source: &dyn BlobSource) -> Result<u64, Error> {
+    let mut copied = 0;
+    let blobs = dir.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).at("create", &blobs)?;
+    // It can be read as an OCI layout, by kiln too; its index names nothing.
+    put(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    put(&dir.join("index.json"), br#"{"schemaVersion":2,"manifests":[]}"#)?;
+    for blob in entry.blobs() {
+        let to = blobs.join(blob.digest.hex());
+        if std::fs::metadata(&to).is_ok_and(|there| there.len() == blob.size) {
+            continue;
+        }
+        let mut file = tempfile::NamedTempFile::new_in(&blobs).at("create a file in", &blobs)?;
+        let mut from = source.open(&blob.digest).map_err(Error::Io)?;
+        copied += std::io::copy(&mut from, &mut file).at("write", &to)?;
+        readable(&file, &to)?;
+        file.persist(&to).map_err(|error| error.error).at("rename to", &to)?;
+    }
+    if let Some(manifest) = &entry.manifest {
+        put_over(&blobs.join(manifest.digest.hex()), &manifest.bytes)?;
+        for name in entry.names() {
+            put_over(&file(dir, name), &manifest.bytes)?;
+        }
+    }
+    Ok(copied)
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    match path.exists() {
+        true => Ok(()),
+        false => put_over(path, bytes),
+    }
+}
+
+fn put_over(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let dir = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(dir).at("create", dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).at("create a file in", dir)?;
+    file.write_all(bytes).at("write", path)?;
+    readable(&file, path)?;
+    file.persist(path).map_err(|error| error.error).at("rename to", path)?;
+    Ok(())
+}
+
+/// A temporary file is its owner's alone; a cache is for whoever may read the directory.
+fn readable(file: &tempfile::NamedTempFile, path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::Permissions::from_mode(0o644);
+    Ok(file.as_file().set_permissions(mode).at("chmod", path)?)
+}

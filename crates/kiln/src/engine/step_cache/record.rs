@@ -1,0 +1,250 @@
+//! What a record of a step looks like on its way: an OCI manifest whose layers are the step's, and what kiln knows of it in an
+//! annotation. docs/remote-cache.md describes it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kiln_core::{Digest, Layer};
+use kiln_oci::{BlobInfo, Document, media};
+use kiln_solver::KeyParts;
+use serde::{Deserialize, Serialize};
+
+/// What a record is, as an artifact.
+pub(super) const STEP: &str = "application/vnd.kiln.step.v1+json";
+/// What a list of records is.
+pub(super) const STEPS: &str = "application/vnd.kiln.steps.v1+json";
+/// The annotation with [`Facts`].
+const FACTS: &str = "vnd.kiln.step";
+/// Layers that overlay can take, and so the most that a record can mean.
+const MOST_LAYERS: usize = 1000;
+/// Records of one list that are looked at.
+const MOST_RECORDS: usize = 10_000;
+/// Bytes of a list above which records are named without being in it: registries take 4 MiB for a document.
+const LARGE_LIST: usize = 2 << 20;
+/// OCI's configuration of an artifact that has none: <https://github.com/opencontainers/image-spec/blob/main/manifest.md>.
+pub(super) const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+pub(super) const EMPTY: &[u8] = b"{}";
+
+/// What is known of one execution of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    /// 1. A reader passes over others.
+    pub(super) version: u32,
+    /// The step's content key.
+    pub(super) key: Digest,
+    /// Definition keys that stood for it, over layers named by diff id.
+    #[serde(default)]
+    pub(super) definitions: Vec<Digest>,
+    /// For people who look into a repository. Never shown by kiln.
+    pub(super) title: String,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+    /// How long it ran, microseconds.
+    pub(super) duration_us: u64,
+    /// Of each layer above the base: its diff id, and how it was packed.
+    pub(super) layers: Vec<Packing>,
+    /// What the key was made of; values of variables by their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parts: Option<KeyParts>,
+}
+
+/// A layer's tar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Packing {
+    /// Its digest.
+    pub(super) diff_id: Digest,
+    /// All that decides the bytes of the blob besides the tar.
+    pub(super) packing: String,
+}
+
+/// A layer that a record names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StepLayer {
+    pub(super) layer: Layer,
+    pub(super) packing: String,
+}
+
+/// A record, read or to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) facts: Facts,
+    /// Those above the base, lowest first.
+    pub(super) layers: Vec<StepLayer>,
+    /// Its bytes; none of one that stands in an image's configuration.
+    pub(super) manifest: Option<Document>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    schema_version: u32,
+    media_type: String,
+    artifact_type: String,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    media_type: String,
+    artifact_type: String,
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    digest: Digest,
+    size: u64,
+    /// The bytes themselves, as the specification of descriptors allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    /// What an image says of such a layer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Entry {
+    /// Makes the document. Equal arguments give equal bytes.
+    pub(super) fn new(facts: Facts, layers: Vec<StepLayer>) -> Self {
+        let descriptor = |layer: &StepLayer| {
+            let Layer { media_type, digest, size, annotations, .. } = &layer.layer;
+            let annotations = annotations.clone();
+            Descriptor { annotations, ..Descriptor::plain(media_type, *digest, *size) }
+        };
+        let mut blobs: Vec<Descriptor> = layers.iter().map(descriptor).collect();
+        if blobs.is_empty() {
+            // A manifest has at least one.
+            blobs.push(Descriptor::plain(EMPTY_TYPE, Digest::of(EMPTY), EMPTY.len() as u64));
+        }
+        let text = serde_json::to_string(&facts).unwrap_or_default();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media::OCI_MANIFEST.to_owned(),
+            artifact_type: STEP.to_owned(),
+            config: Descriptor::plain(EMPTY_TYPE, Digest::of(EMPTY), EMPTY.len() as u64),
+            layers: blobs,
+            annotations: [(FACTS.to_owned(), text)].into(),
+        };
+        let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
+        Self { facts, layers, manifest: Some(Document::new(media::OCI_MANIFEST, bytes)) }
+    }
+
+    /// Reads a document that came from elsewhere.
+    ///
+    /// # Errors
+    /// It is no record, or one that cannot be right: why.
+    pub(super) fn read(document: Document) -> Result<Self, String> {
+        let manifest: Manifest =
+            serde_json::from_slice(&document.bytes).map_err(|error| format!("it is no record: {error}"))?;
+        if manifest.artifact_type != STEP {
+            return Err(format!("it is no record, but {:?}", manifest.artifact_type));
+        }
+        let facts = manifest.annotations.get(FACTS).ok_or("it says nothing of a step")?;
+        let facts: Facts =
+            serde_json::from_str(facts).map_err(|error| format!("what it says of a step: {error}"))?;
+        if facts.version != 1 {
+            return Err(format!("it is a record of version {}, and this kiln reads 1", facts.version));
+        }
+        let blobs: Vec<&Descriptor> =
+            manifest.layers.iter().filter(|blob| blob.media_type != EMPTY_TYPE).collect();
+        if blobs.len() != facts.layers.len() || blobs.len() > MOST_LAYERS {
+            return Err(format!("it has {} layers, and speaks of {}", blobs.len(), facts.layers.len()));
+        }
+        let mut layers = Vec::new();
+        for (blob, Packing { diff_id, packing }) in blobs.into_iter().zip(&facts.layers) {
+            if media::layer_compression(&blob.media_type).is_none() {
+                return Err(format!("a layer is {:?}", blob.media_type));
+            }
+            let (media_type, annotations) = (blob.media_type.clone(), blob.annotations.clone());
+            let (digest, size, diff_id) = (blob.digest, blob.size, *diff_id);
+            let layer = Layer { media_type, digest, size, diff_id, annotations };
+            layers.push(StepLayer { layer, packing: packing.clone() });
+        }
+        Ok(Self { facts, layers, manifest: Some(document) })
+    }
+
+    /// Whether it is the record of this content key, or stands for this definition key.
+    pub(super) fn answers(&self, name: &Digest) -> bool {
+        self.facts.key == *name || self.facts.definitions.contains(name)
+    }
+
+    /// All names it is found under.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.facts.key).chain(&self.facts.definitions)
+    }
+
+    /// The blobs that it consists of.
+    pub(super) fn blobs(&self) -> Vec<BlobInfo> {
+        let info = |layer: &StepLayer| {
+            let Layer { media_type, digest, size, .. } = &layer.layer;
+            BlobInfo { media_type: media_type.clone(), digest: *digest, size: *size }
+        };
+        let empty = Document::new(EMPTY_TYPE, EMPTY.to_vec()).info();
+        self.layers.iter().map(info).chain([empty]).collect()
+    }
+}
+
+impl Descriptor {
+    fn plain(media_type: &str, digest: Digest, size: u64) -> Self {
+        let (media_type, annotations) = (media_type.to_owned(), BTreeMap::new());
+        Self { media_type, artifact_type: None, digest, size, data: None, annotations }
+    }
+}
+
+/// Makes the list of one build's records, with the records in it as far as a registry takes that.
+pub(super) fn list(entries: &[std::sync::Arc<Entry>]) -> Document {
+    let mut manifests: Vec<Descriptor> = Vec::new();
+    let mut bytes = 0;
+    for manifest in entries.iter().filter_map(|entry| entry.manifest.as_ref()) {
+        if manifests.iter().any(|known| known.digest == manifest.digest) {
+            continue;
+        }
+        bytes += manifest.bytes.len() * 4 / 3;
+        manifests.push(Descriptor {
+            artifact_type: Some(STEP.to_owned()),
+            data: (bytes < LARGE_LIST).then(|| STANDARD.encode(&manifest.bytes)),
+            ..Descriptor::plain(media::OCI_MANIFEST, manifest.digest, manifest.bytes.len() as u64)
+        });
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: media::OCI_INDEX.to_owned(),
+        artifact_type: STEPS.to_owned(),
+        manifests,
+    };
+    Document::new(media::OCI_INDEX, serde_json::to_vec(&index).unwrap_or_default())
+}
+
+/// Reads a list of records: those that are in it, verified. What is wrong with one is passed over; none if it is no list.
+pub(super) fn read_list(document: &Document) -> Option<Vec<Entry>> {
+    let index: Index = serde_json::from_slice(&document.bytes).ok()?;
+    if index.artifact_type != STEPS {
+        return None;
+    }
+    let entry = |descriptor: Descriptor| {
+        let bytes = STANDARD.decode(descriptor.data?).ok()?;
+        let info =
+            BlobInfo { media_type: descriptor.media_type, digest: descriptor.digest, size: descriptor.size };
+        Entry::read(Document::verified(&info, bytes).ok()?).ok()
+    };
+    Some(index.manifests.into_iter().take(MOST_RECORDS).filter_map(entry).collect())
+}
+
+/// Values of variables may be what nobody outside shall read: only whether they are the same is kept.
+pub(super) fn without_values(mut parts: KeyParts) -> KeyParts {
+    for part in parts.0.iter_mut().filter(|part| part.name.starts_with("env ") && part.name != "env order") {
+        part.value = Digest::of(part.value.as_bytes()).to_string();
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests;
