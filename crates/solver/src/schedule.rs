@@ -432,7 +432,8 @@ impl<'g> Schedule<'g> {
     }
 
     fn foresee_over(&mut self, position: usize) {
-        if let Some(foresight) = &mut self.foresight {
+        // Above what is made anew no record of others counts.
+        if let Some(foresight) = self.foresight.as_mut().filter(|_| !self.nodes[position].moved) {
             foresight.known(position, &self.nodes, &self.contents);
         }
     }
