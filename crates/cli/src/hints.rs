@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use kiln::{
-    Advice, CacheError, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError, NoEmulator,
-    RegistryError,
+    Advice, CacheError, CarryFailure, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError,
+    NoEmulator, RegistryError,
 };
 
 /// Why a command did not do what it was asked.
@@ -127,6 +127,12 @@ impl Failure {
             ),
             Error::SeveralNames { .. } => Some("give one of the names, or --force for all of them".to_owned()),
             Error::NoSuchCache { .. } | Error::SeveralCaches { .. } | Error::CacheMount(CacheError::NoCache { .. }) => Some("`kiln cache ls` lists what is there".to_owned()),
+            Error::Carry(CarryFailure::Nothing { .. }) => Some(
+                "`kiln cache export --to PLACE` or `kiln build --cache-mounts-to PLACE` makes the first".to_owned(),
+            ),
+            Error::Carry(CarryFailure::Room { .. }) => {
+                Some("export less with --max-size or --max-age, or import some ids only".to_owned())
+            }
             other => match other.kind() {
                 ErrorKind::Machine => {
                     Some("`kiln doctor` says what this machine allows, and what would help".to_owned())

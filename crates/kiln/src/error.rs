@@ -19,9 +19,11 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Oversized;
 use crate::ssh::SshKeyError;
 
+mod carry;
 mod kind;
 mod look;
 
+pub use carry::CarryFailure;
 pub use kind::ErrorKind;
 pub use look::LookError;
 
@@ -253,6 +255,9 @@ pub enum Error {
         /// The scopes.
         scopes: Vec<String>,
     },
+    /// Cache mounts cannot be exported or imported.
+    #[error(transparent)]
+    Carry(#[from] CarryFailure),
     /// A step cannot do without a secret that was not given.
     #[error("secret {id:?} is required here and was not given: add --secret id={id},src=FILE, or env=NAME")]
     NoSecret {

@@ -17,7 +17,8 @@ pub use account::{account, login, logout, trace_image};
 pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
     BoundReport, BuildNote, BuildVerdict, CacheFilter, CacheLeft, CachePruneReport, CachePruneRequest,
-    CacheSummary, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
+    CacheSummary, CarriedCache, CarryExport, CarryExportRequest, CarryImport, CarryImportRequest,
+    CarryReport, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
     HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport,
     ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile, LayerReport,
     LayersReport, ListedFile, LoadRequest, NextToGo, Oversized, PartDifference, PathDifference, PruneReport,
@@ -25,8 +26,9 @@ pub use engine::{
     RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount,
     StepShell, StepSummary, StoreBound, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
 };
-pub use error::{Error, ErrorKind, LookError};
+pub use error::{CarryFailure, Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};
+pub use kiln_carry::{CarryError, Strategy};
 pub use kiln_core::{
     Advice, CacheMountState, CacheScope, Cancel, Compared, Digest, Entitlement, Event, EventSink, Exceeded,
     ExitStatus, History, ImageConfig, ImageRef, KeyChange, Layer, Limit, LogStream, Machine, Network,
@@ -51,8 +53,9 @@ pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};
 pub use request::{
-    Annotation, AnnotationPlace, Attest, BuildRequest, CacheMode, CacheTarget, ContextModes, ContextSource,
-    DockerfileSource, ImageForm, ImagePlace, LayerCompression, NamedSource, OnError, Output, PlaceError,
-    Platforms, ProvenanceMode, ProvenanceOptions, RecordPlace, RegistryOptions, SourceDate,
+    Annotation, AnnotationPlace, Attest, BuildRequest, CacheMode, CacheTarget, CarryLimits, CarryPlace,
+    CarrySource, CarryTarget, ContextModes, ContextSource, DockerfileSource, ImageForm, ImagePlace,
+    LayerCompression, NamedSource, OnError, Output, PlaceError, Platforms, ProvenanceMode, ProvenanceOptions,
+    RecordPlace, RegistryOptions, SourceDate,
 };
 pub use ssh::{SshAgent, SshKeyError, check_ssh_key};

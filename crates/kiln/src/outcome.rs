@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::CarryReport;
 use kiln_core::{Digest, ImageRef, Platform, StepUsage, StepWhy};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct BuildOutcome {
     /// The predicate of provenance of each platform, if it was asked for: <https://slsa.dev/spec/v1.1/provenance>.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provenance: BTreeMap<String, serde_json::Value>,
+    /// What was restored and saved of cache mounts.
+    #[serde(default)]
+    pub cache_mounts: CarryReport,
     /// Each step that took part.
     pub steps: Vec<StepReport>,
     /// Why those ran that did, in the order in which they began.

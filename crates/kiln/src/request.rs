@@ -14,12 +14,14 @@ use crate::ssh::SshAgent;
 
 pub use attest::{Attest, ProvenanceMode, ProvenanceOptions};
 pub use cache::{CacheMode, CacheTarget, RecordPlace};
+pub use carry::{CarryLimits, CarryPlace, CarrySource, CarryTarget};
 pub use context::{ContextModes, ContextSource, DockerfileSource, NamedSource};
 pub use output::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
 pub use place::{ImagePlace, PlaceError, Platforms};
 
 mod attest;
 mod cache;
+mod carry;
 mod context;
 mod output;
 mod place;
@@ -118,6 +120,15 @@ pub struct BuildRequest {
     /// `--max-store`, `--max-cache-mounts`: kept before the build and after it.
     #[serde(default)]
     pub bound: StoreBound,
+    /// `--cache-mounts-from`: where cache mounts are restored from that steps use; of each, the first that has it.
+    #[serde(default)]
+    pub cache_mounts_from: Vec<CarrySource>,
+    /// `--cache-mounts-to`: where those that steps use are exported to after a build that ended well.
+    #[serde(default)]
+    pub cache_mounts_to: Vec<CarryTarget>,
+    /// `--cache-mounts-required`: failing to restore or to save them is a failure.
+    #[serde(default)]
+    pub cache_mounts_required: bool,
     /// How registries are reached.
     pub registry: RegistryOptions,
 }
@@ -162,6 +173,9 @@ impl BuildRequest {
             size_limits: SizeLimits::default(),
             lock_timeout: None,
             bound: StoreBound::default(),
+            cache_mounts_from: Vec::new(),
+            cache_mounts_to: Vec::new(),
+            cache_mounts_required: false,
             registry: RegistryOptions::default(),
         }
     }

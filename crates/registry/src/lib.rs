@@ -27,6 +27,7 @@ mod response;
 mod retry;
 mod session;
 mod tagged;
+mod tags;
 mod tls;
 mod trace;
 mod trickle;

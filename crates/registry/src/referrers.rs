@@ -131,7 +131,7 @@ async fn tagged(
 }
 
 /// Returns where a list goes on: `</v2/a/referrers/sha256:..?n=2>; rel="next"`.
-fn following(link: &str) -> Option<&str> {
+pub(crate) fn following(link: &str) -> Option<&str> {
     link.split(',').find_map(|link| {
         let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
         let next = |part: &str| matches!(part.trim(), "rel=\"next\"" | "rel=next");

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kiln-frontend", &["kiln-dockerfile", "kiln-core"]),
     ("kiln-checks", &["kiln-frontend", "kiln-dockerfile", "kiln-core"]),
     ("kiln-solver", &["kiln-core"]),
+    ("kiln-carry", &["kiln-core"]),
     ("kiln-store", &["kiln-core"]),
     ("kiln-oci", &["kiln-core"]),
     ("kiln-registry", &["kiln-oci", "kiln-core"]),
@@ -22,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "kiln",
         &[
+            "kiln-carry",
             "kiln-checks",
             "kiln-core",
             "kiln-dockerfile",

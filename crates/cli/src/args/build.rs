@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{AttestArgs, BoundArgs, RegistryArgs, SandboxArgs, SizeLimitArgs};
+use super::{AttestArgs, BoundArgs, CarryArgs, RegistryArgs, SandboxArgs, SizeLimitArgs};
 use crate::commands::Call;
 
 #[derive(Debug, Args)]
@@ -67,6 +67,8 @@ pub(crate) struct BuildArgs {
     /// Run the steps of these stages again, separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    #[command(flatten)]
+    pub(crate) carry: CarryArgs,
     /// What becomes of what a failed step left
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub(crate) on_error: OnErrorMode,

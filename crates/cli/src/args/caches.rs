@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::images::FORMAT;
+use super::{CacheExportArgs, CacheImportArgs};
 
 pub(super) const CACHE_EXAMPLES: &str = "\
 Examples:
@@ -13,6 +14,8 @@ Examples:
   kiln cache shell apt -- rm -rf archives/partial     or one command
   du -sh $(kiln cache path pip)
   kiln cache rm /root/.cache/pip                      the next build fills it again
+  kiln cache export --all --to docker://registry.example/team/caches:main
+  kiln cache import --from oci-archive:caches.tar
   kiln cache prune --filter until=7d
   kiln cache prune --max-used-space 10g               least recently used first
 
@@ -48,6 +51,10 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Export cache mounts to a registry, a directory, a file or standard output
+    Export(CacheExportArgs),
+    /// Import cache mounts that were exported
+    Import(CacheImportArgs),
     /// Open a shell in a cache mount, or run a command there; no step uses it meanwhile
     Shell {
         /// Its id

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use kiln::{Advice, BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
-    Call, annotation_flag, attest_flag, cache_flag, cache_mount_flag, call, cancel_on_signal, context_source,
-    layers, machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag, shell,
-    ssh_flag, start, storage,
+    Call, annotation_flag, attest_flag, cache_flag, cache_mount_flag, call, cancel_on_signal, carry,
+    context_source, layers, machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag,
+    shell, ssh_flag, start, storage,
 };
 use crate::args::{BuildArgs, ContextModes, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -69,6 +69,9 @@ pub(crate) fn build(global: Global, args: &BuildArgs) -> Result<ExitCode, Failur
                 crate::hints::advice(&Advice::ContextModes)
             ));
         }
+    }
+    if mode.is_for_people() {
+        carry::report(&outcome.cache_mounts);
     }
     if let Some(path) = &args.iidfile {
         // As docker: the configuration's digest; of several platforms, the index's.
@@ -151,6 +154,19 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         lock_timeout: lock_timeout(args.lock_timeout.as_deref())?,
         bound: storage::bound(&args.bound)?,
         size_limits: layers::limits(&args.size_limits)?,
+        cache_mounts_from: args
+            .carry
+            .cache_mounts_from
+            .iter()
+            .map(|text| carry::source(text))
+            .collect::<Result<_, _>>()?,
+        cache_mounts_to: args
+            .carry
+            .cache_mounts_to
+            .iter()
+            .map(|text| carry::target(text))
+            .collect::<Result<_, _>>()?,
+        cache_mounts_required: args.carry.cache_mounts_required,
         registry: config::registry(&args.registry)?,
     })
 }

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use kiln::{CacheFilter, CachePruneRequest, CacheSummary, Engine};
 use serde_json::{Value, json};
 
-use super::{cancel_on_signal, format_flag, machine_flags, start_with_caches, storage};
+use super::{cancel_on_signal, carry, format_flag, machine_flags, start_with_caches, storage};
 use crate::args::{CacheCommand, CachePruneArgs, Global};
 use crate::config;
 use crate::hints::Failure;
@@ -14,6 +14,8 @@ use crate::ui::{self, Table};
 /// Runs a cache command.
 pub(crate) fn run(global: Global, command: CacheCommand) -> Result<ExitCode, Failure> {
     match command {
+        CacheCommand::Export(args) => return carry::export(global, &args),
+        CacheCommand::Import(args) => return carry::import(global, &args),
         CacheCommand::Ls { filter, format, quiet, json } => {
             let template = format_flag::read(format.as_deref())?;
             let filter = read_filter(&filter.filter)?;

@@ -8,6 +8,7 @@ mod cache_flag;
 mod cache_mount_flag;
 mod caches;
 mod call;
+mod carry;
 mod context;
 mod context_source;
 mod csv;

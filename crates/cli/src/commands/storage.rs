@@ -173,15 +173,18 @@ fn kind(kind: PrunedKind) -> (&'static str, &'static str) {
 pub(super) fn age(filter: &str) -> Result<u64, Failure> {
     let bad = || Failure::usage(format!("--filter {filter}: write until=AGE, such as until=24h or until=7d"));
     let text = filter.strip_prefix("until=").ok_or_else(bad)?;
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-    let (count, unit) = text.split_at(split);
-    let count: u64 = count.parse().map_err(|_| bad())?;
+    seconds(text).ok_or_else(bad)
+}
+
+/// `24h`, `7d` -> seconds.
+pub(super) fn seconds(text: &str) -> Option<u64> {
+    let (count, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let unit = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
         "d" => 86_400,
-        _ => return Err(bad()),
+        _ => return None,
     };
-    count.checked_mul(unit).ok_or_else(bad)
+    count.parse::<u64>().ok()?.checked_mul(unit)
 }

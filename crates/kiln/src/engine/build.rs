@@ -16,6 +16,7 @@ use super::Engine;
 use super::agent::Backend;
 use super::bases::{Base, Bases};
 use super::cache_places::label;
+use super::carry::{CarryReport, Restores};
 use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
@@ -65,6 +66,8 @@ pub(super) struct Build<'a> {
     pub(super) started: u64,
     /// Layers that are pushed beside the steps.
     pub(super) early: Early,
+    /// What became of cache mounts that travel.
+    pub(super) carried: Mutex<CarryReport>,
 }
 
 impl Engine {
@@ -94,7 +97,7 @@ impl Engine {
             // Under the pin: what this build made or found stays.
             self.make_room(request, &reporter);
         }
-        let Exports { first, exports, provenance } = match result {
+        let (Exports { first, exports, provenance }, cache_mounts) = match result {
             // Whatever broke off first, the interrupt is the reason.
             Err(_) if cancel.is_cancelled() => return Err(Error::Interrupted),
             result => result?,
@@ -107,6 +110,7 @@ impl Engine {
             tags: if digest.is_some() { request.tags.clone() } else { Vec::new() },
             exports,
             provenance,
+            cache_mounts,
             steps,
             why,
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -134,7 +138,7 @@ impl Engine {
         request: &BuildRequest,
         reporter: &Reporter<'_>,
         cancel: &Cancel,
-    ) -> Result<Exports, Error> {
+    ) -> Result<(Exports, CarryReport), Error> {
         let started = now();
         let caches = self.placing(&request.cache_mounts)?;
         let registry =
@@ -192,10 +196,11 @@ impl Engine {
             epoch,
             started,
             early: Early::of(request, epoch),
+            carried: Mutex::default(),
         };
         build.check_outputs()?;
         build.check_places()?;
-        cache.beside(|| {
+        let exports = cache.beside(|| {
             loop {
                 let built = build.attempt();
                 // Each time there is one layer less to count on.
@@ -205,7 +210,9 @@ impl Engine {
                 }
                 return built;
             }
-        })
+        })?;
+        build.save_caches()?;
+        Ok((exports, std::mem::take(&mut *build.carried.lock().unwrap_or_else(PoisonError::into_inner))))
     }
 }
 
@@ -269,7 +276,9 @@ impl Build<'_> {
         for (id, agent) in &self.request.ssh {
             agents.insert(id.clone(), Backend::new(id, agent)?);
         }
+        let restores = Restores::of(self.request, &plan.graph);
         let worker = StepWorker {
+            restores: &restores,
             entered: &engine.entered,
             store,
             trees: &engine.trees,
@@ -354,10 +363,24 @@ impl Build<'_> {
                 let made = move |way: &_, layer: &Layer| drop(layers.send((*way, layer.clone())));
                 move || packer::pack(&ways, queue, made, &|layer, way| self.layer_blob(layer, way, &stop))
             });
+            let abandoned = Cancel::new();
+            let _forward = cancel.on_cancel({
+                let abandoned = abandoned.clone();
+                move || abandoned.cancel()
+            });
+            let restoring = (!restores.is_empty()).then(|| {
+                let (restores, abandoned) = (&restores, abandoned.clone());
+                scope.spawn(move || restores.run((engine, &self.caches), self.request, reporter, &abandoned))
+            });
             let packer_of_images = self.wants_images().then_some(&packer);
             let progress = StepProgress { worker: &worker, packer: packer_of_images };
             let solved = kiln_solver::solve(&plan.graph, &wanted, &worker, &index, &progress, jobs, cancel);
             packer.close();
+            // What no step has waited for, none needs.
+            abandoned.cancel();
+            if let Some(restoring) = restoring {
+                restoring.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
             // What is packed already stays; the rest of a failed build is not worth waiting for.
             let task = match &solved {
                 Err(_) => {
@@ -390,6 +413,7 @@ impl Build<'_> {
         let (kept, settled) = (kept.into_inner(), settled.into_inner());
         let (kept, settled) =
             (kept.unwrap_or_else(PoisonError::into_inner), settled.unwrap_or_else(PoisonError::into_inner));
+        self.carried.lock().unwrap_or_else(PoisonError::into_inner).restored = restores.report(&self.caches);
         let failed = solved.as_ref().err().and_then(SolveError::step);
         let journal = Journal::of(
             (&file, now),

@@ -5,6 +5,7 @@ mod attest;
 mod bases;
 mod build;
 mod cache_places;
+mod carry;
 mod chain;
 mod contexts;
 mod debug;
@@ -58,6 +59,9 @@ use crate::Error;
 use trees::Trees;
 
 pub use attest::{Sbom, SbomRequest};
+pub use carry::{
+    CarriedCache, CarryExport, CarryExportRequest, CarryImport, CarryImportRequest, CarryReport,
+};
 pub use debug::{EnterRequest, Entering, HeldStep, Side, StepMount, StepShell, StepSummary};
 pub use explain::{BuildNote, BuildVerdict};
 pub use ignore_file::ignore_list;

@@ -12,7 +12,7 @@ use kiln_core::{
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::Inputs;
-use kiln_store::cache_mount::{CacheError, CacheRequest, Held, HeldCache};
+use kiln_store::cache_mount::{CacheError, CacheName, CacheRequest, Held, HeldCache};
 use kiln_store::owner::LinkOwners;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -290,6 +290,13 @@ impl StepWorker<'_> {
             mounts.iter().filter_map(|(target, cache)| Some((*target, cache.seed.as_ref()?))).collect();
         // What another process shows while it waits for us.
         let holder = format!("process {}, step {:?} of {}", std::process::id(), step.info.title, self.build);
+        for request in &requests {
+            let name = CacheName { id: request.id.clone(), scope: request.scope.clone() };
+            let mut on_wait = |holder: &str| {
+                self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
+            };
+            self.restores.wait(&name, &mut on_wait, cancel)?;
+        }
         let mut bounded = self.patience.bounded(cancel);
         let (stop, mut waits_for) = (bounded.stop.clone(), String::new());
         let held = self.caches.acquire(

@@ -19,6 +19,7 @@ use kiln_store::tree::{DigestRule, Facts, SourceTree};
 
 use super::agent::Backend;
 use super::bases::Bases;
+use super::carry::Restores;
 use super::contexts::Contexts;
 use super::debug::Failures;
 use super::explain::{FactsOf, Why};
@@ -42,6 +43,8 @@ pub(crate) struct StepWorker<'a> {
     pub(crate) caches: &'a CacheMounts,
     /// What others see who wait for one of its caches.
     pub(crate) build: String,
+    /// What may still be on its way into them.
+    pub(crate) restores: &'a Restores,
     pub(crate) graph: &'a StepGraph,
     pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) bases: &'a Bases<'a>,

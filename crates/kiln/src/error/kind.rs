@@ -7,7 +7,7 @@ use kiln_store::StoreError;
 use kiln_store::cache_mount::{CacheError, PlaceProblem};
 use kiln_store::copy::CopyError;
 
-use super::Error;
+use super::{CarryFailure, Error};
 
 /// What sort of failure it is: what an exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,7 @@ impl Error {
             Self::Step { error, .. } | Self::CacheTo { error, .. } => error.kind(),
             // Whatever was being done.
             full if full.is_full() => ErrorKind::Machine,
+            Self::Carry(CarryFailure::Room { .. }) => ErrorKind::Machine,
             Self::Store(StoreError::Interrupted)
             | Self::Download(DownloadError::Cancelled)
             | Self::Copy(CopyError::Cancelled) => ErrorKind::Interrupted,
@@ -66,6 +67,7 @@ impl Error {
             | Self::NoCommand { .. }
             | Self::NoSuchCache { .. }
             | Self::SeveralCaches { .. }
+            | Self::Carry(_)
             | Self::NoSecret { .. }
             | Self::NoAgent { .. }
             | Self::SshKey { .. }

@@ -12,6 +12,7 @@ pub(super) fn authorize(state: &mut State, request: &Request, address: SocketAdd
     let sent = request.headers.get("authorization").map(String::as_str);
     let repository = request.path.trim_start_matches("/v2/").split("/manifests/").next().unwrap_or_default();
     let repository = repository.split("/blobs/").next().unwrap_or_default();
+    let repository = repository.trim_end_matches("/tags/list");
     let writes = !matches!(request.method.as_str(), "GET" | "HEAD");
     let from = request.query("from").filter(|_| writes);
     match &state.access {

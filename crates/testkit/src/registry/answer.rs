@@ -37,11 +37,14 @@ pub(super) fn answer(request: &Request, address: SocketAddr, shared: &Shared, ig
     } else if let Some((repository, reference)) = rest.split_once("/manifests/") {
         match request.method.as_str() {
             "PUT" => upload::manifest(&mut state, request, repository, reference),
+            "DELETE" => upload::delete(&mut state, repository, reference),
             _ if reads => manifest(&mut state, request, repository, reference),
             _ => failure(405, "UNSUPPORTED", "not with a manifest"),
         }
     } else if let Some((repository, digest)) = rest.split_once("/referrers/") {
         upload::referrers(&state, repository, digest)
+    } else if let Some(repository) = rest.strip_suffix("/tags/list").filter(|_| reads) {
+        upload::tags(&state, repository)
     } else if !reads {
         failure(405, "UNSUPPORTED", "only GET and HEAD")
     } else if let Some((repository, digest)) = rest.split_once("/blobs/") {

@@ -214,6 +214,25 @@ pub(super) fn referrers(state: &State, repository: &str, rest: &str) -> Answer {
     answer
 }
 
+/// Lists the tags of a repository.
+pub(super) fn tags(state: &State, repository: &str) -> Answer {
+    let of = |(owner, reference): &&(String, String)| owner == repository && !reference.contains(':');
+    let tags: Vec<&String> = state.manifests.keys().filter(of).map(|(_, tag)| tag).collect();
+    if tags.is_empty() {
+        return failure(404, "NAME_UNKNOWN", "repository name not known to registry");
+    }
+    Answer::new(200, json!({ "name": repository, "tags": tags }).to_string())
+}
+
+/// Takes a manifest away, with its tags.
+pub(super) fn delete(state: &mut State, repository: &str, digest: &str) -> Answer {
+    let Some((_, bytes)) = state.manifests.get(&(repository.to_owned(), digest.to_owned())).cloned() else {
+        return failure(404, "MANIFEST_UNKNOWN", "manifest unknown");
+    };
+    state.manifests.retain(|(owner, _), (_, other)| owner != repository || *other != bytes);
+    Answer::new(202, "")
+}
+
 fn created(repository: &str, digest: &Digest) -> Answer {
     Answer::new(201, "")
         .header(format!("Location: /v2/{repository}/blobs/{digest}"))

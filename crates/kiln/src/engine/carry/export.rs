@@ -1,0 +1,315 @@
+//! Exporting: what changed since the last generation is packed, the rest is named.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use kiln_carry::{Fit, Generation, Index, Kind, Strategy, Tree, fit, heads, keep_packs, union};
+use kiln_core::Digest;
+use kiln_store::cache_mount::{CacheHold, CacheName, HoldAs};
+
+use super::depot::{Depot, New};
+use super::gather::{Gathered, Wanted, gather};
+use super::known::{self, Known};
+use super::report::{CarriedCache, CarryExport};
+use super::tree::{Identity, walk};
+use super::{Carrier, load};
+use crate::Error;
+use crate::engine::build::now;
+use crate::engine::reporter::Task;
+use crate::request::CarryLimits;
+
+/// So many generations are remembered that a cache's content takes the place of.
+const MOST_PARENTS: usize = 16;
+
+/// A cache that is being exported.
+struct Taken {
+    hold: CacheHold,
+    tree: Tree,
+    identities: HashMap<PathBuf, Identity>,
+    known: Known,
+}
+
+impl Carrier<'_> {
+    /// Exports caches to one place as a new generation, on top of those that are there.
+    pub(super) fn export(
+        &self,
+        names: &[CacheName],
+        place: &str,
+        depot: &dyn Depot,
+        limits: &CarryLimits,
+        task: &Task<'_>,
+    ) -> Result<CarryExport, Error> {
+        let started = Instant::now();
+        let pointer = depot.pointer()?;
+        let heads: Vec<Generation> = heads(&pointer.generations).into_iter().cloned().collect();
+        let mut base = union(load(depot, place, &heads)?, Strategy::Newest);
+        let mut notes = Vec::new();
+        let mut taken = Vec::new();
+        for name in names {
+            taken.push(self.take(name, &mut notes)?);
+        }
+        let mut trees: Vec<Tree> =
+            taken.iter_mut().map(|taken| std::mem::replace(&mut taken.tree, empty())).collect();
+        let since = limits.max_age.map(|age| i64::try_from(now().saturating_sub(age)).unwrap_or(0));
+        let left_behind = fit(&mut trees, &Fit { since, bytes: limits.max_size });
+
+        let is_exported =
+            |tree: &Tree| trees.iter().any(|own| (&own.id, &own.scope) == (&tree.id, &tree.scope));
+        let (mut live, mut bound) = (HashSet::new(), HashSet::new());
+        for tree in base.trees.iter().filter(|tree| !is_exported(tree)) {
+            bound.extend(chunks(tree));
+        }
+        for (taken, tree) in taken.iter().zip(&mut trees) {
+            taken.look_up(tree);
+            live.extend(chunks(tree));
+            // Not known, but probably what it was: its chunks count as used.
+            if let Some(old) = base.tree(&tree.id, &tree.scope) {
+                for (path, entry) in &tree.entries {
+                    if let Some(was) = old.entries.get(path)
+                        && (was.mtime, was.size()) == (entry.mtime, entry.size())
+                        && let Kind::File { chunks, .. } = &was.kind
+                    {
+                        live.extend(chunks.iter().copied());
+                    }
+                }
+            }
+        }
+        let keep = keep_packs(&base.packs, &live, &bound);
+        let mut keep = keep.into_iter();
+        let all = base.packs.len();
+        base.packs.retain(|_| keep.next().unwrap_or(true));
+        let repacked = base.packs.len() < all;
+        let there: HashSet<Digest> = base.locations().into_keys().collect();
+
+        let mut wanted: Vec<(usize, Wanted)> = Vec::new();
+        for (number, (taken, tree)) in taken.iter().zip(&trees).enumerate() {
+            for (path, entry) in &tree.entries {
+                let Kind::File { size, chunks } = &entry.kind else { continue };
+                let whole = !chunks.is_empty() && chunks.iter().all(|chunk| there.contains(chunk));
+                if *size > 0
+                    && !whole
+                    && let Some(identity) = taken.identities.get(path)
+                {
+                    let wanted_file =
+                        Wanted { root: taken.hold.path(), path: path.clone(), identity: *identity };
+                    wanted.push((number, wanted_file));
+                }
+            }
+        }
+        let moved = AtomicU64::new(0);
+        let files: Vec<Wanted> = wanted.iter().map(|(_, wanted)| wanted.clone()).collect();
+        let total: u64 = files.iter().map(|file| file.identity.size).sum();
+        let shown = AtomicU64::new(0);
+        let (gathered, packs) = gather(
+            &files,
+            there,
+            limits.level,
+            &|pack, bytes| {
+                moved.fetch_add(depot.put(&pack.digest, bytes)?, Ordering::Relaxed);
+                Ok(())
+            },
+            &|read| {
+                if read >> 24 > shown.fetch_max(read, Ordering::Relaxed) >> 24 || read >= total {
+                    task.progress("read", read, Some(total.max(read)));
+                }
+            },
+            self.cancel,
+        )?;
+        for ((number, wanted), gathered) in wanted.iter().zip(gathered) {
+            let (tree, taken) = (&mut trees[*number], &mut taken[*number]);
+            match gathered {
+                Gathered::Chunks(identity, found) => {
+                    taken.identities.insert(wanted.path.clone(), identity);
+                    if let Some(entry) = tree.entries.get_mut(&wanted.path) {
+                        entry.mtime = identity.mtime;
+                        entry.kind = Kind::File { size: identity.size, chunks: found };
+                    }
+                }
+                Gathered::Gone => forget(tree, &wanted.path),
+                Gathered::Left(reason) => {
+                    notes.push(format!("{}: {}: {reason}", tree.id, wanted.path.display()));
+                    forget(tree, &wanted.path);
+                }
+            }
+        }
+        let parents: BTreeSet<Digest> = taken.iter().flat_map(|taken| taken.known.parents.clone()).collect();
+        let heads: BTreeSet<Digest> = heads.iter().map(|head| head.digest).collect();
+        let fresh = !packs.is_empty()
+            || repacked
+            || trees.iter().any(|tree| !is_the_same(base.tree(&tree.id, &tree.scope), tree));
+        let caches = trees.iter().map(summary).collect();
+        // One head, and all as it has it: there is nothing to say.
+        let generation = if fresh || heads.len() != 1 {
+            let replaced =
+                |head: &&Digest| parents.contains(*head) || heads.len() == 1 && self.is_whole(&base, &trees);
+            let replaces: BTreeSet<Digest> = heads.iter().filter(replaced).copied().collect();
+            let index = assemble(base, packs, &trees);
+            let packed = index.packed();
+            let latest = pointer.generations.iter().map(|known| known.time).max().unwrap_or(0);
+            let (generation, notes_of) =
+                self.publish(depot, &index, replaces, latest, limits.keep, &moved)?;
+            notes.extend(notes_of);
+            Some((generation, packed))
+        } else {
+            None
+        };
+        let packed = generation.as_ref().map_or(0, |(_, packed)| *packed);
+        let generation = generation.map(|(generation, _)| generation);
+        for (taken, tree) in taken.into_iter().zip(&trees) {
+            let mut parents: Vec<Digest> = match generation {
+                Some(generation) => vec![generation],
+                None => heads.iter().copied().collect(),
+            };
+            // Those of other places stay known.
+            parents.extend(
+                taken
+                    .known
+                    .parents
+                    .iter()
+                    .filter(|known| !parents.contains(known))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
+            parents.truncate(MOST_PARENTS);
+            taken.remember(self, tree, &parents)?;
+        }
+        Ok(CarryExport {
+            place: place.to_owned(),
+            generation,
+            caches,
+            read_files: files.len() as u64,
+            moved: moved.into_inner(),
+            packed,
+            left_behind,
+            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            notes,
+        })
+    }
+
+    /// Holds a cache and looks at all of it.
+    fn take(&self, name: &CacheName, notes: &mut Vec<String>) -> Result<Taken, Error> {
+        let who = self.who("export");
+        let mut on_wait = |holder: &str| {
+            self.reporter
+                .warn(format!("the export waits for cache {:?}, which {holder} uses", name.id), None);
+        };
+        let hold = self.caches.hold(name, HoldAs::Read, &who, &mut on_wait, self.cancel)?;
+        let walked = walk(&hold.path(), self.cancel)?;
+        notes.extend(walked.left.iter().map(|left| format!("{}: {left}", name.id)));
+        let known = Known::read(&self.known(name));
+        let info = self.caches.find(name)?;
+        let tree = Tree {
+            id: name.id.clone(),
+            scope: name.scope_text().to_owned(),
+            saved: i64::try_from(now()).unwrap_or(0),
+            targets: info.map(|info| info.targets).unwrap_or_default(),
+            entries: walked.entries,
+        };
+        Ok(Taken { hold, tree, identities: walked.identities, known })
+    }
+
+    pub(super) fn known(&self, name: &CacheName) -> PathBuf {
+        let ids = format!("{:?}", self.engine.store.ids());
+        known::path(self.engine.store.root(), &ids, &name.id, name.scope_text())
+    }
+
+    /// Whether these trees are all that a generation has: then a new one takes its place.
+    fn is_whole(&self, base: &Index, trees: &[Tree]) -> bool {
+        // Every entry that was there before is there still, or was seen to be gone by whoever had imported it.
+        base.trees.iter().all(|old| {
+            let new = trees.iter().find(|tree| (&tree.id, &tree.scope) == (&old.id, &old.scope));
+            new.is_none_or(|new| old.entries.keys().all(|path| new.entries.contains_key(path)))
+        })
+    }
+
+    fn publish(
+        &self,
+        depot: &dyn Depot,
+        index: &Index,
+        parents: BTreeSet<Digest>,
+        latest: i64,
+        keep: usize,
+        moved: &AtomicU64,
+    ) -> Result<(Digest, Vec<String>), Error> {
+        let bytes = kiln_carry::write(index)?;
+        let listed = (Digest::of(&bytes), bytes.len() as u64);
+        moved.fetch_add(depot.put(&listed.0, &bytes)?, Ordering::Relaxed);
+        let time = i64::try_from(now()).unwrap_or(0).max(latest + 1);
+        let packs: Vec<(Digest, u64)> = index.packs.iter().map(|pack| (pack.digest, pack.size)).collect();
+        let tag = self.tag(time);
+        let mut generation = Generation { digest: listed.0, size: 0, time, tag, parents };
+        let (manifest, config) = generation.manifest(listed, &packs);
+        (generation.digest, generation.size) = (Digest::of(&manifest), manifest.len() as u64);
+        let blobs: Vec<(Digest, u64)> = packs.into_iter().chain([listed]).collect();
+        let new = New { generation: &generation, manifest: &manifest, config, blobs: &blobs };
+        let published = depot.publish(&new, keep)?;
+        Ok((generation.digest, published.notes))
+    }
+}
+
+impl Taken {
+    /// Fills in the chunks of files that are what they were.
+    fn look_up(&self, tree: &mut Tree) {
+        for (path, entry) in &mut tree.entries {
+            if let Kind::File { chunks, .. } = &mut entry.kind
+                && let Some(known) =
+                    self.identities.get(path).and_then(|identity| self.known.get(path, identity))
+            {
+                chunks.clone_from(known);
+            }
+        }
+    }
+
+    fn remember(self, carrier: &Carrier<'_>, tree: &Tree, parents: &[Digest]) -> Result<(), Error> {
+        let files = tree.entries.iter().filter_map(|(path, entry)| match &entry.kind {
+            Kind::File { chunks, .. } => Some((path, self.identities.get(path)?, &chunks[..])),
+            _ => None,
+        });
+        Ok(Known::write(&carrier.known(self.hold.name()), parents, files)?)
+    }
+}
+
+fn assemble(mut base: Index, packs: Vec<kiln_carry::Pack>, trees: &[Tree]) -> Index {
+    base.trees.retain(|tree| !trees.iter().any(|own| (&own.id, &own.scope) == (&tree.id, &tree.scope)));
+    base.trees.extend(trees.iter().cloned());
+    base.trees.sort_by(|a, b| (&a.id, &a.scope).cmp(&(&b.id, &b.scope)));
+    base.packs.extend(packs);
+    base.drop_unused();
+    base
+}
+
+/// Whether a tree is what an earlier one was. When files were read does not count.
+fn is_the_same(old: Option<&Tree>, new: &Tree) -> bool {
+    let Some(old) = old else { return false };
+    old.entries.len() == new.entries.len()
+        && old.entries.iter().zip(&new.entries).all(|((path, a), (other, b))| {
+            let same =
+                (&a.kind, a.mode, a.uid, a.gid, &a.xattrs) == (&b.kind, b.mode, b.uid, b.gid, &b.xattrs);
+            path == other && same && (a.mtime == b.mtime || a.kind == Kind::Directory)
+        })
+}
+
+fn forget(tree: &mut Tree, path: &PathBuf) {
+    tree.entries.remove(path);
+    tree.entries.retain(|_, entry| !matches!(&entry.kind, Kind::Hard { to } if to == path));
+}
+
+fn chunks(tree: &Tree) -> impl Iterator<Item = Digest> {
+    let of = |entry: &kiln_carry::Entry| match &entry.kind {
+        Kind::File { chunks, .. } => chunks.clone(),
+        _ => Vec::new(),
+    };
+    tree.entries.values().flat_map(of)
+}
+
+pub(super) fn summary(tree: &Tree) -> CarriedCache {
+    let (id, scope) = (tree.id.clone(), tree.scope.clone());
+    CarriedCache { id, scope, files: tree.files(), bytes: tree.bytes(), used: None }
+}
+
+fn empty() -> Tree {
+    let (id, scope, saved, targets, entries) = Default::default();
+    Tree { id, scope, saved, targets, entries }
+}
