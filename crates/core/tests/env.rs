@@ -50,6 +50,32 @@ fn every_difference_is_in_the_digest() {
     }
 }
 
+/// What differs from an earlier environment, put into that one, gives this one: whatever the two are.
+#[test]
+fn what_differs_is_enough_to_make_the_other() {
+    let mut changed = numbered(70);
+    changed.set_at(40, "x");
+    let mut renamed = numbered(3);
+    renamed.put(1, "OTHER", "1");
+    let mut all: Vec<Env> = [0, 1, 31, 32, 33, 64, 65, 70].into_iter().map(numbered).collect();
+    all.extend([changed.clone(), renamed]);
+    for one in &all {
+        for other in &all {
+            let mut made = other.clone();
+            for place in one.places_that_differ(other) {
+                let (name, value) = one.at(place).expect("a place of it");
+                made.put(place, name, value);
+            }
+            made.truncate(one.len());
+            assert_eq!(&made, one, "from {other:?}");
+            assert_eq!((made.len(), made.is_empty()), (one.len(), one.is_empty()));
+            assert_eq!(digest(&made), digest(one));
+        }
+        assert_eq!(one.places_that_differ(&one.clone()), [0_usize; 0]);
+    }
+    assert_eq!(changed.places_that_differ(&numbered(70)), [40]);
+}
+
 #[test]
 fn json_is_a_list_of_pairs() {
     let json = serde_json::to_string(&numbered(2)).unwrap();

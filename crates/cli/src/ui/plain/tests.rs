@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use kiln::{CacheMountState, Event, LogStream, StepOutcome};
+use kiln::{
+    Advice, CacheMountState, Event, KeyChange, LogStream, PathChange, PathPart, Reason, StepOutcome, StepWhy,
+};
 
 use super::Plain;
 use crate::ui::live::{Display, Window};
@@ -161,5 +163,41 @@ WARNING: base is old (line 3)
 
 exported image as demo:latest
 "
+    );
+}
+
+fn because() -> Event {
+    let path = PathChange { path: "src/\x1b[2Ja".to_owned(), what: vec![PathPart::Content] };
+    let change = |count| KeyChange::Files {
+        source: "src".to_owned(),
+        of: None,
+        paths: vec![path.clone(), path.clone()],
+        count,
+        modes_only: false,
+    };
+    let why = StepWhy {
+        step: 1,
+        title: "[1/2] COPY src /".to_owned(),
+        lines: None,
+        reason: Reason::Changed { changes: vec![change(2)] },
+        compared: None,
+        advice: vec![Advice::ContextModes],
+    };
+    Event::StepReason { step: 1, why: Box::new(why) }
+}
+
+#[test]
+fn a_reason_stands_before_what_the_step_says() {
+    let text = shown(vec![
+        declared(1, "[1/2] COPY src /"),
+        started(0, 1),
+        At::Event(0, because()),
+        log(100, 1, "x\n"),
+        finished(200, 1, StepOutcome::Done, 200),
+    ]);
+    assert_eq!(
+        text,
+        "#1 [1/2] COPY src /\n#1 runs because: src: 2 paths differ\n#1     src/a content\n#1     src/a content\n\
+         #1 hint: checkouts under another umask hit as well with --context-modes=git\n#1 0.100 x\n#1 DONE 0.2s\n"
     );
 }

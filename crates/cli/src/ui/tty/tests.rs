@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use kiln::{Event, LogStream, StepOutcome};
+use kiln::{Event, LogStream, Reason, StepOutcome, StepWhy};
 
 use super::{Screen, cut, width};
 use crate::ui::live::{Display, Window};
@@ -105,4 +105,23 @@ fn columns_of_wide_and_escaped_text() {
     assert_eq!(cut("日本語", 5), "日本…");
     assert_eq!(cut("日本語", 6), "日本語");
     assert_eq!(cut("\x1b[31mlong\x1b[0m", 3), "\x1b[31mlo…");
+}
+
+#[test]
+fn a_reason_scrolls_away_above_the_running_step() {
+    let mut screen = Screen::new(false);
+    start(&mut screen, 1, "[1/2] RUN make");
+    let why = StepWhy {
+        step: 1,
+        title: "[1/2] RUN make".to_owned(),
+        lines: None,
+        reason: Reason::NeverBuilt,
+        compared: None,
+        advice: Vec::new(),
+    };
+    screen.take(Event::StepReason { step: 1, why: Box::new(why) }, Duration::ZERO);
+    assert_eq!(
+        draw(&mut screen, 0, window(80, 24)),
+        " ? [1/2] RUN make\n    runs because: never built here\n[+] 0.0s 0/1\n => [1/2] RUN make 0.0s\n"
+    );
 }

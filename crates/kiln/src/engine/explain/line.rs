@@ -291,3 +291,76 @@ impl Lines {
         Some(lines)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kiln_core::Secret;
+
+    use super::*;
+
+    fn info(title: &str, stage: &str, lines: Option<(usize, usize)>) -> StepInfo {
+        StepInfo { title: title.to_owned(), stage: stage.to_owned(), lines, no_cache: false }
+    }
+
+    #[test]
+    fn lines_are_those_of_a_stage_for_a_platform() {
+        let rows = [
+            ("[2/4] RUN a", "0", "0"),
+            ("[build 2/4] RUN a", "build", "build"),
+            ("[linux/arm64 build 2/4] RUN a", "build", "build linux/arm64"),
+            ("[linux/amd64->arm64 2/4] RUN a", "0", "0 linux/amd64->arm64"),
+            ("[internal] an empty directory", "", ""),
+            ("FROM base@sha256:x", "", ""),
+        ];
+        for (title, name, expected) in rows {
+            assert_eq!(stage(&info(title, name, None)), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_what_is_written_and_not_what_it_expands_to() {
+        let written = ["FROM base", "RUN make \\", "   $TARGET", "COPY a /"];
+        let rows = [
+            ("[2/3] RUN make all", Some((2, 3)), "RUN make \\ $TARGET"),
+            ("[3/3] COPY a /", Some((4, 4)), "COPY a /"),
+            // A trigger stands in the base, and its line is FROM.
+            ("[2/3] ONBUILD RUN a", Some((1, 1)), "ONBUILD RUN a"),
+            ("FROM docker.io/library/a:1@sha256:x", None, "FROM docker.io/library/a:1"),
+            // Nobody promises that the text has the line.
+            ("[3/3] RUN x", Some((9, 12)), ""),
+        ];
+        for (title, lines, expected) in rows {
+            assert_eq!(as_written(&info(title, "0", lines), &written), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_secret() {
+        let secret = Secret::new(b"hunter2\n".to_vec()).expect("a small one");
+        let redactor = Redactor::new(&BTreeMap::from([("pw".to_owned(), secret)]));
+        let secrets = Secrets { redactor: &redactor };
+        assert_eq!(secrets.value(None, "login hunter2 now"), "login *** now");
+        assert_eq!(secrets.value(Some("URL"), "http://hunter2@x"), "http://***@x");
+        let hidden = secrets.value(Some("NPM_TOKEN"), "abc");
+        assert!(hidden.starts_with(HIDDEN) && !hidden.contains("abc") && hidden.len() == HIDDEN.len() + 6);
+        assert_ne!(hidden, secrets.value(Some("NPM_TOKEN"), "abd"), "that it changed is seen");
+        assert_eq!(shown(&hidden), "(hidden)");
+        assert_eq!(secrets.value(Some("NPM_TOKEN"), ""), "");
+        assert_eq!(secrets.value(Some("VERSION"), "1"), "1");
+    }
+
+    #[test]
+    fn images_are_called_what_people_call_them() {
+        let rows = [
+            ("[1/3] FROM docker.io/library/python:3.12@sha256:x", "python:3.12"),
+            ("FROM docker.io/team/app:1@sha256:x", "team/app:1"),
+            ("FROM 127.0.0.1:5000/a:1@sha256:x", "127.0.0.1:5000/a:1"),
+            ("base", "base"),
+        ];
+        for (title, expected) in rows {
+            assert_eq!(image_name(title), expected);
+        }
+    }
+}
