@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use kiln_core::{Digest, LayerId, MountKind, Op, Sandbox, Selection, Snapshot, StepGraph, StepId};
+use kiln_core::{
+    Digest, Env, LayerId, MountKind, Op, RunOp, Sandbox, Selection, Snapshot, StepGraph, StepId,
+};
 use kiln_store::{RecordKind, Store};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ pub(crate) struct Journal {
     pub(crate) failed: Option<StepId>,
 }
 
+/// How many variables there are, and those that differ, with their places.
+type EnvChange = (usize, Vec<(usize, String, String)>);
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -39,6 +44,10 @@ pub(super) struct Entry {
     layers: Option<Vec<LayerId>>,
     /// Of a RUN.
     process: Option<Process>,
+    /// As it is kept, its environment stands here: how many variables, and those that the RUN before had not at their places.
+    /// A Dockerfile with many ENV and many RUN takes no more than itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<EnvChange>,
     /// Where bind mounts are from that are in steps of this journal: their positions.
     binds: Vec<Option<usize>>,
 }
@@ -71,6 +80,7 @@ impl Journal {
         images(graph, &mut settled, depth);
         let mut position: HashMap<StepId, usize> = HashMap::new();
         let mut steps: Vec<Entry> = Vec::new();
+        let mut before = Env::new();
         for (id, step) in graph.iter() {
             if step.op.is_source() {
                 continue;
@@ -89,6 +99,7 @@ impl Journal {
                 root,
                 layers: own,
                 process: None,
+                env: None,
                 binds: Vec::new(),
             };
             if let Op::Run(op) = &step.op {
@@ -105,7 +116,12 @@ impl Journal {
                         _ => BindSource::Missing("it was fetched".to_owned()),
                     });
                 }
-                entry.process = Some(Process { op: op.clone(), binds: sources, sandbox: sandbox.clone() });
+                let places = op.env.places_that_differ(&before).into_iter();
+                let pair = |place| op.env.at(place).map(|(name, value)| (place, name.clone(), value.clone()));
+                entry.env = Some((op.env.len(), places.filter_map(pair).collect()));
+                before = op.env.clone();
+                let op = RunOp { env: Env::new(), ..op.clone() };
+                entry.process = Some(Process { op, binds: sources, sandbox: sandbox.clone() });
             }
             position.insert(id, steps.len());
             steps.push(entry);
@@ -120,7 +136,26 @@ impl Journal {
 
     /// Reads the last one; an empty one if there is none.
     pub(crate) fn last(store: &Store) -> Result<Self, Error> {
-        Ok(store.get_record(RecordKind::Build, LAST)?.unwrap_or_default())
+        let kept: Option<Self> = store.get_record(RecordKind::Build, LAST)?;
+        Ok(kept.unwrap_or_default().whole())
+    }
+
+    /// Puts environments back to where they belong.
+    fn whole(mut self) -> Self {
+        let mut env = Env::new();
+        for entry in &mut self.steps {
+            let (Some((length, changed)), Some(process)) = (entry.env.take(), &mut entry.process) else {
+                continue;
+            };
+            for (place, name, value) in changed {
+                if place <= env.len() {
+                    env.put(place, name, value);
+                }
+            }
+            env.truncate(length);
+            process.op.env = env.clone();
+        }
+        self
     }
 
     /// Returns the title of a step.
@@ -161,14 +196,53 @@ impl Journal {
     }
 
     fn snapshot(&self, position: usize) -> Option<Snapshot> {
-        let entry = self.steps.get(position)?;
-        let mut layers = match entry.root {
+        let mut chain = Vec::new();
+        let mut at = Some(position);
+        while let Some(position) = at {
+            let entry = self.steps.get(position)?;
+            chain.push(entry.layers.as_ref()?);
             // Roots come first.
-            Some(root) if root < position => self.snapshot(root)?.layers,
-            Some(_) => return None,
-            None => Vec::new(),
-        };
-        layers.extend_from_slice(entry.layers.as_ref()?);
-        Some(Snapshot { layers })
+            if entry.root.is_some_and(|root| root >= position) {
+                return None;
+            }
+            at = entry.root;
+        }
+        Some(Snapshot { layers: chain.into_iter().rev().flatten().cloned().collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_of_many_variables_and_steps_is_kept_in_the_room_of_its_dockerfile() {
+        let mut env = Env::new();
+        let mut journal = Journal::default();
+        let mut before = Env::new();
+        let mut whole = Vec::new();
+        for number in 0..300 {
+            env.push(format!("NAME_{number}"), "a value");
+            if number % 7 == 0 {
+                env.set_at(number / 2, "another");
+            }
+            let places = env.places_that_differ(&before).into_iter();
+            let pair = |place| env.at(place).map(|(name, value)| (place, name.clone(), value.clone()));
+            let changed = places.filter_map(pair).collect();
+            before = env.clone();
+            whole.push(env.clone());
+            let step = serde_json::from_value(serde_json::json!(Digest::of(&[1, 2]))).expect("an id");
+            let (title, layers) = (String::new(), Some(vec![LayerId(number.to_string())]));
+            let root = number.checked_sub(1);
+            let (process, env) = (Some(Process::none()), Some((env.len(), changed)));
+            journal.steps.push(Entry { step, title, lines: None, root, layers, process, env, binds: vec![] });
+        }
+        let text = serde_json::to_string(&journal).expect("JSON");
+        assert!(text.len() < 300 * 1500, "{} bytes", text.len());
+        let read = serde_json::from_str::<Journal>(&text).expect("the same").whole();
+        let envs: Vec<Env> =
+            read.steps.iter().filter_map(|entry| Some(entry.process.as_ref()?.op.env.clone())).collect();
+        assert_eq!(envs, whole);
+        assert_eq!(read.snapshot(299).map(|snapshot| snapshot.layers.len()), Some(300));
     }
 }
