@@ -44,8 +44,8 @@ enum Piece<'a> {
 
 /// How the parts of a block ended.
 enum End<'a> {
-    Text,
-    End,
+    OfText,
+    Word,
     /// With what comes behind `else`.
     Else(&'a str),
 }
@@ -65,8 +65,8 @@ impl Template {
         let pieces = cut(&body)?;
         let mut pieces = pieces.iter().copied();
         match parts(&mut pieces, 0)? {
-            (parts, End::Text) => Ok(Self { table, parts }),
-            (_, End::End | End::Else(_)) => Err("an end or else without if, with or range".to_owned()),
+            (parts, End::OfText) => Ok(Self { table, parts }),
+            (_, End::Word | End::Else(_)) => Err("an end or else without if, with or range".to_owned()),
         }
     }
 
@@ -138,7 +138,7 @@ fn parts<'a>(
         };
         let (word, rest) = expression.split_once(char::is_whitespace).unwrap_or((expression, ""));
         match (word, rest.trim()) {
-            ("end", "") => return Ok((found, End::End)),
+            ("end", "") => return Ok((found, End::Word)),
             ("else", rest) => return Ok((found, End::Else(rest))),
             (word, rest) => match kind(word) {
                 Some(kind) => found.push(block(kind, word, rest, pieces, depth)?),
@@ -146,7 +146,7 @@ fn parts<'a>(
             },
         }
     }
-    Ok((found, End::Text))
+    Ok((found, End::OfText))
 }
 
 fn kind(word: &str) -> Option<Kind> {
@@ -175,11 +175,11 @@ fn block<'a>(
     let unended = || format!("{{{{{word} {condition}}}}} has no {{{{end}}}}");
     let (body, end) = parts(&mut &mut *pieces, depth + 1)?;
     let otherwise = match end {
-        End::Text => return Err(unended()),
-        End::End => Vec::new(),
+        End::OfText => return Err(unended()),
+        End::Word => Vec::new(),
         End::Else("") => match parts(&mut &mut *pieces, depth + 1)? {
-            (otherwise, End::End) => otherwise,
-            (_, End::Text) => return Err(unended()),
+            (otherwise, End::Word) => otherwise,
+            (_, End::OfText) => return Err(unended()),
             (_, End::Else(_)) => return Err(format!("two else of one {word}")),
         },
         // Its `end` is this one's, too.

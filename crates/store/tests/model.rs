@@ -324,11 +324,12 @@ fn whatever_several_processes_do_and_whenever_one_is_killed_the_store_is_whole()
         }
         for (at, act) in acts.iter().enumerate() {
             let is_killed = killed == Some(at);
-            while !is_killed {
-                match processes[at].said().split_once(' ') {
-                    Some(("ran", steps)) => ran.push(steps.to_owned()),
-                    Some(_) => hits_in_all += 1,
-                    None => break,
+            if !is_killed {
+                while let Some((what, steps)) = processes[at].said().split_once(' ') {
+                    match what {
+                        "ran" => ran.push(steps.to_owned()),
+                        _ => hits_in_all += 1,
+                    }
                 }
             }
             match act {
