@@ -206,7 +206,7 @@ impl Pointer {
     }
 
     fn sort(&mut self) {
-        self.generations.sort_by(|a, b| (b.time, b.digest).cmp(&(a.time, a.digest)));
+        self.generations.sort_by_key(|generation| std::cmp::Reverse((generation.time, generation.digest)));
     }
 }
 

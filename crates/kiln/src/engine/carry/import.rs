@@ -226,13 +226,16 @@ impl Carrier<'_> {
     }
 }
 
+/// Is shown where a chunk is and what it holds.
+type See<'a> = dyn FnMut(Location, &[u8]) -> Result<(), IoError> + 'a;
+
 /// Gets a pack and shows the chunks of the frames that are wanted.
 fn unpack(
     depot: &dyn Depot,
     (at, pack): (u32, &Pack),
     wanted: &HashSet<u32>,
     raw: &mut Vec<u8>,
-    see: &mut dyn FnMut(Location, &[u8]) -> Result<(), IoError>,
+    see: &mut See<'_>,
 ) -> Result<(), Error> {
     let bytes = depot.get(&pack.digest, pack.size, false)?;
     for (number, (frame, bytes)) in (0..).zip(Frames::of_verified(pack, &bytes)?) {
