@@ -363,24 +363,15 @@ impl Build<'_> {
                 let made = move |way: &_, layer: &Layer| drop(layers.send((*way, layer.clone())));
                 move || packer::pack(&ways, queue, made, &|layer, way| self.layer_blob(layer, way, &stop))
             });
-            let abandoned = Cancel::new();
-            let _forward = cancel.on_cancel({
-                let abandoned = abandoned.clone();
-                move || abandoned.cancel()
-            });
-            let restoring = (!restores.is_empty()).then(|| {
-                let (restores, abandoned) = (&restores, abandoned.clone());
-                scope.spawn(move || restores.run((engine, &self.caches), self.request, reporter, &abandoned))
-            });
+            if !restores.is_empty() {
+                scope.spawn(|| restores.run((engine, &self.caches), self.request, reporter, cancel));
+            }
             let packer_of_images = self.wants_images().then_some(&packer);
             let progress = StepProgress { worker: &worker, packer: packer_of_images };
             let solved = kiln_solver::solve(&plan.graph, &wanted, &worker, &index, &progress, jobs, cancel);
             packer.close();
             // What no step has waited for, none needs.
-            abandoned.cancel();
-            if let Some(restoring) = restoring {
-                restoring.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            }
+            restores.give_up();
             // What is packed already stays; the rest of a failed build is not worth waiting for.
             let task = match &solved {
                 Err(_) => {

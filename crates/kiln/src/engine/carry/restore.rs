@@ -24,6 +24,8 @@ pub(crate) struct Restores {
     changed: Condvar,
     done: Mutex<Done>,
     required: bool,
+    /// Ends a restore that nobody waits for.
+    abandoned: Cancel,
 }
 
 #[derive(Clone)]
@@ -67,7 +69,8 @@ impl Restores {
             }
         }
         let (changed, done) = (Condvar::new(), Mutex::default());
-        Self { gates: Mutex::new(gates), changed, done, required: request.cache_mounts_required }
+        let (required, abandoned) = (request.cache_mounts_required, Cancel::new());
+        Self { gates: Mutex::new(gates), changed, done, required, abandoned }
     }
 
     /// Whether there is nothing to restore.
@@ -84,6 +87,9 @@ impl Restores {
         reporter: &Reporter<'_>,
         cancel: &Cancel,
     ) {
+        let abandoned = self.abandoned.clone();
+        let _forward = cancel.on_cancel(move || abandoned.cancel());
+        let cancel = &self.abandoned;
         for source in &request.cache_mounts_from {
             let open: Vec<CacheName> = lock(&self.gates)
                 .iter()
@@ -192,6 +198,11 @@ impl Restores {
         lock(&self.gates).insert(name.clone(), Gate::Open);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Ends what is still going on: all steps are done.
+    pub(crate) fn give_up(&self) {
+        self.abandoned.cancel();
     }
 
     /// Waits until a cache is restored, or will not be. `on_wait` is told from where it comes.

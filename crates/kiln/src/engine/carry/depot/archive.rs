@@ -153,7 +153,8 @@ impl Archive {
 impl Depot for Archive {
     fn pointer(&self) -> Result<Pointer, Error> {
         let Some(layout) = &self.old else { return Ok(Pointer::default()) };
-        let entries = layout.entries()?;
+        // What says that it is no image counts among the others.
+        let entries = [layout.artifacts()?, layout.entries()?].concat();
         let entry = match &entries[..] {
             [only] => only,
             all => all.iter().find(|entry| entry.tag.as_deref() == Some(&self.tag)).ok_or_else(|| {
