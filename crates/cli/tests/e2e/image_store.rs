@@ -226,7 +226,7 @@ fn lists_are_filtered_and_formatted() {
             (&line["Repository"], &line["CreatedAt"]),
             (&"lone".into(), &"1970-01-01T00:50:00Z".into())
         );
-        place.kiln(&["images", "--format", "{{range .}}"]).code(2).says(&["range is not supported"]);
+        place.kiln(&["images", "--format", "{{define .}}"]).code(2).says(&["define is not supported"]);
         place
             .kiln(&["images", "--format", "{{.Nosuch}}"])
             .code(2)
