@@ -101,3 +101,25 @@ fn a_writer_that_fails_ends_the_crew() {
     });
     assert!(result.unwrap_err().is_full());
 }
+
+#[test]
+fn zstd_stays_below_100_mib_at_every_level() {
+    const MIB: usize = 1 << 20;
+    // What the rest of kiln takes, as measured.
+    let rest = 12 * MIB;
+    let block = vec![0; 4 * MIB];
+    for level in 0..=22_u32 {
+        let mut compressor = zstd(level.cast_signed()).unwrap();
+        // Tables are of the size that the block asks for.
+        compressor.compress(&block).unwrap();
+        let tables = compressor.context_mut().sizeof();
+        let threads = Compression::Zstd { level }.most_threads();
+        let all = threads * tables + (threads + 2) * 2 * block.len() + rest;
+        assert!(
+            all < 100 * MIB,
+            "level {level}: {threads} threads of {} MiB, {} in all",
+            tables / MIB,
+            all / MIB
+        );
+    }
+}
