@@ -24,6 +24,9 @@ impl StepProgress<'_, '_> {
 impl Progress for StepProgress<'_, '_> {
     fn missed(&self, id: StepId, key: &Digest, outdated: bool) {
         self.worker.why.missed(id, *key, outdated);
+        if let Some(reason) = self.worker.cache.passed_over(key) {
+            self.worker.why.not_fetched(*key, reason);
+        }
     }
 
     fn started(&self, id: StepId) {

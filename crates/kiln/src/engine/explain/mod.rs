@@ -136,10 +136,8 @@ impl<'a> Why<'a> {
         }
     }
 
-    /// A remote cache has a key's result, and it is not taken from there.
-    #[allow(dead_code, reason = "for a cache that weighs fetching against running")]
-    pub(crate) fn not_fetched(&self, key: Digest, source: &str, fetch_ms: u64, run_ms: u64) {
-        let reason = Reason::NotFetched { source: source.to_owned(), fetch_ms, run_ms };
+    /// A remote cache has a key's result, and there is a reason not to take it from there.
+    pub(crate) fn not_fetched(&self, key: Digest, reason: Reason) {
         self.state().not_fetched.insert(key, reason);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use kiln_core::{Digest, LayerId, Op, Snapshot, StepGraph, StepId};
+use kiln_core::{Digest, LayerId, Op, Reason, Snapshot, StepGraph, StepId};
 use kiln_solver::{Elsewhere, KeyParts, Snapshots, Sought, StepRecord, definition_key};
 use kiln_store::RecordKind;
 
@@ -36,8 +36,11 @@ impl StepCache<'_> {
                 continue;
             };
             let missing = self.missing(&entry, &snapshot, sought);
-            if let Some(why) = self.rates.slower(&entry, &missing, &origin, self, sought) {
-                self.reporter.warn(format!("{}: {why}", sought.step.info.title), sought.step.info.lines);
+            if let Some(slow) = self.rates.slower(&entry, &missing, &origin, self, sought) {
+                self.reporter.warn(format!("{}: {slow}", sought.step.info.title), sought.step.info.lines);
+                let (fetch_ms, run_ms) = (slow.fetch / 1000, slow.run / 1000);
+                let reason = Reason::NotFetched { source: source.label.clone(), fetch_ms, run_ms };
+                self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, reason);
                 return Elsewhere::Unfit;
             }
             let record = StepRecord {
@@ -54,6 +57,11 @@ impl StepCache<'_> {
             return Elsewhere::Record(record);
         }
         if unfit { Elsewhere::Unfit } else { Elsewhere::Nothing }
+    }
+
+    /// Returns why a result that is somewhere else was not taken, if it was a choice.
+    pub(crate) fn passed_over(&self, key: &Digest) -> Option<Reason> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Looks for a step whose sources' files are not hashed. Its definition key names layers by their diff ids: of stages that

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Cancel, Digest, Platform, StepGraph, StepId};
+use kiln_core::{Cancel, Digest, Platform, Reason, StepGraph, StepId};
 use kiln_registry::RegistryClient;
 use kiln_store::Store;
 
@@ -55,6 +55,7 @@ pub(crate) struct StepCache<'a> {
     far: Far,
     rates: Rates,
     taken: Mutex<HashMap<Digest, Taken>>,
+    passed_over: Mutex<HashMap<Digest, Reason>>,
     foreseen: Mutex<Option<Sender<Digest>>>,
 }
 
@@ -110,6 +111,7 @@ impl<'a> StepCache<'a> {
             far: Far::default(),
             rates,
             taken: Mutex::default(),
+            passed_over: Mutex::default(),
             foreseen: Mutex::default(),
         })
     }

@@ -5,6 +5,7 @@
 //! What cannot be known speaks for fetching.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,27 @@ pub(super) struct Rates {
     keys: Mutex<HashMap<StepId, Digest>>,
     /// Steps whose files are needed, whatever becomes of the others.
     needed: HashSet<StepId>,
+}
+
+/// A result that takes longer to fetch than to make.
+pub(super) struct Slow {
+    bytes: u64,
+    /// Microseconds.
+    pub(super) fetch: u64,
+    /// Microseconds, where it was made.
+    pub(super) run: u64,
+}
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "made here, which took {} where it was made: to fetch its {} would take {}",
+            seconds(self.run),
+            megabytes(self.bytes),
+            seconds(self.fetch)
+        )
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,7 +105,7 @@ impl Rates {
         origin: &Origin,
         cache: &StepCache<'_>,
         sought: &Sought<'_>,
-    ) -> Option<String> {
+    ) -> Option<Slow> {
         let bytes: u64 = missing.iter().map(|layer| layer.layer.size).fold(0, u64::saturating_add);
         let rate = self.rate(&host(origin)?)?;
         let fetch = u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
@@ -95,12 +117,7 @@ impl Rates {
         if fetch <= all {
             return None;
         }
-        Some(format!(
-            "made here, which took {} where it was made: to fetch its {} would take {}",
-            seconds(run),
-            megabytes(bytes),
-            seconds(fetch)
-        ))
+        Some(Slow { bytes, fetch, run })
     }
 
     /// Returns how long all took that is recorded above a step, microseconds; none if that cannot be known, or if the step's
