@@ -124,12 +124,13 @@ impl Drop for Service {
 impl Drop for Podman<'_> {
     /// Without root, podman leaves a process that keeps its namespaces.
     fn drop(&mut self) {
+        // What it unpacked belongs to its users.
+        let mut remove = self.place.as_user("podman", "store", &["unshare", "rm", "-rf", "containers"]);
+        let _ = remove.env("XDG_RUNTIME_DIR", self.place.text("run")).output();
+        // Last, as each command of podman's makes another.
         let pid = fs::read_to_string(self.place.path("run/libpod/tmp/pause.pid")).unwrap_or_default();
         if let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        // What it unpacked belongs to its users.
-        let mut remove = self.place.as_user("podman", "store", &["unshare", "rm", "-rf", "containers"]);
-        let _ = remove.env("XDG_RUNTIME_DIR", self.place.text("run")).output();
     }
 }
