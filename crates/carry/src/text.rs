@@ -18,6 +18,8 @@ const MAX_TEXT: u64 = 1 << 30;
 /// No line is longer, bytes: a path and a link have 4 KiB each, a file of 1 TiB has a million chunks.
 const MAX_LINE: u64 = 64 << 20;
 const MAX_ENTRIES: usize = 4_000_000;
+/// RFC 8878, 3.1.1: what a zstd frame begins with.
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
@@ -146,8 +148,11 @@ fn entry_line(path: &Path, entry: &Entry, numbers: &HashMap<Digest, u32>) -> Res
 /// # Errors
 /// What is wrong with it, and in which line.
 pub fn read(compressed: &[u8]) -> Result<Index, CarryError> {
+    if !compressed.starts_with(&MAGIC) {
+        return Err(CarryError::Foreign { reason: "its index is not zstd".to_owned() });
+    }
     let mut decoder = zstd::Decoder::new(compressed)
-        .map_err(|error| CarryError::Foreign { reason: format!("its index is not zstd: {error}") })?;
+        .map_err(|error| CarryError::damaged(format!("its index does not decompress: {error}")))?;
     // 8 MiB, which is what level 19 uses: a frame that asks for 2 GiB of memory is refused.
     let _ = decoder.window_log_max(23);
     let mut lines = BufReader::with_capacity(1 << 16, decoder.take(MAX_TEXT));

@@ -143,8 +143,7 @@ fn what_does_not_add_up_is_damaged() {
 
 #[test]
 fn something_else_is_named_as_that() {
-    assert!(matches!(read(b""), Err(CarryError::Damaged { .. })));
-    for bytes in [&b"hello"[..], &lines(&[]), &lines(&["hello"]), &lines(&[CACHE])] {
+    for bytes in [&b""[..], b"hello", &lines(&[]), &lines(&["hello"]), &lines(&[CACHE])] {
         let error = read(bytes).unwrap_err();
         assert!(matches!(error, CarryError::Foreign { .. }), "{error}");
     }
