@@ -180,7 +180,7 @@ fn inspect(engine: &Engine, cache: &CacheSummary, as_json: bool) -> Result<Optio
         ("scope", cache.scope.clone()),
         ("path", format!("{}{}", cache.path.display(), if cache.missing { " (not there)" } else { "" })),
         ("kept", if cache.placed { "in a directory of yours" } else { "in the store" }.to_owned()),
-        ("size", format!("{} in {files} files", ui::bytes(size))),
+        ("size", format!("{} in {}", ui::bytes(size), ui::counted(files, "file"))),
         ("targets", cache.targets.join(", ")),
         ("created", ago(now, cache.created)),
         ("last used", ago(now, cache.last_used)),
@@ -191,7 +191,11 @@ fn inspect(engine: &Engine, cache: &CacheSummary, as_json: bool) -> Result<Optio
     if figures.uses > 0 {
         rows.push((
             "last use",
-            format!("found {} in {} files", ui::bytes(figures.found_bytes), figures.found_files),
+            format!(
+                "found {} in {}",
+                ui::bytes(figures.found_bytes),
+                ui::counted(figures.found_files, "file")
+            ),
         ));
         let (added, gone) = (ui::bytes(figures.added_bytes), ui::bytes(figures.removed_bytes));
         rows.push(("all uses", format!("added {added}, removed {gone} (differences between counts)")));

@@ -176,14 +176,15 @@ fn exported(done: &CarryExport) -> String {
     let (files, bytes) = sums(&done.caches);
     let left = match done.left_behind {
         (0, _) => String::new(),
-        (files, bytes) => format!("; {files} files, {} stayed behind", ui::bytes(bytes)),
+        (files, bytes) => format!("; {}, {} stayed behind", ui::counted(files, "file"), ui::bytes(bytes)),
     };
     match done.generation {
         None => format!("cache mounts are at {} as they are: nothing to export, {seconds}{left}", done.place),
         Some(_) => format!(
-            "exported {} to {}: {files} files, {}; moved {} in {seconds}{left}",
+            "exported {} to {}: {}, {}; moved {} in {seconds}{left}",
             names(&done.caches),
             done.place,
+            ui::counted(files, "file"),
             ui::bytes(bytes),
             ui::bytes(done.moved)
         ),
@@ -193,9 +194,10 @@ fn exported(done: &CarryExport) -> String {
 fn imported(done: &CarryImport) -> String {
     let (files, bytes) = sums(&done.caches);
     format!(
-        "restored {} from {}: {files} files, {}; moved {} in {}",
+        "restored {} from {}: {}, {}; moved {} in {}",
         names(&done.caches),
         done.place,
+        ui::counted(files, "file"),
         ui::bytes(bytes),
         ui::bytes(done.moved),
         seconds(done.duration_us)

@@ -90,9 +90,7 @@ fn grouped(sent: &[ListedFile], depth: usize) -> Vec<Row> {
 }
 
 fn summary(listing: &ContextListing) -> String {
-    let count = |files: u64, bytes| {
-        format!("{} in {files} file{}", ui::bytes(bytes), if files == 1 { "" } else { "s" })
-    };
+    let count = |files: u64, bytes| format!("{} in {}", ui::bytes(bytes), ui::counted(files, "file"));
     let (files, bytes) = sent(listing);
     let mut text = format!("sent: {}", count(files, bytes));
     let Some(ignore_file) = &listing.ignore_file else {

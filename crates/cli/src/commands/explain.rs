@@ -72,7 +72,7 @@ fn heading(build: &BuildNote, now: u64) -> String {
 }
 
 fn count(steps: usize) -> String {
-    format!("{steps} step{}", if steps == 1 { "" } else { "s" })
+    ui::counted(steps, "step")
 }
 
 fn words(verdict: BuildVerdict) -> &'static str {

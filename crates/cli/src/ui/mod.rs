@@ -21,7 +21,7 @@ pub(crate) use diagnostics::show_diagnostics;
 pub(crate) use failure::show_failure;
 use live::Live;
 pub(crate) use table::{Columns, Table};
-pub(crate) use text::{age, bytes, seconds};
+pub(crate) use text::{age, bytes, counted, seconds};
 pub(crate) use words::{one_line, reason};
 
 use crate::args::ProgressMode;

@@ -362,7 +362,7 @@ fn caps_leave_behind_what_was_used_least() {
         for (flag, value) in [("--max-age", "30d"), ("--max-size", "15000")] {
             let to = format!("oci:dir{flag}");
             let said = place.on("one", &["cache", "export", "c", flag, value, "--to", &to]).ok();
-            said.says(&["1 files, 10.0 kB stayed behind"]);
+            said.says(&["1 file, 10.0 kB stayed behind"]);
             place.on(flag, &["cache", "import", "--from", &to]).ok();
             let path = place.cache_path(flag, "c");
             assert!(path.join("new").exists() && !path.join("old").exists(), "{flag}");
