@@ -23,19 +23,7 @@ pub(crate) fn pull(global: Global, args: &PullArgs) -> Result<ExitCode, Failure>
     };
     let platforms = platforms(args.which.platform.as_deref(), args.which.all_platforms)?.unwrap_or_default();
     let registry = config::registry(&args.registry)?;
-    copied(
-        global,
-        &args.show,
-        &CopyRequest {
-            from,
-            to,
-            platforms,
-            preserve_digests: false,
-            referrers: false,
-            registry,
-            daemon: config::daemon(),
-        },
-    )
+    copied(global, &args.show, &request(from, to, platforms, registry))
 }
 
 /// Sends an image of the local image store to a registry.
@@ -48,19 +36,18 @@ pub(crate) fn push(global: Global, args: &PushArgs) -> Result<ExitCode, Failure>
     let platforms =
         platforms(args.which.platform.as_deref(), args.which.all_platforms)?.unwrap_or(Platforms::All);
     let registry = config::registry(&args.registry)?;
-    copied(
-        global,
-        &args.show,
-        &CopyRequest {
-            from,
-            to,
-            platforms,
-            preserve_digests: false,
-            referrers: false,
-            registry,
-            daemon: config::daemon(),
-        },
-    )
+    copied(global, &args.show, &request(from, to, platforms, registry))
+}
+
+/// An image alone, under whatever digest its new place gives it.
+fn request(
+    from: ImagePlace,
+    to: ImagePlace,
+    platforms: Platforms,
+    registry: kiln::RegistryOptions,
+) -> CopyRequest {
+    let daemon = config::daemon();
+    CopyRequest { from, to, platforms, preserve_digests: false, referrers: false, registry, daemon }
 }
 
 /// Copies an image from one place to another.
@@ -72,7 +59,7 @@ pub(crate) fn copy(global: Global, args: &CopyArgs) -> Result<ExitCode, Failure>
     copied(
         global,
         &args.show,
-        &CopyRequest { from, to, platforms, preserve_digests, referrers, registry, daemon: config::daemon() },
+        &CopyRequest { preserve_digests, referrers, ..request(from, to, platforms, registry) },
     )
 }
 

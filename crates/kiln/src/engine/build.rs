@@ -220,7 +220,7 @@ impl Build<'_> {
     /// Does the steps and writes the outputs.
     fn attempt(&self) -> Result<Exports, Error> {
         let (solved, packed) = self.solve()?;
-        if wants_files(self.request) {
+        if wants_files(self.request) && self.cache.counts_on_far() {
             let wanted = self.plan.images.iter().filter_map(|image| solved.results.get(&image.rootfs?));
             let task = self.reporter.task("fetching cached layers");
             self.cache.present(wanted.map(|finished| &finished.snapshot), &task, self.cancel)?;

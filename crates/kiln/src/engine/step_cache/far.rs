@@ -88,6 +88,11 @@ impl StepCache<'_> {
         })
     }
 
+    /// Whether this build counts on layers that need not be here.
+    pub(crate) fn counts_on_far(&self) -> bool {
+        !self.far.layers().is_empty()
+    }
+
     /// Returns the blob of a layer that is packed as wanted, wherever it is.
     pub(crate) fn packed(&self, id: &LayerId, options: &LayerOptions) -> Option<Layer> {
         let far = self.far.get(id)?;
