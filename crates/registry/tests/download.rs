@@ -153,24 +153,17 @@ fn begins_anew_where_it_cannot_go_on() {
         assert_eq!(got.begins.len(), 2, "{path}");
     }
     // Another file in the meantime: none of the old bytes stay.
-    server.put_file("/new", WebFile::new(big(1 << 20)).etag("\"1\""));
-    server.fault("/new", 1, Fault::Cut(100_000));
-    let new = vec![7; 1000];
-    let mut got = Vec::new();
-    let wanted = Wanted { url: &server.url("/new"), known: None };
-    plain()
-        .get(&wanted, &Cancel::new(), &mut |part| {
-            match part {
-                Part::Begin(_) => got.clear(),
-                Part::Bytes(bytes) => {
-                    server.put_file("/new", WebFile::new(new.clone()).etag("\"2\""));
-                    got.extend_from_slice(bytes);
-                }
-            }
-            Ok::<_, DownloadError>(())
-        })
-        .unwrap();
-    assert_eq!(got, new);
+    server.put_file("/old", WebFile::new(big(1 << 20)).etag("\"1\""));
+    server.put_file("/new", WebFile::new([7; 1000]).etag("\"2\""));
+    server.fault("/new", 1, status(302, &["Location: /old"]));
+    server.fault("/old", 1, Fault::Cut(100_000));
+    server.seen();
+    let (_, got) = get_if(&plain(), &server.url("/new"), None).unwrap();
+    assert_eq!(got, Got { bytes: vec![7; 1000], begins: vec![Some(1 << 20), Some(1000)] });
+    let ranges: Vec<_> = server.seen().into_iter().map(|seen| (seen.line, seen.range)).collect();
+    let line = |path: &str| format!("GET {path}");
+    let rest = Some("bytes=100000-".to_owned());
+    assert_eq!(ranges, [(line("/new"), None), (line("/old"), None), (line("/new"), rest)]);
 }
 
 #[test]

@@ -90,18 +90,23 @@ fn a_part_that_breaks_goes_on() {
     let bytes = big(40 * MIB);
     let registry = FakeRegistry::start();
     registry.put_blob("a", &bytes);
+    // How a part ends in its range; where it begins is another place after a cut.
+    let end = |n: usize| format!("-{}", (n + 1) * 4 * MIB - 1);
     for cut in [0, 1, 100_000, 4 * MIB - 1] {
-        registry.fault("bytes", 0, Fault::Corrupt);
-        registry.fault("/blobs/", 1, Fault::IgnoreRange);
-        registry.fault("/blobs/", 3, Fault::Cut(cut));
+        // All of them once, and one as often as one part may.
+        for n in 0..9 {
+            registry.fault(end(n), 1, Fault::Cut(cut));
+        }
+        registry.fault(end(2), 3, Fault::Cut(0));
+        registry.fault("bytes=37748736-", 1, Fault::Cut(cut));
         assert!(get(&registry, &info(&bytes), None).unwrap() == bytes, "{cut}");
-        registry.fault("/blobs/", 4, Fault::Cut(cut));
-        assert!(get(&registry, &info(&bytes), None).unwrap() == bytes, "{cut}");
+        let asked = ranges(&registry);
+        assert_eq!(asked.len(), 10 + 10 + 3, "{asked:?}");
     }
     // A server that knows ranges for the first part only.
-    registry.seen();
     registry.access(Access::Token(None));
-    registry.fault("/blobs/", 1, Fault::Cut(5));
+    registry.fault(end(0), 2, Fault::Cut(5));
+    registry.fault(end(1), 1, Fault::IgnoreRange);
     assert!(get(&registry, &info(&bytes), None).unwrap() == bytes);
 }
 
@@ -169,10 +174,16 @@ fn parts_are_asked_for_where_the_first_one_was() {
     let seen = storage.seen();
     assert_eq!(seen.len(), 8);
     assert!(seen.iter().all(|seen| !seen.authorized));
-    // An address that is no longer good is asked for again. Once: which part meets the refusal is chance, and one that
-    // is refused at a new address too is refused.
-    storage.fault("/blobs/", 1, Fault::Cut(5));
-    storage.fault("/blobs/", 1, Fault::Status { status: 403, headers: Vec::new(), body: String::new() });
+    // An address that is no longer good is asked for again, by each part that is refused there. Once: one that is refused
+    // at a new address too is refused.
+    let refusal = Fault::Status { status: 403, headers: Vec::new(), body: String::new() };
+    storage.fault("bytes=0-", 1, Fault::Cut(5));
+    storage.fault("bytes=4194304-", 1, refusal.clone());
+    storage.fault("bytes=8388608-", 1, refusal.clone());
     assert!(get(&registry, &info(&bytes), None).unwrap() == bytes);
-    assert!(registry.lines().len() >= 3, "{:?}", registry.lines());
+    let lines = registry.lines();
+    assert!(lines.len() >= 3, "{lines:?}");
+    storage.fault("bytes=4194304-", 2, refusal);
+    let error = get(&registry, &info(&bytes), None).unwrap_err();
+    assert!(matches!(error.root(), RegistryError::Unauthorized { .. }), "{error}");
 }

@@ -106,7 +106,7 @@ fn two_programs_that_write_one_list_are_both_in_it() {
     let subject = &image.image.manifest;
     let documents = ["1", "2"].map(|note| artifact(&registry, subject, "application/x.sbom", note));
     let tag = format!("/manifests/sha256-{}", subject.digest.hex());
-    // Two manifests, and then nobody has an answer to his GET of the list before both have asked; nor to his PUT.
+    // Two manifests, and then nobody has the list, which is not there yet, before both have asked; nor an answer to his PUT.
     registry.fault(format!("GET /v2/a{tag}"), 2, Fault::Await(4));
     registry.fault(format!("PUT /v2/a{tag}"), 2, Fault::Await(6));
     std::thread::scope(|scope| {

@@ -62,7 +62,7 @@ pub enum Fault {
     NoAnswer,
     /// Nothing is sent, not even a head, and the connection stays open.
     Mute,
-    /// The body is not sent before so many requests have come in all.
+    /// The body is not sent before so many requests have come in all; of an answer without one, the head.
     Await(usize),
 }
 
@@ -147,7 +147,7 @@ struct State {
     manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
     /// By path, without query.
     files: BTreeMap<String, WebFile>,
-    /// Text that must be in the request line, how often still, what.
+    /// Text that must be in the request line or its range, how often still, what.
     faults: Vec<(String, usize, Fault)>,
     access: Access,
     manners: Manners,
@@ -220,8 +220,9 @@ impl FakeRegistry {
         format!("http://{}{path}", self.address)
     }
 
-    /// Makes the next `times` requests whose first line (`GET /v2/...`) contains `on` go wrong. Faults are taken in the
-    /// order they were given.
+    /// Makes the next `times` requests go wrong in which `on` is part of the first line and the range, if any (`GET /v2/...
+    /// bytes=0-9`). Faults are taken in the order they were given. Of requests that come at once, chance decides which one
+    /// meets a fault meant for all of them: say the range where it matters.
     pub fn fault(&self, on: impl Into<String>, times: usize, fault: Fault) {
         self.shared.state().faults.push((on.into(), times, fault));
     }

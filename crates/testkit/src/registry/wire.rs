@@ -104,13 +104,19 @@ pub(super) fn connection(stream: TcpStream, address: SocketAddr, shared: &Shared
         } else {
             head.push_str(&format!("Content-Length: {}\r\n\r\n", answer.body.len()));
         }
-        writer.write_all(head.as_bytes())?;
-        if request.method == "HEAD" {
-            continue;
+        let bare = request.method == "HEAD" || answer.body.is_empty();
+        if !bare {
+            writer.write_all(head.as_bytes())?;
         }
         if let Some(Fault::Await(wanted)) = fault {
             let enough = shared.came.wait_while(shared.state(), |state| state.count < wanted);
             drop(enough.unwrap_or_else(PoisonError::into_inner));
+        }
+        if bare {
+            writer.write_all(head.as_bytes())?;
+        }
+        if request.method == "HEAD" {
+            continue;
         }
         match fault {
             Some(Fault::Cut(length)) => {
@@ -181,8 +187,12 @@ fn note(request: &Request, address: SocketAddr, shared: &Shared) -> Option<Fault
         conditions: conditions.collect(),
         content_range: request.headers.get("content-range").cloned(),
     });
+    let asked = match request.headers.get("range") {
+        Some(range) => format!("{line} {range}"),
+        None => line,
+    };
     let (_, times, fault) =
-        state.faults.iter_mut().find(|(on, times, _)| *times > 0 && line.contains(on.as_str()))?;
+        state.faults.iter_mut().find(|(on, times, _)| *times > 0 && asked.contains(on.as_str()))?;
     *times -= 1;
     Some(fault.clone())
 }
