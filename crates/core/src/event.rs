@@ -27,7 +27,7 @@ pub enum Event {
         /// Which.
         step: u32,
     },
-    /// Why it runs; only where this was asked for. Comes after `StepStarted` and before its log.
+    /// Why it runs; only where this was asked for, or where kiln chose so. Comes after `StepStarted` and before its log.
     StepReason {
         /// Which.
         step: u32,

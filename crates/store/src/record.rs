@@ -44,6 +44,8 @@ pub enum RecordKind {
     Source,
     /// By a registry's host: how fast it delivered.
     Rate,
+    /// By a step's key: a result that was found elsewhere, and where its layers are.
+    Taken,
 }
 
 /// A record, as [`Store::list_records`] finds it.
@@ -62,7 +64,7 @@ struct Envelope<T> {
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Step,
         Self::KeyParts,
         Self::Alias,
@@ -75,6 +77,7 @@ impl RecordKind {
         Self::Origin,
         Self::Source,
         Self::Rate,
+        Self::Taken,
     ];
 
     const fn dir(self) -> &'static str {
@@ -91,6 +94,7 @@ impl RecordKind {
             Self::Origin => "origin",
             Self::Source => "source",
             Self::Rate => "rate",
+            Self::Taken => "taken",
         }
     }
 
@@ -163,6 +167,11 @@ impl Store {
         }
     }
 
+    /// Whether there may be any record of a kind.
+    pub fn has_records(&self, kind: RecordKind) -> bool {
+        std::fs::read_dir(kind.path(&self.0.layout)).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Removes a record; returns whether it was there.
     ///
     /// # Errors
@@ -215,10 +224,11 @@ impl Store {
     }
 }
 
-/// Returns the key of a step's record, by its file.
+/// Returns the key of a step's result, by the file of its record.
 pub(crate) fn step_key(path: &Path) -> Option<String> {
     let kind = path.parent()?.parent()?.file_name()?;
-    (kind == RecordKind::Step.dir()).then(|| path.file_stem()?.to_str().map(str::to_owned))?
+    let is_result = [RecordKind::Step, RecordKind::Taken].iter().any(|result| kind == result.dir());
+    is_result.then(|| path.file_stem()?.to_str().map(str::to_owned))?
 }
 
 /// The files of all records of one kind.

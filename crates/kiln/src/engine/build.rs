@@ -208,7 +208,11 @@ impl Engine {
                     self.trees.clear();
                     continue;
                 }
-                return built;
+                // Also of a build that failed: the next one goes on from there.
+                let index = StoreIndex::new(&self.store, now());
+                let kept = cache.adopt(&|record, parts| index.adopt(record, parts));
+                let built = built?;
+                return kept.map(|()| built);
             }
         })?;
         build.save_caches()?;
@@ -231,8 +235,6 @@ impl Build<'_> {
         if self.epoch.is_none() {
             self.engine.remember_layers(&packed)?;
         }
-        let index = StoreIndex::new(&self.engine.store, now());
-        self.cache.adopt(&|record, parts| index.adopt(record, parts))?;
         Ok(exports)
     }
 

@@ -79,6 +79,8 @@ impl CacheIndex for StoreIndex<'_> {
         };
         self.store.put_record(RecordKind::KeyParts, &record.key.hex(), parts)?;
         self.store.put_record(RecordKind::Step, &record.key.hex(), &kept)?;
+        // One result for a key: what was taken from elsewhere must not come back when this one is pruned.
+        self.store.delete_record(RecordKind::Taken, &record.key.hex())?;
         Ok(record)
     }
 

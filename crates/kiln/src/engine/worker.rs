@@ -158,7 +158,8 @@ impl Worker for StepWorker<'_> {
     }
 
     fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
-        if self.explain
+        // That a result is there and not fetched is told in any case: it was kiln's choice.
+        if (self.explain || self.why.is_choice(id))
             && let Some(why) = self.why.explain(id, self)
         {
             let step = why.step;

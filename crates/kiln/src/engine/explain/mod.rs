@@ -141,6 +141,12 @@ impl<'a> Why<'a> {
         self.state().not_fetched.insert(key, reason);
     }
 
+    /// Whether a step runs because that takes less time than to fetch its result.
+    pub(crate) fn is_choice(&self, id: StepId) -> bool {
+        let state = self.state();
+        state.keys.get(&id).is_some_and(|key| state.not_fetched.contains_key(key))
+    }
+
     /// Says why a step runs; none for what is no step of its own, such as an image.
     pub(crate) fn explain(&self, id: StepId, facts: &dyn FactsOf) -> Option<StepWhy> {
         if let Some(told) = self.state().told.get(&id) {

@@ -12,7 +12,7 @@ use kiln_solver::{KeyInputs, KeyParts, Snapshots, Sought, StepRecord, definition
 use kiln_store::{LayerOptions, RecordKind};
 
 use super::StepCache;
-use super::far::info;
+use super::far::{Whose, info};
 use super::import::{diff_id, parts_of};
 use super::place::{self, Place, tagged};
 use super::record::{EMPTY, EMPTY_TYPE, Entry, Facts, Packing, StepLayer, list, without_values};
@@ -179,7 +179,7 @@ impl Exporter {
         let mut layers = Vec::new();
         let mut origins = Vec::new();
         for id in job.record.snapshot.layers.get(depth..).unwrap_or_default() {
-            let (layer, origin) = match cache.far.get(id).filter(|far| far.source.is_some()) {
+            let (layer, origin) = match cache.far.get(id).filter(|far| far.whose != Whose::Base) {
                 // As it came, so that nothing is packed for it.
                 Some(far) => (StepLayer { layer: far.layer, packing: far.packing }, far.origin),
                 None => {

@@ -20,8 +20,18 @@ pub(super) struct FarLayer {
     pub(super) layer: Layer,
     pub(super) packing: String,
     pub(super) origin: Origin,
-    /// Which source it is of; none of a base's.
-    pub(super) source: Option<usize>,
+    pub(super) whose: Whose,
+}
+
+/// Who said that there is such a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A base image.
+    Base,
+    /// A source of this build, by its number.
+    Source(usize),
+    /// A source of an earlier build, as it was given then.
+    Earlier(String),
 }
 
 /// All that this build came across.
@@ -32,6 +42,8 @@ pub(super) struct Far {
     spoiled: Mutex<HashSet<Digest>>,
     /// Whether one was counted on and could not be had.
     lost: AtomicBool,
+    /// Sources of earlier builds that were given up.
+    gone: Mutex<HashSet<String>>,
 }
 
 impl Far {
@@ -104,7 +116,7 @@ impl StepCache<'_> {
     pub(crate) fn origin(&self, blob: &Digest) -> Option<Origin> {
         let far = self.far.layers();
         far.values()
-            .find(|far| far.layer.digest == *blob && far.source.is_some())
+            .find(|far| far.layer.digest == *blob && far.whose != Whose::Base)
             .map(|far| far.origin.clone())
     }
 
@@ -121,7 +133,7 @@ impl StepCache<'_> {
     ) -> Result<(), Error> {
         let far: HashMap<Digest, (LayerId, FarLayer)> = {
             let far = self.far.layers();
-            let of_sources = far.iter().filter(|(_, far)| far.source.is_some());
+            let of_sources = far.iter().filter(|(_, far)| far.whose != Whose::Base);
             of_sources.map(|(id, far)| (far.layer.digest, (id.clone(), far.clone()))).collect()
         };
         let wanted: Vec<_> = layers.into_iter().filter_map(|layer| far.get(&layer.digest)).collect();
@@ -135,14 +147,20 @@ impl StepCache<'_> {
             } else if self.store.is_packed(id, &far.packing, layer)? {
                 return Ok(());
             }
-            self.store.check_layer(layer).map_err(|error| self.lose(far, error.into()))
+            self.store.check_layer(layer).map_err(|error| self.lose(far, error.into()))?;
+            // The next build need not look.
+            Ok(self.store.note_packed(id, &far.packing, layer)?)
         })
     }
 
     /// Whether a layer was counted on and could not be had, since this was asked last: then the steps that counted on it are
     /// not done, and doing all again does them without.
     pub(crate) fn lost(&self) -> bool {
-        self.far.lost.swap(false, Ordering::Relaxed)
+        let lost = self.far.lost.swap(false, Ordering::Relaxed);
+        if lost {
+            self.taken.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        lost
     }
 
     /// A push could not read a blob.
@@ -164,7 +182,7 @@ impl StepCache<'_> {
         };
         let far = digest.and_then(|digest: Digest| {
             let far = self.far.layers();
-            far.values().find(|far| far.layer.digest == digest && far.source.is_some()).cloned()
+            far.values().find(|far| far.layer.digest == digest && far.whose != Whose::Base).cloned()
         });
         match far {
             Some(far) => self.lose(&far, error),
@@ -174,7 +192,9 @@ impl StepCache<'_> {
 
     /// Notes that a layer of a cache cannot be had. What is wrong with this machine is no loss, and fails the build.
     fn lose(&self, far: &FarLayer, error: Error) -> Error {
-        let Some(source) = far.source.map(|source| &self.sources[source]) else { return error };
+        if far.whose == Whose::Base {
+            return error;
+        }
         let away = match &error {
             Error::Registry(RegistryError::Cancelled) | Error::Interrupted => return error,
             Error::Registry(error) => !matches!(
@@ -197,13 +217,16 @@ impl StepCache<'_> {
             ) => false,
             _ => return error,
         };
-        if away {
-            source.give_up(&error, self.reporter);
-        } else {
-            let layer = far.layer.digest.short();
-            let message =
-                format!("layer {layer} of {} is not used, its step runs instead: {error}", source.label);
-            self.reporter.warn(message, None);
+        let layer = far.layer.digest.short();
+        match &far.whose {
+            Whose::Source(number) if away => self.sources[*number].give_up(&error, self.reporter),
+            Whose::Source(number) => {
+                let label = &self.sources[*number].label;
+                let message = format!("layer {layer} of {label} is not used, its step runs instead: {error}");
+                self.reporter.warn(message, None);
+            }
+            Whose::Earlier(label) => self.lose_all(label, &error),
+            Whose::Base => {}
         }
         let mut spoiled = self.far.spoiled.lock().unwrap_or_else(PoisonError::into_inner);
         spoiled.insert(far.layer.diff_id);
@@ -211,6 +234,25 @@ impl StepCache<'_> {
         self.far.layers().retain(|_, known| known.layer.diff_id != far.layer.diff_id);
         self.far.lost.store(true, Ordering::Relaxed);
         error
+    }
+
+    /// An earlier build's source has not what it had. It was not asked for its records this time, so nobody knows what it still
+    /// has: none of its layers that are not here are counted on any more.
+    fn lose_all(&self, label: &String, error: &Error) {
+        let mut gone = self.far.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone.insert(label.clone()) {
+            let message = format!(
+                "results that an earlier build took from {label} cannot be had any more, so their steps run: {error}"
+            );
+            self.reporter.warn(message, None);
+        }
+        drop(gone);
+        let far = self.far.layers();
+        let its = far.values().filter(|far| far.whose == Whose::Earlier(label.clone()));
+        let missing = its.filter(|far| !self.store.has_blob(&far.layer.digest));
+        let missing: Vec<Digest> = missing.map(|far| far.layer.diff_id).collect();
+        drop(far);
+        self.far.spoiled.lock().unwrap_or_else(PoisonError::into_inner).extend(missing);
     }
 }
 

@@ -7,8 +7,9 @@ use kiln_solver::{Elsewhere, KeyParts, Snapshots, Sought, StepRecord, definition
 use kiln_store::RecordKind;
 
 use super::StepCache;
-use super::far::FarLayer;
+use super::far::{FarLayer, Whose};
 use super::record::{Entry, StepLayer};
+use super::source::Source;
 use crate::engine::chain::chain;
 use crate::engine::transfer::Origin;
 
@@ -19,27 +20,33 @@ pub(super) struct Taken {
     pub(super) parts: Option<KeyParts>,
     /// As it was there.
     pub(super) entry: Arc<Entry>,
+    whose: Whose,
+}
+
+/// A record that somebody has.
+pub(super) struct Offer {
+    pub(super) entry: Arc<Entry>,
+    origin: Origin,
+    whose: Whose,
 }
 
 impl StepCache<'_> {
     /// Looks a content key up in each source in turn.
     pub(super) fn take(&self, key: &Digest, sought: &Sought<'_>) -> Elsewhere {
         let mut unfit = false;
-        for (number, source) in self.sources.iter().enumerate() {
-            let Some((entry, origin)) = source.find(key, &self.asking()) else { continue };
+        for Offer { entry, origin, whose } in self.find(key) {
             // Found under a definition key it may be another step's.
             if entry.facts.key != *key || self.is_spoiled(&entry) {
                 continue;
             }
-            let Some(snapshot) = self.snapshot(&entry, &origin, number, sought) else {
+            let Some(snapshot) = self.snapshot(&entry, &origin, &whose, sought) else {
                 unfit = true;
                 continue;
             };
             let missing = self.missing(&entry, &snapshot, sought);
             if let Some(slow) = self.rates.slower(&entry, &missing, &origin, self, sought) {
-                self.reporter.warn(format!("{}: {slow}", sought.step.info.title), sought.step.info.lines);
                 let (fetch_ms, run_ms) = (slow.fetch / 1000, slow.run / 1000);
-                let reason = Reason::NotFetched { source: source.label.clone(), fetch_ms, run_ms };
+                let reason = Reason::NotFetched { source: self.label(&whose), fetch_ms, run_ms };
                 self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, reason);
                 return Elsewhere::Unfit;
             }
@@ -53,10 +60,31 @@ impl StepCache<'_> {
             let all = sought.inputs.sources.iter().all(|source| source.content.is_some());
             let parts = all.then(|| KeyParts::of(&sought.step.op, sought.inputs));
             let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            taken.insert(*key, Taken { record: record.clone(), parts, entry });
+            taken.insert(*key, Taken { record: record.clone(), parts, entry, whose });
             return Elsewhere::Record(record);
         }
         if unfit { Elsewhere::Unfit } else { Elsewhere::Nothing }
+    }
+
+    /// Looks a key up in each source in turn, and last among what earlier builds took: a source that is named says what counts now.
+    pub(super) fn find(&self, key: &Digest) -> impl Iterator<Item = Offer> {
+        let sources = self.sources.iter().enumerate().filter_map(move |(number, source)| {
+            let (entry, origin) = source.find(key, &self.asking())?;
+            Some(Offer { entry, origin, whose: Whose::Source(number) })
+        });
+        let kept = std::iter::once_with(move || {
+            let (entry, origin, label) = self.kept.find(key, &self.asking())?;
+            Some(Offer { entry, origin, whose: Whose::Earlier(label) })
+        });
+        sources.chain(kept.flatten())
+    }
+
+    fn label(&self, whose: &Whose) -> String {
+        match whose {
+            Whose::Source(number) => self.sources[*number].label.clone(),
+            Whose::Earlier(label) => label.clone(),
+            Whose::Base => String::new(),
+        }
     }
 
     /// Returns why a result that is somewhere else was not taken, if it was a choice.
@@ -88,7 +116,7 @@ impl StepCache<'_> {
         &self,
         entry: &Entry,
         origin: &Origin,
-        source: usize,
+        whose: &Whose,
         sought: &Sought<'_>,
     ) -> Option<Snapshot> {
         let mut layers = self.base_layers(sought.id)?;
@@ -108,7 +136,7 @@ impl StepCache<'_> {
                 layer: layer.clone(),
                 packing: packing.clone(),
                 origin: origin.clone(),
-                source: Some(source),
+                whose: whose.clone(),
             };
             self.far.add(name.clone(), far);
             layers.push(name);
@@ -123,7 +151,7 @@ impl StepCache<'_> {
         let snapshot = self.bases.unfetched(&base);
         for (name, layer) in snapshot.layers.iter().zip(&base.image.layers) {
             let (layer, origin) = (layer.clone(), base.origin.clone());
-            let far = FarLayer { layer, packing: String::new(), origin, source: None };
+            let far = FarLayer { layer, packing: String::new(), origin, whose: Whose::Base };
             self.far.add(name.clone(), far);
         }
         Some(snapshot.layers)
@@ -155,17 +183,21 @@ impl StepCache<'_> {
         own.iter().filter(|layer| !self.is_here(layer)).cloned().collect()
     }
 
-    /// Keeps what was taken as the store's own, as far as all its layers are here by now.
+    /// Keeps what was taken: as the store's own if all its layers are here by now, else as what is somewhere else.
     pub(crate) fn adopt(
         &self,
         keep: &dyn Fn(&StepRecord, &KeyParts) -> Result<(), crate::Error>,
     ) -> Result<(), crate::Error> {
         let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
-        for Taken { record, parts, .. } in taken.into_values() {
-            if let Some(parts) = parts
-                && record.snapshot.layers.iter().all(|layer| self.store.has_layer(layer))
-            {
-                keep(&record, &parts)?;
+        for Taken { record, parts, entry, whose } in taken.into_values() {
+            let here = record.snapshot.layers.iter().all(|layer| self.store.has_layer(layer));
+            match (parts, whose) {
+                (Some(parts), _) if here => keep(&record, &parts)?,
+                (_, Whose::Source(number)) if !self.is_spoiled(&entry) => {
+                    let Source { place, label, .. } = &self.sources[number];
+                    self.kept.keep(&entry, place, label)?;
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -41,7 +41,7 @@ impl CacheIndex for CachedIndex<'_> {
     }
 
     fn reaches_out(&self) -> bool {
-        !self.cache.sources.is_empty()
+        !self.cache.sources.is_empty() || self.cache.kept.any()
     }
 
     fn foresee(&self, id: StepId, key: &Digest) {

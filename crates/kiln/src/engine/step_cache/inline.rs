@@ -127,7 +127,7 @@ pub(super) fn read(image: &LoadedImage, epoch: Option<u64>) -> Vec<Entry> {
             layers: layers.iter().map(packing).collect(),
             parts: None,
         };
-        Some(Entry { facts, layers, manifest: None })
+        Some(Entry { facts, layers, manifest: None, epoch: inline.epoch })
     };
     inline.steps.iter().filter_map(entry).collect()
 }

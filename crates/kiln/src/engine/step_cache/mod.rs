@@ -10,6 +10,7 @@ mod far;
 mod import;
 mod index;
 mod inline;
+mod kept;
 mod place;
 mod rates;
 mod record;
@@ -30,6 +31,7 @@ use crate::{BuildRequest, Error};
 use export::Exporter;
 use far::Far;
 use import::Taken;
+use kept::Kept;
 use rates::Rates;
 use source::{Asking, Source};
 
@@ -49,6 +51,8 @@ pub(crate) struct StepCache<'a> {
     platforms: Vec<Platform>,
     epoch: Option<u64>,
     sources: Vec<Source>,
+    /// What earlier builds took from theirs.
+    kept: Kept,
     exporters: Vec<Exporter>,
     /// Records for the image's own configuration, if it shall hold them.
     inline: Option<inline::Notes>,
@@ -96,6 +100,7 @@ impl<'a> StepCache<'a> {
             }
         }
         let rates = Rates::new(store, graph, wanted, whole);
+        let kept = Kept::new(store, !alone);
         Ok(Self {
             store,
             registry,
@@ -106,6 +111,7 @@ impl<'a> StepCache<'a> {
             platforms,
             epoch,
             sources,
+            kept,
             exporters,
             inline,
             far: Far::default(),

@@ -5,7 +5,6 @@
 //! What cannot be known speaks for fetching.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use kiln_solver::Sought;
 use kiln_store::{RecordKind, Store};
 
 use super::StepCache;
-use super::import::parts_of;
+use super::import::{Offer, parts_of};
 use super::record::{Entry, StepLayer};
 use crate::engine::transfer::Origin;
 
@@ -36,23 +35,10 @@ pub(super) struct Rates {
 
 /// A result that takes longer to fetch than to make.
 pub(super) struct Slow {
-    bytes: u64,
     /// Microseconds.
     pub(super) fetch: u64,
     /// Microseconds, where it was made.
     pub(super) run: u64,
-}
-
-impl fmt::Display for Slow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "made here, which took {} where it was made: to fetch its {} would take {}",
-            seconds(self.run),
-            megabytes(self.bytes),
-            seconds(self.fetch)
-        )
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,7 +103,7 @@ impl Rates {
         if fetch <= all {
             return None;
         }
-        Some(Slow { bytes, fetch, run })
+        Some(Slow { fetch, run })
     }
 
     /// Returns how long all took that is recorded above a step, microseconds; none if that cannot be known, or if the step's
@@ -135,9 +121,8 @@ impl Rates {
             if self.store.peek_record::<serde::de::IgnoredAny>(RecordKind::Step, &key.hex()).ok()?.is_some() {
                 return None;
             }
-            let asking = cache.asking();
-            match cache.sources.iter().find_map(|source| source.find(&key, &asking)) {
-                Some((entry, _)) => total = total.saturating_add(entry.facts.duration_us),
+            match cache.find(&key).next() {
+                Some(Offer { entry, .. }) => total = total.saturating_add(entry.facts.duration_us),
                 // It runs, and over these files, unless it only puts layers together.
                 None => {
                     let op = cache.graph.get(user).map(|step| &step.op);
@@ -160,12 +145,4 @@ fn host(origin: &Origin) -> Option<String> {
         Origin::Registry(name) => Some(name.registry.clone()),
         Origin::Store | Origin::Layout(_) => None,
     }
-}
-
-fn seconds(micros: u64) -> String {
-    format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10)
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }

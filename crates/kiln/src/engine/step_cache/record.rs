@@ -73,6 +73,8 @@ pub(super) struct Entry {
     pub(super) layers: Vec<StepLayer>,
     /// Its bytes; none of one that stands in an image's configuration.
     pub(super) manifest: Option<Document>,
+    /// What times of files in the layers were clamped to.
+    pub(super) epoch: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,7 +136,7 @@ impl Entry {
             annotations: [(FACTS.to_owned(), text)].into(),
         };
         let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
-        Self { facts, layers, manifest: Some(Document::new(media::OCI_MANIFEST, bytes)) }
+        Self { facts, layers, manifest: Some(Document::new(media::OCI_MANIFEST, bytes)), epoch: None }
     }
 
     /// Reads a document that came from elsewhere.
@@ -168,7 +170,7 @@ impl Entry {
             let layer = Layer { media_type, digest, size, diff_id, annotations };
             layers.push(StepLayer { layer, packing: packing.clone() });
         }
-        Ok(Self { facts, layers, manifest: Some(document) })
+        Ok(Self { facts, layers, manifest: Some(document), epoch: None })
     }
 
     /// Whether it is the record of this content key, or stands for this definition key.
