@@ -17,6 +17,7 @@ use std::time::Duration;
 use kiln_core::Digest;
 
 use crate::Finished;
+use crate::place::Places;
 use crate::task::{DigestTask, Fault, FetchTask, LookTask, Looked, RunTask, Tools};
 
 /// Hands tasks to threads and takes their results.
@@ -30,8 +31,9 @@ pub(crate) struct Crew<'scope, 'env, 'g, E> {
     most_clerks: usize,
     /// Digests, fetches and look-ups given and not returned.
     asked: usize,
-    /// Steps running.
-    pub(crate) running: usize,
+    /// Steps that have begun and not ended.
+    running: usize,
+    places: Places,
 }
 
 /// A task that returned.
@@ -58,12 +60,17 @@ pub(crate) enum Done<E> {
         node: usize,
         result: Result<Finished, Fault<E>>,
         duration: Duration,
+        /// Whether it had a place at its end.
+        placed: bool,
     },
+    /// A step that has not returned lets another one have its place.
+    Left,
     /// The build was cancelled before the task began.
     Skipped,
     /// The worker or the index panicked.
     Panicked {
-        ran: bool,
+        /// Whether it was a step, and had a place.
+        ran: Option<bool>,
         payload: Box<dyn Any + Send>,
     },
 }
@@ -119,8 +126,8 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         E: 'scope,
     {
         let (send, receive) = channel();
-        let most_clerks = jobs.max(2);
-        Self { scope, tools, desk, send, receive, clerks: 0, most_clerks, asked: 0, running: 0 }
+        let (most_clerks, places) = (jobs.max(2), Places::new(jobs.max(1)));
+        Self { scope, tools, desk, send, receive, clerks: 0, most_clerks, asked: 0, running: 0, places }
     }
 
     /// Hands over a task. Fails if there is no thread at all for it.
@@ -153,14 +160,23 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         Ok(())
     }
 
-    /// Runs a step on a thread of its own.
+    /// Whether there is a place for another step.
+    pub(crate) fn has_place(&self) -> bool {
+        self.places.is_free()
+    }
+
+    /// Runs a step on a thread of its own, in a place.
     pub(crate) fn run(&mut self, task: RunTask<'g>) -> io::Result<()> {
         let (tools, send) = (self.tools, self.send.clone());
+        let tell = self.send.clone();
+        let place = self.places.take(move || drop(tell.send(Done::Left)));
         let work = move || {
             let node = task.node;
-            let done = match catch_unwind(AssertUnwindSafe(|| tools.run(&task))) {
-                Ok((result, duration)) => Done::Ran { node, result, duration },
-                Err(payload) => Done::Panicked { ran: true, payload },
+            let ran = catch_unwind(AssertUnwindSafe(|| tools.run(&task, &place)));
+            let placed = place.end();
+            let done = match ran {
+                Ok((result, duration)) => Done::Ran { node, result, duration, placed },
+                Err(payload) => Done::Panicked { ran: Some(placed), payload },
             };
             // The receiver is gone only if the owner panicked.
             let _ = send.send(done);
@@ -177,13 +193,18 @@ impl<'scope, 'env, 'g: 'env, E: Display + Send> Crew<'scope, 'env, 'g, E> {
         }
         let done = self.receive.recv().ok()?;
         match done {
-            Done::Ran { .. } | Done::Panicked { ran: true, .. } => self.running -= 1,
+            Done::Ran { placed, .. } | Done::Panicked { ran: Some(placed), .. } => {
+                self.running -= 1;
+                if placed {
+                    self.places.free();
+                }
+            }
             Done::Digested { .. }
             | Done::Fetched { .. }
             | Done::Looked { .. }
             | Done::Skipped
             | Done::Panicked { .. } => self.asked -= 1,
-            Done::Late { .. } => {}
+            Done::Late { .. } | Done::Left => {}
         }
         Some(done)
     }
@@ -228,7 +249,7 @@ fn answer_or_panic<E: Display + Send>(
     send: &Sender<Done<E>>,
 ) -> Done<E> {
     let answered = catch_unwind(AssertUnwindSafe(|| answer(tools, question, send)));
-    answered.unwrap_or_else(|payload| Done::Panicked { ran: false, payload })
+    answered.unwrap_or_else(|payload| Done::Panicked { ran: None, payload })
 }
 
 fn answer<E: Display + Send>(

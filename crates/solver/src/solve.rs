@@ -55,7 +55,8 @@ impl Solved {
 
 /// Makes the wanted steps' snapshots.
 ///
-/// Up to `jobs` steps (at least one) run at once, the earliest in the graph first. The first failure cancels what
+/// Up to `jobs` steps (at least one) run at once, the earliest in the graph first; those that wait for others leave their
+/// [`Place`](crate::Place) meanwhile. The first failure cancels what
 /// still runs, and is what is returned; raising `cancel` does the same without a failure. In either case all work
 /// has ended on return, and what was finished is recorded.
 ///
@@ -84,7 +85,7 @@ pub fn solve<E: Display + Send>(
     let schedule = Schedule::new(graph, wanted, index.reaches_out());
     std::thread::scope(|scope| {
         let crew = Crew::new(scope, &tools, &desk, jobs);
-        Owner { schedule, crew, progress, stop: &stop, jobs: jobs.max(1), failure: None }.work(wanted)
+        Owner { schedule, crew, progress, stop: &stop, failure: None }.work(wanted)
     })
 }
 
@@ -93,7 +94,6 @@ struct Owner<'a, 'scope, 'env, 'g, E> {
     crew: Crew<'scope, 'env, 'g, E>,
     progress: &'a dyn Progress,
     stop: &'a Cancel,
-    jobs: usize,
     failure: Option<SolveError<E>>,
 }
 
@@ -143,7 +143,7 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
                 (task.asker, self.crew.ask(Question::Digest(task)))
             } else if let Some(task) = self.schedule.next_look() {
                 (task.node, self.crew.ask(Question::Look(task)))
-            } else if self.crew.running < self.jobs
+            } else if self.crew.has_place()
                 && let Some(task) = self.schedule.next_run()
             {
                 self.progress.started(task.id);
@@ -182,14 +182,14 @@ impl<'g: 'env, 'env, E: Display + Send> Owner<'_, '_, 'env, 'g, E> {
             Done::Ran { node, result: Ok(finished), .. } if finished.verdict == Verdict::Hit => {
                 self.schedule.ran(node, finished);
             }
-            Done::Ran { node, result: Ok(finished), duration } => {
+            Done::Ran { node, result: Ok(finished), duration, .. } => {
                 let id = self.schedule.node(node).id;
                 self.progress.settled(id, &finished);
                 self.schedule.ran(node, finished);
                 self.progress.finished(id, StepOutcome::Done, duration);
             }
-            Done::Ran { node, result: Err(fault), duration } => self.end_badly(node, fault, duration),
-            Done::Skipped | Done::Panicked { .. } => {}
+            Done::Ran { node, result: Err(fault), duration, .. } => self.end_badly(node, fault, duration),
+            Done::Left | Done::Skipped | Done::Panicked { .. } => {}
         }
     }
 

@@ -8,8 +8,8 @@ use kiln_core::{Cancel, Digest, Op, Selection, Snapshot, Step, StepId};
 
 use crate::key::Snapshots;
 use crate::{
-    CacheIndex, Claim, Elsewhere, Finished, Inputs, KeyInputs, KeyParts, Sought, SourceUse, StepRecord,
-    Verdict, Worker, content_key, definition_key,
+    CacheIndex, Claim, Elsewhere, Finished, Inputs, KeyInputs, KeyParts, Place, Sought, SourceUse,
+    StepRecord, Verdict, Worker, content_key, definition_key,
 };
 
 /// What tasks are done with.
@@ -180,14 +180,18 @@ impl<E: Display + Send> Tools<'_, E> {
     }
 
     /// Executes and records, unless another process just did. The duration is of the execution alone.
-    pub(crate) fn run(&self, task: &RunTask<'_>) -> (Result<Finished, Fault<E>>, Duration) {
-        let claim = match self.claim(task) {
+    pub(crate) fn run(
+        &self,
+        task: &RunTask<'_>,
+        place: &Place<'_>,
+    ) -> (Result<Finished, Fault<E>>, Duration) {
+        let claim = match self.claim(task, place) {
             Ok(Claimed::Run(claim)) => claim,
             Ok(Claimed::Found(finished)) => return (Ok(*finished), Duration::ZERO),
             Err(fault) => return (Err(fault), Duration::ZERO),
         };
         let start = Instant::now();
-        let result = self.worker.execute(task.id, task.step, &task.inputs, self.cancel);
+        let result = self.worker.execute(task.id, task.step, &task.inputs, place, self.cancel);
         let duration = start.elapsed();
         let result = result.map_err(Fault::Worker);
         let result = result.and_then(|snapshot| self.keep(task, snapshot, duration).map_err(Fault::Index));
@@ -201,15 +205,14 @@ impl<E: Display + Send> Tools<'_, E> {
     }
 
     /// Waits for others who execute the same step, and takes what they recorded.
-    fn claim(&self, task: &RunTask<'_>) -> Result<Claimed, Fault<E>> {
+    fn claim(&self, task: &RunTask<'_>, place: &Place<'_>) -> Result<Claimed, Fault<E>> {
         let RunTask { id, step, key, keys, inputs, .. } = task;
         if step.info.no_cache || matches!(step.op, Op::Image(_)) || step.op.layers().is_some() {
             // It has to run here; or there is nothing to run.
             return Ok(Claimed::Run(None));
         }
-        let Some(claim) = self.worker.claim(*id, step, key, self.cancel).map_err(Fault::Worker)? else {
-            return Ok(Claimed::Run(None));
-        };
+        let claim = self.worker.claim(*id, step, key, place, self.cancel).map_err(Fault::Worker)?;
+        let Some(claim) = claim else { return Ok(Claimed::Run(None)) };
         // Also without a wait: somebody may have finished between the look-up and now.
         let record = self.index.lookup(key).map_err(Fault::Index)?;
         match record.filter(|record| grows_from(&record.snapshot, &inputs.root)) {

@@ -5,6 +5,8 @@ use std::fmt::Display;
 
 use kiln_core::{Cancel, Chmod, Digest, Op, Selection, Snapshot, Step, StepId};
 
+use crate::Place;
+
 /// Executes one step. The seam behind which a step may one day run elsewhere: nothing here assumes that a snapshot
 /// is a local directory.
 ///
@@ -45,7 +47,7 @@ pub trait Worker: Sync {
 
     /// Waits until nobody else, in any process, executes a step with this key, and keeps others from it until what is returned
     /// has been told how it ended; none if there is no need to. Asked before a step that is going to be recorded is executed,
-    /// on its thread. The step is looked up once more then.
+    /// on its thread. The step is looked up once more then. While it waits it leaves its `place`.
     ///
     /// # Errors
     /// If it cannot be found out who does. What is returned after `cancel` was raised counts as cancelled.
@@ -54,16 +56,17 @@ pub trait Worker: Sync {
         id: StepId,
         step: &Step,
         key: &Digest,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Option<Box<dyn Claim>>, Self::Error> {
-        let _ = (id, step, key, cancel);
+        let _ = (id, step, key, place, cancel);
         Ok(None)
     }
 
     /// Runs a step and returns its snapshot; for an image, makes its layers present.
     ///
     /// The snapshot's layers begin with those of `inputs.root`: by that a record is known to be made over this
-    /// root. Each call has a thread to itself, which ends with the call.
+    /// root. Each call has a thread to itself, which ends with the call. While it waits for others it leaves its `place`.
     ///
     /// # Errors
     /// If the step fails. What is returned after `cancel` was raised counts as cancelled.
@@ -72,6 +75,7 @@ pub trait Worker: Sync {
         id: StepId,
         step: &Step,
         inputs: &Inputs,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Snapshot, Self::Error>;
 }

@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 use kiln_core::{
     Cancel, Canonical, Digest, LayerId, Op, Purpose, Selection, Snapshot, Step, StepGraph, StepId,
 };
-use kiln_solver::{Inputs, SourceUse, Worker};
+use kiln_solver::{Inputs, Place, SourceUse, Worker};
 
 /// Layers of all fake workers have different names, like those of different executions.
 static NEXT_LAYER: AtomicU64 = AtomicU64::new(1);
@@ -75,6 +75,9 @@ struct State {
     adds_nothing: HashSet<String>,
     must_fetch: HashSet<String>,
     fetched: HashSet<StepId>,
+    waits: HashSet<String>,
+    busy: usize,
+    most_busy: usize,
 }
 
 /// What is known of a layer.
@@ -136,6 +139,17 @@ impl FakeWorker {
     /// Takes back all failures.
     pub fn heal(&self) {
         self.lock().failures.clear();
+    }
+
+    /// Makes a step wait for others before it does anything, until what is returned is opened: it leaves its place meanwhile.
+    pub fn waits(&self, title: &str) -> Gate {
+        self.lock().waits.insert(title.to_owned());
+        self.gate(title)
+    }
+
+    /// Returns how many steps did something at once, at most, in all builds so far.
+    pub fn most_at_once(&self) -> usize {
+        self.lock().most_busy
     }
 
     /// Makes executing a step panic.
@@ -273,6 +287,7 @@ impl Worker for FakeWorker {
         id: StepId,
         step: &Step,
         inputs: &Inputs,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Snapshot, FakeError> {
         let title = &step.info.title;
@@ -289,6 +304,12 @@ impl Worker for FakeWorker {
             );
             state.check_inputs(step, inputs);
         }
+        if self.lock().waits.contains(title) {
+            place.leave();
+            self.pass_gate(title, cancel)?;
+            place.resume(cancel);
+        }
+        let _busy = Busy::begin(self);
         self.pass_gate(title, cancel)?;
         let mut state = self.lock();
         if let Some(message) = state.failures.get(title) {
@@ -311,6 +332,25 @@ impl Worker for FakeWorker {
         let made = Made { title: title.clone(), meaning, versions: state.versions.clone() };
         state.layers.insert(layer.clone(), made);
         Ok(inputs.root.with(layer))
+    }
+}
+
+/// A step that does something.
+struct Busy<'a>(&'a FakeWorker);
+
+impl<'a> Busy<'a> {
+    fn begin(worker: &'a FakeWorker) -> Self {
+        let mut state = worker.lock();
+        state.busy += 1;
+        state.most_busy = state.most_busy.max(state.busy);
+        drop(state);
+        Self(worker)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy -= 1;
     }
 }
 

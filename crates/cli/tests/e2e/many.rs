@@ -109,6 +109,44 @@ fn a_failure_is_told_to_all_who_waited_and_each_tries_itself() {
     });
 }
 
+/// With one job. What it waits for goes on only when another step of the same build has run.
+#[test]
+fn a_step_that_waits_for_another_process_lets_a_ready_one_run() {
+    for_each_user(|user| {
+        let (place, first) = at_the_gate(user);
+        place.file("context/second.Dockerfile", &beside(GATE));
+        let second = place.start(&["-f", "context/second.Dockerfile", "--jobs=1"]);
+        wait_for(second, "waiting for process").wait().ok();
+        first.wait().ok();
+        place.fsck();
+        place.is_quiet();
+    });
+}
+
+#[test]
+fn a_step_that_waits_for_a_locked_cache_lets_a_ready_one_run() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.builds("RUN --mount=type=cache,id=g,target=/g mkfifo /g/p\n");
+        let locked = "RUN --mount=type=cache,id=l,target=/l,sharing=locked";
+        place.base(&format!("{locked} --mount=type=cache,id=g,target=/g echo holding && cat /g/p\n"));
+        let first = wait_for(place.start(&[]), " holding\n");
+        place.file("context/second.Dockerfile", &beside(&format!("{locked} echo made > /made\n")));
+        place.build(&["-f", "context/second.Dockerfile", "--jobs=1"]).ok().says(&["waiting for", "\"l\""]);
+        first.wait().ok();
+        place.fsck();
+        place.is_quiet();
+    });
+}
+
+/// A step that makes /made, and one beside it that writes to the FIFO.
+fn beside(waits: &str) -> String {
+    format!(
+        "{BASE}{waits}{BASE}RUN --mount=type=cache,id=g,target=/g echo go > /g/p && echo opened > /opened\n{BASE}\
+         COPY --from=0 /made /\nCOPY --from=1 /opened /\n"
+    )
+}
+
 #[test]
 fn a_wait_for_a_step_can_be_bounded_and_then_it_runs_here() {
     for_each_user(|user| {

@@ -10,7 +10,8 @@ use kiln_core::{
 };
 use kiln_runtime::{EmulatorSearch, Entered, NoEmulator};
 use kiln_solver::{
-    CacheIndex, Elsewhere, Inputs, KeyParts, Progress, SolveError, Sought, SourceUse, StepRecord, Worker,
+    CacheIndex, Elsewhere, Inputs, KeyParts, Place, Progress, SolveError, Sought, SourceUse, StepRecord,
+    Worker,
 };
 
 use super::worker::StepWorker;
@@ -115,7 +116,14 @@ impl Worker for Rehearsal<'_, '_> {
         Ok(())
     }
 
-    fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, _: &Cancel) -> Result<Snapshot, Error> {
+    fn execute(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &Inputs,
+        _: &Place<'_>,
+        _: &Cancel,
+    ) -> Result<Snapshot, Error> {
         if executes(step).is_some_and(|platform| self.worker.ways.emulator(platform).is_err()) {
             self.blocked.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         }

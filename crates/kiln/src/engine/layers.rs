@@ -77,7 +77,7 @@ impl Bases<'_> {
         // Before anything is asked for: of twenty processes one fetches it.
         let what = format!("base-{}-{}", self.store.ids().dir(), layer.diff_id.hex());
         let turn = self.patience.turn(self.store, &what, &mut |holder| task.waiting(Some(holder)), cancel)?;
-        if matches!(turn, Turn::Mine { waited: true, .. }) {
+        if !matches!(turn, Turn::Mine { waited: false, .. }) {
             task.waiting(None);
         }
         let unpacked = match self.store.has_layer(&layer_id(layer)) {

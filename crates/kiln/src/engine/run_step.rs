@@ -11,7 +11,7 @@ use kiln_core::{
     RunSpec, Secret, SecretMount, Selection, Snapshot, SshMount, Step, StepId,
 };
 use kiln_runtime::{IdMode, RunError};
-use kiln_solver::Inputs;
+use kiln_solver::{Inputs, Place};
 use kiln_store::cache_mount::{CacheError, CacheName, CacheRequest, Held, HeldCache};
 use kiln_store::owner::LinkOwners;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -33,11 +33,13 @@ impl StepWorker<'_> {
         step: &Step,
         op: &RunOp,
         inputs: &Inputs,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Snapshot, Error> {
         let number = self.number(id, step);
         let mut scratch = Scratch::new(self.trees, self.entered);
-        let held = self.take_caches(number, step, op, inputs, cancel)?;
+        let held = self.take_caches(number, step, op, inputs, place, cancel)?;
+        place.resume(cancel);
         let mut layer = self.store.begin_layer(&inputs.root)?;
         self.announce()?;
         let mut root = self.trees.root(self.entered, &layer, cancel)?;
@@ -268,6 +270,7 @@ impl StepWorker<'_> {
         step: &Step,
         op: &RunOp,
         inputs: &Inputs,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Option<Held>, Error> {
         let mounts: Vec<(&str, &CacheMount)> = op
@@ -293,6 +296,7 @@ impl StepWorker<'_> {
         for request in &requests {
             let name = CacheName { id: request.id.clone(), scope: request.scope.clone() };
             let mut on_wait = |holder: &str| {
+                place.leave();
                 self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
             };
             self.restores.wait(&name, &mut on_wait, cancel)?;
@@ -304,6 +308,7 @@ impl StepWorker<'_> {
             &holder,
             &mut |request, holder| {
                 bounded.begin();
+                place.leave();
                 waits_for = format!("cache {:?}, held by {holder}", request.id);
                 self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
             },

@@ -11,7 +11,7 @@ use kiln_core::{
 };
 use kiln_dockerfile::Rule;
 use kiln_runtime::Entered;
-use kiln_solver::{Claim, Inputs, SourceUse, Worker};
+use kiln_solver::{Claim, Inputs, Place, SourceUse, Worker};
 use kiln_store::Store;
 use kiln_store::cache_mount::CacheMounts;
 use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir};
@@ -111,7 +111,7 @@ impl Worker for StepWorker<'_> {
             (SourceUse::Mounted, None) => DigestRule::BIND_CONTEXT,
             (SourceUse::Mounted, Some(_)) => DigestRule::BIND_STAGE,
         };
-        let progress = ImageProgress { reporter: self.reporter, step: self.step_number(source) };
+        let progress = ImageProgress { reporter: self.reporter, step: self.step_number(source), place: None };
         self.cache.present(snapshot, &progress, cancel)?;
         let digest =
             self.with_tree(op, snapshot, cancel, |tree| Ok(tree.select(selection)?.digest(rule)?))?;
@@ -128,6 +128,7 @@ impl Worker for StepWorker<'_> {
         id: StepId,
         step: &Step,
         key: &Digest,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Option<Box<dyn Claim>>, Error> {
         if self.sandbox.variation.is_some() {
@@ -139,10 +140,12 @@ impl Worker for StepWorker<'_> {
         let mut waited = false;
         let mut on_wait = |holder: &str| {
             waited = true;
+            place.leave();
             self.reporter.emit(Event::StepWaiting { step: number, holder: Some(holder.to_owned()) });
         };
         let turn = self.patience.turn(self.store, &what, &mut on_wait, cancel);
         if waited {
+            place.resume(cancel);
             self.reporter.emit(Event::StepWaiting { step: number, holder: None });
         }
         match turn {
@@ -157,7 +160,14 @@ impl Worker for StepWorker<'_> {
         }
     }
 
-    fn execute(&self, id: StepId, step: &Step, inputs: &Inputs, cancel: &Cancel) -> Result<Snapshot, Error> {
+    fn execute(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &Inputs,
+        place: &Place<'_>,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, Error> {
         // That a result is there and not fetched is told in any case: it was kiln's choice.
         if (self.explain || self.why.is_choice(id))
             && let Some(why) = self.why.explain(id, self)
@@ -166,7 +176,8 @@ impl Worker for StepWorker<'_> {
             self.reporter.emit(Event::StepReason { step, why: Box::new(why) });
         }
         if !matches!(step.op, Op::Image(_) | Op::Merge(_)) {
-            let progress = ImageProgress { reporter: self.reporter, step: self.number(id, step) };
+            let step = self.number(id, step);
+            let progress = ImageProgress { reporter: self.reporter, step, place: Some((place, cancel)) };
             let snapshots = std::iter::once(&inputs.root).chain(inputs.snapshots.values());
             self.cache.present(snapshots, &progress, cancel)?;
         }
@@ -177,10 +188,11 @@ impl Worker for StepWorker<'_> {
                 if !self.needed.contains(&id) {
                     return Ok(self.bases.unfetched(&base));
                 }
-                let progress = ImageProgress { reporter: self.reporter, step: self.number(id, step) };
+                let step = self.number(id, step);
+                let progress = ImageProgress { reporter: self.reporter, step, place: Some((place, cancel)) };
                 self.bases.unpack(&base, &progress, cancel)
             }
-            Op::Run(op) => self.run(id, step, op, inputs, cancel),
+            Op::Run(op) => self.run(id, step, op, inputs, place, cancel),
             Op::Copy(op) => self.copy(step, op, inputs, cancel),
             Op::Workdir(op) => self.workdir(op, inputs, cancel),
             Op::Merge(op) => {
@@ -411,6 +423,8 @@ pub(crate) fn extend(root: &Snapshot, layer: Option<kiln_core::LayerId>) -> Snap
 struct ImageProgress<'a> {
     reporter: &'a Reporter<'a>,
     step: u32,
+    /// A step's, which it leaves while it waits.
+    place: Option<(&'a Place<'a>, &'a Cancel)>,
 }
 
 impl LayerProgress for ImageProgress<'_> {
@@ -420,6 +434,11 @@ impl LayerProgress for ImageProgress<'_> {
     }
 
     fn waiting(&self, holder: Option<&str>) {
+        match (self.place, holder) {
+            (Some((place, _)), Some(_)) => place.leave(),
+            (Some((place, cancel)), None) => place.resume(cancel),
+            (None, _) => {}
+        }
         self.reporter.emit(Event::StepWaiting { step: self.step, holder: holder.map(str::to_owned) });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use kiln_core::{Cancel, Digest, LayerId, Op, Selection, Snapshot, Step, StepId};
 use kiln_solver::{
-    CacheIndex as _, Claim, Inputs, KeyParts, SolveError, SourceUse, StepRecord, Worker, solve,
+    CacheIndex as _, Claim, Inputs, KeyParts, Place, SolveError, SourceUse, StepRecord, Worker, solve,
 };
 use kiln_testkit::{FakeError, ProgressLog, graph};
 
@@ -55,6 +55,7 @@ impl Worker for Shared<'_> {
         _id: StepId,
         step: &Step,
         key: &Digest,
+        _place: &Place<'_>,
         _cancel: &Cancel,
     ) -> Result<Option<Box<dyn Claim>>, FakeError> {
         if self.cannot {
@@ -71,13 +72,14 @@ impl Worker for Shared<'_> {
         id: StepId,
         step: &Step,
         inputs: &Inputs,
+        place: &Place<'_>,
         cancel: &Cancel,
     ) -> Result<Snapshot, FakeError> {
         assert!(
             self.said.lock().unwrap().iter().all(|said| !said.starts_with(&step.info.title)),
             "let go early"
         );
-        self.bench.worker.execute(id, step, inputs, cancel)
+        self.bench.worker.execute(id, step, inputs, place, cancel)
     }
 }
 

@@ -9,5 +9,6 @@ mod linked;
 mod long;
 mod outdated;
 mod parallel;
+mod places;
 mod random;
 mod remote;
