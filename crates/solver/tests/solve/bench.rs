@@ -1,5 +1,7 @@
 //! A machine that builds: a worker and an index that outlive a build.
 
+use std::collections::HashMap;
+
 use kiln_core::{Cancel, Snapshot};
 use kiln_solver::{SolveError, Solved, Verdict, solve};
 use kiln_testkit::{FakeError, FakeWorker, MemoryIndex, ProgressLog, TestGraph, graph};
@@ -15,9 +17,9 @@ pub(crate) struct Bench {
 pub(crate) struct Built {
     pub(crate) graph: TestGraph,
     pub(crate) solved: Solved,
-    /// What progress said.
+    /// What progress said, as below.
     pub(crate) lines: Vec<String>,
-    /// Titles of what ran, in order.
+    /// Titles of what ran, in the order of the graph's text: which of two that could both run was looked up first is chance.
     pub(crate) executed: Vec<String>,
 }
 
@@ -31,9 +33,16 @@ impl Bench {
 
     /// Builds some of the steps, one at a time.
     pub(crate) fn build_of(&self, text: &str, wanted: &[&str]) -> Built {
-        let (lines, result) = self.attempt(text, wanted, 1, &Cancel::new());
+        let (mut lines, result) = self.attempt(text, wanted, 1, &Cancel::new());
         let solved = result.unwrap_or_else(|error| panic!("the build failed: {error}; {lines:#?}"));
-        Built { graph: graph(text), solved, lines, executed: self.worker.executed() }
+        let mut executed = self.worker.executed();
+        let titles: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        // Where two lines have one title the first counts.
+        let places: HashMap<&str, usize> =
+            titles.iter().enumerate().rev().map(|(at, title)| (*title, at)).collect();
+        executed.sort_by_key(|title| places[title.as_str()]);
+        lines.sort_by_key(|line| line.split(' ').nth(1).map(|title| places[title]));
+        Built { graph: graph(text), solved, lines, executed }
     }
 
     /// Tries to build some of the steps.

@@ -21,7 +21,8 @@ fn the_first_failure_cancels_the_rest_and_is_returned() {
         long.wait();
         bad.open();
         // long is never opened: only cancelling ends it.
-        let (lines, result) = build.join().unwrap();
+        let (mut lines, result) = build.join().unwrap();
+        lines[..2].sort();
         assert_eq!(lines, ["started bad", "started long", "failed bad: boom", "cancelled long"]);
         let id = graph(TWO).id("bad");
         assert_eq!(result, Err(SolveError::Step { id, error: FakeError("boom\nwith a second line".into()) }));
@@ -37,10 +38,16 @@ fn after_a_failure_no_step_begins_and_what_was_done_is_kept() {
     let text = "a run -\n b run a\n c run b\n d run c\n e run -\n top run d bind=e:x";
     let (lines, result) = bench.attempt(text, &["top"], 1, &Cancel::new());
     result.unwrap_err();
-    // e could run as well, and is later in the graph.
+    // e could run as well, and is later in the graph; whether it is known in time that it has to is chance.
+    assert_eq!(lines[lines.len() - 2..], ["started c", "failed c: boom"]);
+    let but_e = |mut all: Vec<String>| {
+        all.retain(|line| !line.ends_with('e') || line.starts_with("failed"));
+        all
+    };
+    let lines = but_e(lines);
     assert_eq!(lines, ["started a", "done a", "started b", "done b", "started c", "failed c: boom"]);
     bench.worker.heal();
-    assert_eq!(bench.build(text).executed, ["c", "d", "e", "top"]);
+    assert_eq!(but_e(bench.build(text).executed), ["c", "d", "top"]);
 }
 
 #[test]
