@@ -125,6 +125,7 @@ impl Failure {
                  RUN --mount=type=cache or type=tmpfs"
                     .to_owned(),
             ),
+            Error::SeveralAlike { .. } => Some("`kiln images` lists what is there".to_owned()),
             Error::SeveralNames { .. } => Some("give one of the names, or --force for all of them".to_owned()),
             Error::NoSuchCache { .. } | Error::SeveralCaches { .. } | Error::CacheMount(CacheError::NoCache { .. }) => Some("`kiln cache ls` lists what is there".to_owned()),
             Error::Carry(CarryFailure::Nothing { .. }) => Some(
@@ -224,6 +225,10 @@ fn registry(error: &RegistryError) -> Option<String> {
         ),
         RegistryError::Helper { program, .. } => {
             format!("install {program}, or take it out of credHelpers in the file with credentials")
+        }
+        RegistryError::AmbiguousName { .. } => {
+            "write it with its registry, or give it an alias in ~/.config/containers/registries.conf; \"short_names\": \"docker\" in kiln's \
+             configuration takes such names from docker.io".to_owned()
         }
         RegistryError::Login { .. } => "many registries want a token in place of the password".to_owned(),
         _ => return None,

@@ -1,7 +1,9 @@
 //! Image names, by the grammar of the distribution project with docker's defaults.
 //! <https://github.com/distribution/reference/blob/main/reference.go>
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,37 @@ pub struct ImageRef {
     pub tag: Option<String>,
     /// The manifest's digest, if pinned.
     pub digest: Option<Digest>,
+    /// Whether it was written without a registry.
+    pub short: Short,
+}
+
+/// Whether a name was written without a registry, so that other programs' files may say which one is meant. It is no
+/// part of what a name is: however they were written, equal names are equal, and as text each has its registry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Short(pub bool);
+
+impl PartialEq for Short {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Short {}
+
+impl PartialOrd for Short {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Short {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+impl Hash for Short {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// Why a text is not an image reference.
@@ -54,11 +87,11 @@ impl FromStr for ImageRef {
                 "a tag has up to 128 letters, digits, '_', '.' and '-', and starts with none of the last two",
             ));
         }
-        let (registry, path) = match name.split_once('/') {
+        let (registry, path, short) = match name.split_once('/') {
             Some((host, path)) if host.contains(['.', ':']) || host == "localhost" || has_upper(host) => {
-                (host, path)
+                (host, path, false)
             }
-            _ => ("docker.io", name),
+            _ => ("docker.io", name, true),
         };
         let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
         if path.is_empty() {
@@ -88,7 +121,7 @@ impl FromStr for ImageRef {
             (None, None) => Some("latest".to_owned()),
             (None, Some(_)) => None,
         };
-        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
+        Ok(Self { registry: registry.to_owned(), repository, tag, digest, short: Short(short) })
     }
 }
 
@@ -100,6 +133,11 @@ impl ImageRef {
             Some(rest) => rest.strip_prefix("library/").unwrap_or(rest).to_owned(),
             None => full,
         }
+    }
+
+    /// Returns the name as one that was written with its registry: no file says what it stands for.
+    pub fn in_full(self) -> Self {
+        Self { short: Short(false), ..self }
     }
 
     /// Returns `registry/repository` without tag and digest.

@@ -41,18 +41,12 @@ pub fn account(options: &RegistryOptions, registry: &str) -> Result<Option<Accou
     Ok(client(options, &Cancel::new())?.account(registry)?)
 }
 
-/// Looks an image up at each server that may have it, and tells what happened. `name` is what was typed: if it has no host,
-/// podman may take it for another image.
+/// Looks an image up at each server that may have it, and tells what happened.
 ///
 /// # Errors
 /// The name is none, or the configuration is not what it should be, or forbids the image.
 pub fn trace_image(options: &RegistryOptions, name: &str, cancel: &Cancel) -> Result<Trace, Error> {
-    let image: ImageRef = name.parse()?;
-    let short = name.split(['@', ':']).next().filter(|short| {
-        let spelled = name.starts_with(&image.registry) || name.starts_with("index.docker.io");
-        !spelled && !short.is_empty()
-    });
-    Ok(client(options, cancel)?.trace(&image, short)?)
+    Ok(client(options, cancel)?.trace(&name.parse::<ImageRef>()?)?)
 }
 
 fn client(options: &RegistryOptions, cancel: &Cancel) -> Result<RegistryClient, Error> {

@@ -190,6 +190,14 @@ pub enum Error {
         /// How many.
         several: usize,
     },
+    /// A short name that several images of the local image store have, each with another registry.
+    #[error("{} may be {}: give the whole name", name.familiar(), names.iter().map(ImageRef::familiar).collect::<Vec<_>>().join(" or "))]
+    SeveralAlike {
+        /// As asked for.
+        name: ImageRef,
+        /// The names.
+        names: Vec<ImageRef>,
+    },
     /// An id of an image with several names, which shall all go.
     #[error("{} has {} names: {}", name.familiar(), names.len(), names.iter().map(ImageRef::familiar).collect::<Vec<_>>().join(", "))]
     SeveralNames {

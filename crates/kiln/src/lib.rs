@@ -40,7 +40,7 @@ pub use kiln_git::GitError;
 pub use kiln_oci::LoadedImage;
 pub use kiln_registry::{
     Account, CredentialSource, Credentials, DaemonError, DaemonOptions, DownloadError, HostFiles, Kept,
-    RegistryError, RequestTrace, ServerTrace, Trace,
+    RegistryError, RequestTrace, ServerTrace, ShortNames, Trace,
 };
 pub use kiln_runtime::{
     EmulatorSearch, EnterOptions, Isolation, NoEmulator, RunError, Rung, Signals, architectures,

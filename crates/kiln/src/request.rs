@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kiln_core::{Entitlement, ImageRef, Machine, Network, Platform, Sandbox, Secret};
-use kiln_registry::{Credentials, HostFiles};
+use kiln_registry::{Credentials, HostFiles, ShortNames};
 use kiln_runtime::EmulatorSearch;
 use kiln_store::cache_mount::CachePlace;
 use serde::{Deserialize, Serialize};
@@ -215,6 +215,9 @@ pub struct RegistryOptions {
     pub credentials: Credentials,
     /// What other programs of the machine are told about registries. None by default, as above.
     pub files: HostFiles,
+    /// Who says what a name without a registry is.
+    #[serde(default)]
+    pub short_names: ShortNames,
     /// What kiln calls itself.
     pub user_agent: Option<String>,
 }

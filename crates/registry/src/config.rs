@@ -21,11 +21,24 @@ pub struct RegistryConfig {
     pub credentials: Credentials,
     /// What other programs on this machine are told about registries.
     pub files: HostFiles,
+    /// Who says what a name without a registry is.
+    pub short_names: ShortNames,
     /// What kiln says it is; `kiln/VERSION` if none.
     pub user_agent: Option<String>,
     /// How long to wait.
     #[serde(skip)]
     pub timeouts: Timeouts,
+}
+
+/// Who says what a name without a registry is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShortNames {
+    /// Containers' `registries.conf`, where it says something; else docker.
+    #[default]
+    Containers,
+    /// Docker: each is on docker.io.
+    Docker,
 }
 
 /// Files that tell other programs how registries are reached. Each may be missing; none is read before a registry is
@@ -39,6 +52,8 @@ pub struct HostFiles {
     pub registries_conf: Vec<PathBuf>,
     /// Directories whose `*.conf` are read over it, in this order, each by name.
     pub registries_conf_dirs: Vec<PathBuf>,
+    /// Where podman notes what its users chose for short names: the first there is counts, before all others.
+    pub short_name_aliases: Vec<PathBuf>,
     /// containerd's directories with `HOST/hosts.toml`.
     pub containerd: Vec<PathBuf>,
     /// Docker's and containers' directories with certificates in `HOST/`: the first that has the host counts.

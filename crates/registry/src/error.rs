@@ -167,6 +167,26 @@ pub enum RegistryError {
         /// Everybody who was asked, in order.
         tried: Vec<Attempt>,
     },
+    /// A name without a registry that several registries were asked for, and none has.
+    #[error("none of the registries that {from} names has {name}{}", tried.iter().map(|Attempt { error, .. }| format!("; {error}")).collect::<String>())]
+    Nowhere {
+        /// As it was written.
+        name: String,
+        /// The file that names the registries.
+        from: String,
+        /// Everybody who was asked, in order.
+        tried: Vec<Attempt>,
+    },
+    /// A name without a registry that may be several images, where that is not to be guessed.
+    #[error("{name} may be {}: {from} names these registries, and short-name-mode is \"enforcing\"", candidates.join(" or "))]
+    AmbiguousName {
+        /// As it was written.
+        name: String,
+        /// What it may be.
+        candidates: Vec<String>,
+        /// The file that names the registries.
+        from: String,
+    },
     /// A mirror that is no http or https address.
     #[error("mirror {mirror:?} of {registry} is not usable: {reason}")]
     Mirror {
@@ -258,7 +278,9 @@ impl RegistryError {
     pub fn root(&self) -> &Self {
         match self {
             Self::Of { error, .. } => error.root(),
-            Self::Mirrors { tried, .. } => tried.last().map_or(self, |attempt| attempt.error.root()),
+            Self::Mirrors { tried, .. } | Self::Nowhere { tried, .. } => {
+                tried.last().map_or(self, |attempt| attempt.error.root())
+            }
             other => other,
         }
     }

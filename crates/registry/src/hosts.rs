@@ -49,6 +49,9 @@ impl Hosts {
                 containers.over(parsed(&path, RegistriesConf::parse(&text, &path.display().to_string()))?);
             }
         }
+        if let Some((path, text)) = first(&files.short_name_aliases)? {
+            containers.alias_over(parsed(&path, RegistriesConf::parse(&text, &path.display().to_string()))?);
+        }
         let docker = match first(&files.daemon_json)? {
             Some((path, text)) => Some((parsed(&path, DaemonJson::parse(&text))?, path)),
             None => None,

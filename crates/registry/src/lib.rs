@@ -26,6 +26,7 @@ mod referrers;
 mod response;
 mod retry;
 mod session;
+mod short;
 mod tagged;
 mod tags;
 mod tls;
@@ -34,7 +35,7 @@ mod trickle;
 
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
-pub use config::{CredentialSource, Credentials, HostFiles, RegistryConfig, Timeouts};
+pub use config::{CredentialSource, Credentials, HostFiles, RegistryConfig, ShortNames, Timeouts};
 pub use daemon::{Daemon, DaemonError, DaemonOptions, Held};
 pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,
@@ -44,4 +45,5 @@ pub use exchange::{Exchanger, Question, Reply, ReplyBody};
 pub use login::{Account, Kept};
 pub use push::Pushed;
 pub use referrers::Referrer;
+pub use short::{Had, Meaning};
 pub use trace::{RequestTrace, ServerTrace, Trace};

@@ -185,20 +185,8 @@ impl Session {
         endpoints(&self.config, self.hosts()?, image)
     }
 
-    fn hosts(&self) -> Result<&Hosts, RegistryError> {
+    pub(crate) fn hosts(&self) -> Result<&Hosts, RegistryError> {
         self.hosts.get_or_init(|| Hosts::read(&self.config.files)).as_ref().map_err(Clone::clone)
-    }
-
-    /// What podman would take a short name for, and whose word that is, if not for this image.
-    pub(crate) fn elsewhere(
-        &self,
-        short: &str,
-        image: &ImageRef,
-    ) -> Result<Option<(String, String)>, RegistryError> {
-        let alias = self.hosts()?.containers.short(short);
-        let other = alias
-            .filter(|alias| alias.value.parse::<ImageRef>().is_ok_and(|other| other.name() != image.name()));
-        Ok(other.map(|alias| (alias.value, alias.from)))
     }
 
     /// The registry itself, which is pushed to.

@@ -18,8 +18,10 @@ use crate::{RegistryClient, RegistryError, response};
 pub struct Trace {
     /// The image, with registry and tag.
     pub image: String,
-    /// What podman would take the name for, and whose word that is, where it is not the same.
-    pub elsewhere: Option<(String, String)>,
+    /// The file that says which image is meant by a name without a registry, if one does.
+    pub decided_by: Option<String>,
+    /// The images that it may be, if those are several: they are looked for in this order.
+    pub candidates: Vec<String>,
     /// All that may be asked, in order. A build ends with the first that delivers.
     pub servers: Vec<ServerTrace>,
     /// What the first delivers that delivers: the platforms of an index, or the one of an image.
@@ -73,21 +75,39 @@ pub struct RequestTrace {
 }
 
 impl RegistryClient {
-    /// Looks an image up at each server that may have it, and tells what happened. A server that fails is no failure.
+    /// Looks an image up at each server that may have it, and tells what happened. A server that fails is no failure. Of
+    /// several images that a short name may be, those after the first that is there are not looked for.
     ///
     /// # Errors
     /// The configuration is not what it should be, or forbids the image.
-    pub fn trace(&self, image: &ImageRef, short: Option<&str>) -> Result<Trace, RegistryError> {
-        let (session, image, short) = (self.session.clone(), image.clone(), short.map(str::to_owned));
-        self.run(async move { trace(&session, &image, short.as_deref()).await })
+    pub fn trace(&self, name: &ImageRef) -> Result<Trace, RegistryError> {
+        let meaning = self.meaning(name)?;
+        let mut servers = Vec::new();
+        let mut last = Err(RegistryError::Cancelled);
+        for image in meaning.candidates.clone() {
+            let session = self.session.clone();
+            last = self.run(async move { trace(&session, &image).await });
+            match &mut last {
+                Ok(trace) => servers.append(&mut trace.servers),
+                // What is blocked is passed over, as a build does.
+                Err(RegistryError::Blocked { .. }) if meaning.candidates.len() > 1 => continue,
+                Err(_) => break,
+            }
+            if servers.iter().any(|server: &ServerTrace| server.delivers) {
+                break;
+            }
+        }
+        let several = meaning.candidates.iter().filter(|_| meaning.candidates.len() > 1);
+        let candidates = several.map(ToString::to_string).collect();
+        Ok(Trace { servers, decided_by: meaning.decided_by, candidates, ..last? })
     }
 }
 
-async fn trace(session: &Session, image: &ImageRef, short: Option<&str>) -> Result<Trace, RegistryError> {
-    let elsewhere = short.and_then(|short| session.elsewhere(short, image).transpose()).transpose()?;
+async fn trace(session: &Session, image: &ImageRef) -> Result<Trace, RegistryError> {
     let mut trace = Trace {
         image: image.to_string(),
-        elsewhere,
+        decided_by: None,
+        candidates: Vec::new(),
         servers: Vec::new(),
         platforms: Vec::new(),
         digest: None,

@@ -152,7 +152,7 @@ fn a_trace_tells_each_request_and_no_secret() {
     let headers = vec![location, "RateLimit-Remaining: 7;w=21600".to_owned()];
     mirror.fault("HEAD", 1, Fault::Status { status: 302, headers, body: String::new() });
     let name = format!("{}/a:1", registry.host());
-    let trace = client.trace(&name.parse().unwrap(), None).unwrap();
+    let trace = client.trace(&name.parse().unwrap()).unwrap();
     let text = format!("{trace:?}");
     assert!(!text.contains("hunter2") && !text.contains("secret"), "{text}");
     let [first, second] = &trace.servers[..] else { panic!("{trace:#?}") };

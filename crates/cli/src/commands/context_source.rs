@@ -64,7 +64,9 @@ pub(super) fn named(text: &str) -> Result<(String, NamedSource), Failure> {
     let source = if let Some(image) = source.strip_prefix("docker-image://") {
         match image {
             "scratch" => NamedSource::Files(ContextSource::Empty),
-            image => NamedSource::Image(image.parse().map_err(Failure::from_usage)?),
+            image => {
+                NamedSource::Image(image.parse::<kiln::ImageRef>().map_err(Failure::from_usage)?.in_full())
+            }
         }
     } else if let Some(layout) = source.strip_prefix("oci-layout://") {
         let (path, digest) = match layout.split_once('@') {

@@ -26,8 +26,11 @@ pub(crate) fn registry(args: &DoctorRegistryArgs) -> Result<ExitCode, Failure> {
 
 fn text(trace: &Trace) -> Vec<String> {
     let mut lines = vec![trace.image.clone()];
-    if let Some((other, from)) = &trace.elsewhere {
-        lines.push(format!("  podman would take {other} here ({from}); kiln does as docker does"));
+    if let Some(from) = &trace.decided_by {
+        lines.push(match trace.candidates.as_slice() {
+            [] => format!("  a short name: {from} says that it is this"),
+            several => format!("  a short name: by {from} the first there is of {}", several.join(", ")),
+        });
     }
     for server in &trace.servers {
         lines.push(String::new());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use kiln::{CredentialSource, Credentials, HostFiles, RegistryOptions, Secret};
+use kiln::{CredentialSource, Credentials, HostFiles, RegistryOptions, Secret, ShortNames};
 
 use super::{absolute_var, config_home, file, programs};
 use crate::args::RegistryArgs;
@@ -19,6 +19,7 @@ pub(super) struct Settings {
     mirrors: BTreeMap<String, Vec<String>>,
     insecure: Vec<String>,
     auth_file: Option<PathBuf>,
+    short_names: ShortNames,
     user_agent: Option<String>,
 }
 
@@ -29,6 +30,7 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> 
         mirrors: settings.mirrors,
         insecure: settings.insecure,
         user_agent: settings.user_agent,
+        short_names: settings.short_names,
         files: files(),
         credentials: credentials(args.authfile.as_deref(), settings.auth_file)?,
     };
@@ -117,9 +119,20 @@ fn files() -> HostFiles {
         daemon_json: with(of("docker/daemon.json"), "/etc/docker/daemon.json"),
         registries_conf,
         registries_conf_dirs,
+        short_name_aliases: short_name_aliases(),
         containerd: with(of("containerd/certs.d"), "/etc/containerd/certs.d"),
         certs,
     }
+}
+
+/// Where podman notes which image was chosen for a short name: for root beside the machine's files, else the user's.
+fn short_name_aliases() -> Vec<PathBuf> {
+    let name = "containers/short-name-aliases.conf";
+    if rustix::process::geteuid().is_root() {
+        return vec![PathBuf::from("/var/cache").join(name)];
+    }
+    let cache = absolute_var("XDG_CACHE_HOME").or_else(|| Some(absolute_var("HOME")?.join(".cache")));
+    cache.into_iter().map(|cache| cache.join(name)).collect()
 }
 
 /// Docker's `config.json`.

@@ -52,6 +52,7 @@ mod same_digest;
 mod schemas;
 mod secrets;
 mod shared_files;
+mod short_names;
 mod single_id;
 mod small;
 mod snapshotter;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::{Digest, ImageRef, Platform};
 use kiln_oci::{Layout, LoadedImage};
-use kiln_registry::RegistryClient;
+use kiln_registry::{Attempt, RegistryClient};
 use kiln_store::Store;
 
 use super::patience::Patience;
@@ -46,6 +46,32 @@ pub(crate) struct Base {
     pub(super) origin: Origin,
 }
 
+/// An image, and the full name that it was found by.
+pub(crate) struct Named {
+    pub(crate) base: Arc<Base>,
+    pub(crate) name: ImageRef,
+    /// The registries that were asked for a short name before, and do not have it.
+    passed: Vec<Attempt>,
+}
+
+impl Named {
+    fn new(base: Arc<Base>, name: ImageRef) -> Self {
+        Self { base, name, passed: Vec::new() }
+    }
+
+    /// Returns what to say of a short name that not the first registry had.
+    pub(crate) fn warning(&self, written: &ImageRef) -> Option<String> {
+        warning(written, &self.name, &self.passed)
+    }
+}
+
+/// The next one may have it tomorrow, which would be another image.
+pub(crate) fn warning(written: &ImageRef, found: &ImageRef, passed: &[Attempt]) -> Option<String> {
+    let why: Vec<String> = passed.iter().map(|attempt| attempt.error.to_string()).collect();
+    let why = (!why.is_empty()).then(|| why.join("; "))?;
+    Some(format!("{} is {found} here: {why}", written.familiar()))
+}
+
 impl<'a> Bases<'a> {
     /// Knows nothing yet.
     pub(crate) fn new(store: &'a Store, registry: &'a RegistryClient) -> Self {
@@ -59,12 +85,20 @@ impl<'a> Bases<'a> {
     }
 
     /// Finds the image that a name means: one of the local image store, else one of a registry, as docker does.
-    pub(crate) fn by_name(&self, name: &ImageRef, platform: &Platform) -> Result<Arc<Base>, Error> {
+    pub(crate) fn by_name(&self, name: &ImageRef, platform: &Platform) -> Result<Named, Error> {
         if let Some(base) = self.local(name, platform)? {
-            return Ok(base);
+            return Ok(Named::new(base, name.clone()));
         }
         if super::ids::is_id(name) {
             return Err(Error::NoSuchImage { name: name.clone() });
+        }
+        // What was pulled by this name has its full one.
+        if name.short.0 {
+            for full in self.registry.meaning(name)?.candidates {
+                if let Some(base) = self.local(&full, platform)? {
+                    return Ok(Named::new(base, full));
+                }
+            }
         }
         self.by_registry(name, platform).map_err(|error| match error {
             Error::Registry(error) => Error::NotHad { name: name.clone(), error },
@@ -73,21 +107,33 @@ impl<'a> Bases<'a> {
     }
 
     /// Finds the image that a name means at its registry.
-    pub(crate) fn by_registry(&self, name: &ImageRef, platform: &Platform) -> Result<Arc<Base>, Error> {
+    pub(crate) fn by_registry(&self, name: &ImageRef, platform: &Platform) -> Result<Named, Error> {
         let cached = |digest: &Digest| self.read_blob(digest);
-        let image = self.registry.resolve(name, platform, &cached)?;
+        let had = self.registry.first(name, |full| self.registry.resolve(full, platform, &cached))?;
+        let image = had.what;
         for document in [&image.root, &image.manifest, &image.config] {
             if !self.store.has_blob(&document.digest) {
                 self.store.put_blob(&document.bytes)?;
             }
         }
-        Ok(self.keep(Base { image, origin: Origin::Registry(name.clone()) }))
+        let base = self.keep(Base { image, origin: Origin::Registry(had.image.clone()) });
+        Ok(Named { passed: had.passed, ..Named::new(base, had.image) })
+    }
+
+    /// Returns how looking for an image is called. No file is read for a name that has a registry, or that the local image
+    /// store has.
+    pub(crate) fn describe(&self, name: &ImageRef, asked: bool) -> String {
+        if !asked && self.store.image(name).is_ok_and(|known| known.is_some()) {
+            return name.to_string();
+        }
+        // What is wrong with a file is told by who asks.
+        self.registry.meaning(name).map_or_else(|_| name.to_string(), |meaning| meaning.describe(name))
     }
 
     /// Finds the image that a named build context means.
     pub(crate) fn by_context(&self, source: &NamedSource, platform: &Platform) -> Result<Arc<Base>, Error> {
         match source {
-            NamedSource::Image(name) => self.by_name(name, platform),
+            NamedSource::Image(name) => Ok(self.by_name(name, platform)?.base),
             NamedSource::OciLayout { path, tag, digest } => {
                 let layout = self.layout(path)?;
                 let image = layout.load(tag.as_deref(), *digest, platform)?;

@@ -33,6 +33,27 @@ pub(super) fn digest_of(store: &Store, name: &ImageRef) -> Result<Option<Digest>
     }
 }
 
+/// Returns the name that the local image store has for what was typed: the same; for a short name that it does not have, the
+/// only one that ends like it, as podman looks for `fedora` and finds `registry.example/fedora`. What it has none for comes
+/// back as it is.
+pub(super) fn full(store: &Store, name: &ImageRef) -> Result<ImageRef, Error> {
+    if !name.short.0 || digest_of(store, name)?.is_some() {
+        return Ok(name.clone());
+    }
+    let typed = name.repository.strip_prefix("library/").unwrap_or(&name.repository);
+    let ends = |known: &ImageRef| {
+        known.tag == name.tag
+            && known.repository.strip_suffix(typed).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+    };
+    let mut names: Vec<ImageRef> =
+        store.images()?.into_iter().map(|tagged| tagged.name).filter(ends).collect();
+    match names.len() {
+        0 => Ok(name.clone()),
+        1 => Ok(names.remove(0).in_full()),
+        _ => Err(Error::SeveralAlike { name: name.clone(), names }),
+    }
+}
+
 /// Whether a name can be nothing but an id: no registry is asked for it.
 pub(super) fn is_id(name: &ImageRef) -> bool {
     name.registry == "docker.io" && name.repository == "library/sha256"

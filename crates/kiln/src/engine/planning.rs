@@ -104,22 +104,33 @@ fn resolve(
     reporter: &Reporter<'_>,
 ) -> Result<ResolvedImage, Error> {
     let named = request.build_contexts.get(&wanted.name);
-    let title = match (named, wanted.name.parse::<ImageRef>()) {
-        (None, Ok(name)) => format!("[internal] load metadata for {name}"),
+    let written = wanted.name.parse::<ImageRef>();
+    let title = match (named, &written) {
+        (None, Ok(name)) => format!("[internal] load metadata for {}", bases.describe(name, request.pull)),
         _ => format!("[internal] load metadata for {}", wanted.name),
     };
     let task = reporter.task(&title);
-    let found = match named {
-        Some(source) => bases.by_context(source, &wanted.platform),
-        None => match wanted.name.parse::<ImageRef>() {
-            Ok(name) if request.pull => bases.by_registry(&name, &wanted.platform),
-            Ok(name) => bases.by_name(&name, &wanted.platform),
-            Err(error) => Err(Error::Reference(error)),
-        },
+    let found = match (named, written) {
+        (Some(source), _) => {
+            bases.by_context(source, &wanted.platform).map(|base| (base, wanted.name.clone()))
+        }
+        (None, Ok(name)) => {
+            let found = match request.pull {
+                true => bases.by_registry(&name, &wanted.platform),
+                false => bases.by_name(&name, &wanted.platform),
+            };
+            found.map(|found| {
+                found.warning(&name).into_iter().for_each(|warning| reporter.warn(warning, None));
+                // What other machines would need to know to build the same.
+                let moved = found.name != name;
+                (found.base, if moved { found.name.to_string() } else { wanted.name.clone() })
+            })
+        }
+        (None, Err(error)) => Err(Error::Reference(error)),
     };
     task.end_with(&found);
-    let base = found?;
-    bases.note(&wanted.name, named, &wanted.platform, &base);
+    let (base, name) = found?;
+    bases.note(&name, named, &wanted.platform, &base);
     if base.image.image.platform() != wanted.platform {
         reporter.warn(
             format!("{} is for {}, not for {}", wanted.name, base.image.image.platform(), wanted.platform),

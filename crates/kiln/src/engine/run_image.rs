@@ -76,7 +76,7 @@ impl Engine {
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
-        let base = bases.by_name(&request.image, &platform)?;
+        let base = bases.by_name(&request.image, &platform)?.base;
         let snapshot = bases.unpack(&base, &Silent, cancel)?;
         let config = &base.image.image.config;
 

@@ -62,6 +62,7 @@ impl Error {
             | Self::NotAnImage { .. }
             | Self::NoSuchImage { .. }
             | Self::AmbiguousId { .. }
+            | Self::SeveralAlike { .. }
             | Self::SeveralNames { .. }
             | Self::Pattern(_)
             | Self::NoCommand { .. }
@@ -97,6 +98,7 @@ impl Error {
                 | RegistryError::Mirror { .. }
                 | RegistryError::AuthFile { .. }
                 | RegistryError::Configuration { .. }
+                | RegistryError::AmbiguousName { .. }
                 | RegistryError::Blocked { .. } => ErrorKind::Input,
                 _ => ErrorKind::Network,
             },

@@ -81,8 +81,8 @@ impl FromStr for ImagePlace {
         let name = |name: &str| name.parse::<ImageRef>().map_err(|error| fail(error.to_string()));
         let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Store(name(text)?)) };
         match transport {
-            "docker" if rest.starts_with("//") => return Ok(Self::Registry(name(&rest[2..])?)),
-            "docker-daemon" => return Ok(Self::Engine(name(rest)?)),
+            "docker" if rest.starts_with("//") => return Ok(Self::Registry(name(&rest[2..])?.in_full())),
+            "docker-daemon" => return Ok(Self::Engine(name(rest)?.in_full())),
             "oci" | "oci-archive" | "docker-archive" => {}
             other => {
                 if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == other)

@@ -32,6 +32,7 @@ impl Machine {
             registries_conf_dirs: path("registries.conf.d"),
             containerd: path("containerd"),
             certs: path("certs"),
+            ..HostFiles::default()
         };
         Self { config: RegistryConfig { files, ..config }, directory }
     }

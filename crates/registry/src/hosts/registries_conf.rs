@@ -13,8 +13,21 @@ pub(crate) struct RegistriesConf {
     rules: BTreeMap<String, Rule>,
     /// Short names and what they stand for to podman.
     aliases: BTreeMap<String, Alias>,
-    /// The registries where podman looks for short names without an alias.
+    /// The registries where short names without an alias are looked for.
     search: Option<Alias<Vec<String>>>,
+    mode: Option<Mode>,
+}
+
+/// `short-name-mode`: what becomes of a short name that may be several images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Aliases do not count; the registries are asked in turn.
+    Disabled,
+    /// The registries are asked in turn.
+    Permissive,
+    /// It is an error, as nobody can be asked.
+    Enforcing,
 }
 
 /// What is said of the images below a prefix.
@@ -65,6 +78,7 @@ struct Raw {
     #[serde(default)]
     aliases: BTreeMap<String, String>,
     unqualified_search_registries: Option<Vec<String>>,
+    short_name_mode: Option<Mode>,
     /// The form of before 2018.
     registries: Option<Version1>,
 }
@@ -179,6 +193,7 @@ impl RegistriesConf {
         conf.aliases = aliases.map(|(short, value)| (short, Alias { value, from: from() })).collect();
         let search = Some(old.search.registries).filter(|search| !search.is_empty());
         conf.search = raw.unqualified_search_registries.or(search).map(|value| Alias { value, from: from() });
+        conf.mode = raw.short_name_mode;
         Ok(conf)
     }
 
@@ -187,6 +202,12 @@ impl RegistriesConf {
         self.rules.extend(later.rules);
         self.aliases.extend(later.aliases);
         self.search = later.search.or(self.search.take());
+        self.mode = later.mode.or(self.mode);
+    }
+
+    /// Reads the aliases of a file over these: podman's own, where it notes what its user chose.
+    pub(crate) fn alias_over(&mut self, later: Self) {
+        self.aliases.extend(later.aliases);
     }
 
     /// Returns what is said of a repository (`host/path`), by the longest prefix, and how much of its name that takes.
@@ -196,14 +217,21 @@ impl RegistriesConf {
         found.max_by_key(|(_, taken, prefix)| (*taken, prefix.len())).map(|(rule, taken, _)| (rule, taken))
     }
 
-    /// Returns whose word it is that podman would take a short name for.
-    pub(crate) fn short(&self, short: &str) -> Option<Alias> {
-        if let Some(alias) = self.aliases.get(short).filter(|alias| !alias.value.is_empty()) {
-            return Some(alias.clone());
+    /// Returns the repositories that a short one (`fedora`, `team/app`) may be, in order, and whose word that is; none where
+    /// these files say nothing of it.
+    pub(crate) fn short(&self, short: &str) -> Option<Alias<Vec<String>>> {
+        let alias = self.aliases.get(short).filter(|alias| !alias.value.is_empty());
+        if let Some(alias) = alias.filter(|_| self.mode != Some(Mode::Disabled)) {
+            return Some(Alias { value: vec![alias.value.clone()], from: alias.from.clone() });
         }
-        let search = self.search.as_ref()?;
-        let first = search.value.first()?;
-        Some(Alias { value: format!("{first}/{short}"), from: search.from.clone() })
+        let search = self.search.as_ref().filter(|search| !search.value.is_empty())?;
+        let value = search.value.iter().map(|registry| format!("{registry}/{short}")).collect();
+        Some(Alias { value, from: search.from.clone() })
+    }
+
+    /// Whether a name that may be several images is an error.
+    pub(crate) fn is_enforcing(&self) -> bool {
+        self.mode == Some(Mode::Enforcing)
     }
 }
 

@@ -15,6 +15,8 @@ fn files_are_read_over_one_another_and_those_of_a_host_when_it_is_asked() {
     write("etc/registries.conf.d/10-x.conf", &[rule("b.example", "ten"), rule("c.example", "ten")].concat());
     write("etc/registries.conf.d/99-x.conf.bak", "not TOML");
     write("home/registries.conf.d/1.conf", &rule("c.example", "home"));
+    write("aliases.conf", "[aliases]\n'x' = 'mine.example/x'\n");
+    write("home/registries.conf.d/2.conf", "[aliases]\n'x' = 'home.example/x'\n'y' = 'home.example/y'\n");
     write("daemon.json", r#"{"registry-mirrors": ["https://m.example"]}"#);
     write("certs/h_5000_/hosts.toml", "[host.'m.example']\n");
     write("certs/h:5000/hosts.toml", "never read [");
@@ -31,6 +33,7 @@ fn files_are_read_over_one_another_and_those_of_a_host_when_it_is_asked() {
             path("home/registries.conf.d"),
             path("no.d"),
         ],
+        short_name_aliases: vec![path("none"), path("aliases.conf")],
         containerd: vec![path("none"), path("certs")],
         certs: vec![path("none"), path("pem")],
     };
@@ -40,6 +43,9 @@ fn files_are_read_over_one_another_and_those_of_a_host_when_it_is_asked() {
     assert_eq!(location("b.example/x"), Some("fifty"));
     assert_eq!(location("c.example/x"), Some("home"));
     assert_eq!(location("never.example/x"), None);
+    let short = |name: &str| hosts.containers.short(name).map(|short| short.value);
+    assert_eq!(short("x"), Some(vec!["mine.example/x".to_owned()]));
+    assert_eq!(short("y"), Some(vec!["home.example/y".to_owned()]));
     assert_eq!(hosts.docker.as_ref().unwrap().0.registry_mirrors, ["https://m.example"]);
     let of = hosts.of("h:5000").unwrap();
     assert_eq!(of.hosts.as_ref().unwrap().hosts[0].url.as_str(), "https://m.example/");

@@ -48,11 +48,12 @@ impl Engine {
         let registry = RegistryClient::new(config, cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
-        let base = bases.by_name(&request.image, &platform)?;
+        let named = bases.by_name(&request.image, &platform)?;
+        let base = named.base;
         let snapshot = bases.unpack(&base, &Silent, cancel)?;
         let found = self.inventory(&snapshot, cancel)?;
         let platform = base.image.image.platform().to_string();
-        let subject = Subject::image(request.image.familiar(), base.image.digest(), platform);
+        let subject = Subject::image(named.name.familiar(), base.image.digest(), platform);
         let created = seconds(base.image.image.created.as_deref());
         Ok(Sbom {
             document: kiln_sbom::spdx(&found, &subject, created),

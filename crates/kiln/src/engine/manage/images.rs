@@ -163,7 +163,7 @@ impl Engine {
     /// [`Error::NoSuchImage`], [`Error::AmbiguousId`].
     pub(super) fn stored(&self, name: &ImageRef) -> Result<(Digest, Stored), Error> {
         let no_such = || Error::NoSuchImage { name: name.clone() };
-        let digest = ids::digest_of(&self.store, name)?.ok_or_else(no_such)?;
+        let digest = ids::digest_of(&self.store, &ids::full(&self.store, name)?)?.ok_or_else(no_such)?;
         Ok((digest, Stored::read(&self.store, &digest)?.ok_or_else(no_such)?))
     }
 

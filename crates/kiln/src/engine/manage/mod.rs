@@ -34,6 +34,7 @@ pub(crate) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
         insecure: options.insecure.clone(),
         credentials: options.credentials.clone(),
         files: options.files.clone(),
+        short_names: options.short_names,
         user_agent: options.user_agent.clone(),
         ..RegistryConfig::default()
     }

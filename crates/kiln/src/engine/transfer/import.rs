@@ -73,7 +73,7 @@ impl Engine {
             let mut tree =
                 Tree::read(made.manifest, &mut |info| Err(Error::NotResolved { manifest: info.digest }))?;
             tree.names.extend(request.name.clone());
-            transfer.keep(Found { tree, origin: Origin::Store, spooled: None })
+            transfer.keep(Found { tree, origin: Origin::Store, name: None, spooled: None })
         })
     }
 }

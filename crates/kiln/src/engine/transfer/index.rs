@@ -104,10 +104,10 @@ impl Transfer<'_> {
                 for part in parts {
                     let unnamed = Tree { names: Vec::new(), ..part.tree.clone() };
                     let (origin, spooled) = (part.origin.clone(), part.spooled.clone());
-                    self.bring(&Found { tree: unnamed, origin, spooled })?;
+                    self.bring(&Found { tree: unnamed, origin, name: None, spooled })?;
                 }
                 tree.names = vec![name.clone()];
-                self.keep(Found { tree, origin: Origin::Store, spooled: None })
+                self.keep(Found { tree, origin: Origin::Store, name: None, spooled: None })
             }
             other => Err(Error::NoIndexThere { place: other.to_string() }),
         }

@@ -72,10 +72,11 @@ impl Engine {
                 (platforms, _) => platforms,
             };
             let found = transfer.reader().one(&request.from, platforms)?;
+            let to = renamed(request, &found);
             if request.referrers {
-                return transfer.write_with_referrers(&request.to, found);
+                return transfer.write_with_referrers(&to, found);
             }
-            let mut written = transfer.write(&request.to, vec![found])?;
+            let mut written = transfer.write(&to, vec![found])?;
             Ok(written.remove(0))
         })
     }
@@ -93,6 +94,7 @@ impl Engine {
         self.transfer(&request.registry, events, cancel, |transfer| {
             let mut all: Vec<Found> = Vec::new();
             for name in &request.images {
+                let name = &ids::full(&self.store, name)?;
                 let place = ImagePlace::Store(name.clone());
                 let mut found = transfer.reader().one(&place, &request.platforms)?;
                 // An id names nothing.
@@ -137,7 +139,7 @@ impl Engine {
     pub fn tag(&self, request: &TagRequest) -> Result<Digest, Error> {
         // What a collection may take meanwhile is found again or missed, not half there.
         let _pin = self.store.pin()?;
-        let name = &request.image;
+        let name = &ids::full(&self.store, &request.image)?;
         let digest = ids::digest_of(&self.store, name)?;
         let digest = digest.filter(|digest| self.store.has_blob(digest));
         let digest = digest.ok_or_else(|| Error::NoSuchImage { name: name.clone() })?;
@@ -178,6 +180,20 @@ impl Engine {
         // Also after a failure: what came whole is worth keeping.
         self.store.finish_build()?;
         result
+    }
+}
+
+/// Returns where an image goes. One that is pulled by a short name is kept by its full name, and one that is pushed by a
+/// short name goes where its full name says.
+fn renamed(request: &CopyRequest, found: &Found) -> ImagePlace {
+    match (&request.from, &request.to, &found.name) {
+        (ImagePlace::Registry(from), ImagePlace::Store(to), Some(full)) if from == to && to.short.0 => {
+            ImagePlace::Store(full.clone())
+        }
+        (ImagePlace::Store(from), ImagePlace::Registry(to), Some(full)) if from == to && to.short.0 => {
+            ImagePlace::Registry(full.clone())
+        }
+        (_, to, _) => to.clone(),
     }
 }
 

@@ -83,7 +83,7 @@ impl Transfer<'_> {
                 let tree = Tree::read(root, &mut |info| self.reader().document(&found.origin, info))?;
                 todo.extend(tree.documents.iter().map(|document| document.digest));
                 let (origin, spooled) = (found.origin.clone(), found.spooled.clone());
-                all.push(Found { tree, origin, spooled });
+                all.push(Found { tree, origin, name: None, spooled });
             }
         }
         Ok(all)

@@ -16,6 +16,7 @@ use kiln_store::{Spooled, Store, begins_archive};
 use super::blobs::Origin;
 use super::tree::Tree;
 use crate::Error;
+use crate::engine::bases::warning;
 use crate::engine::ids;
 use crate::engine::reporter::Reporter;
 use crate::request::{ImagePlace, Platforms};
@@ -33,6 +34,8 @@ pub(crate) struct Reader<'a> {
 pub(crate) struct Found {
     pub(crate) tree: Tree,
     pub(crate) origin: Origin,
+    /// The full name that it was found by, in a registry or in the local image store.
+    pub(crate) name: Option<ImageRef>,
     /// Keeps what a pipe held for as long as it is read.
     pub(crate) spooled: Option<Arc<Spooled>>,
 }
@@ -42,12 +45,16 @@ impl Reader<'_> {
     pub(crate) fn one(&self, place: &ImagePlace, platforms: &Platforms) -> Result<Found, Error> {
         match place {
             ImagePlace::Store(name) => {
-                let digest = ids::digest_of(self.store, name)?;
+                let full = ids::full(self.store, name)?;
+                let digest = ids::digest_of(self.store, &full)?;
                 let digest = digest.ok_or_else(|| Error::NoSuchImage { name: name.clone() })?;
-                self.found(Document::typed(self.read_blob(&digest)?)?, Origin::Store, platforms)
+                let root = Document::typed(self.read_blob(&digest)?)?;
+                Ok(Found { name: Some(full), ..self.found(root, Origin::Store, platforms)? })
             }
             ImagePlace::Registry(name) => {
-                let task = self.reporter.task(&format!("[internal] load metadata for {name}"));
+                let meaning = self.registry.meaning(name)?;
+                let title = format!("[internal] load metadata for {}", meaning.describe(name));
+                let task = self.reporter.task(&title);
                 let found = self.of_registry(name, platforms);
                 task.end_with(&found);
                 found
@@ -154,12 +161,17 @@ impl Reader<'_> {
     }
 
     fn of_registry(&self, name: &ImageRef, platforms: &Platforms) -> Result<Found, Error> {
-        let digest = self.registry.resolve_digest(name)?;
+        let had = self.registry.first(name, |full| self.registry.resolve_digest(full))?;
+        if let Some(warning) = warning(name, &had.image, &had.passed) {
+            self.reporter.warn(warning, None);
+        }
+        let (digest, name) = (had.what, &had.image);
         let root = match self.cached(&digest).and_then(|bytes| Document::typed(bytes).ok()) {
             Some(root) => root,
             None => Document::typed(self.registry.manifest(name, digest)?.bytes)?,
         };
-        self.found(root, Origin::Registry(name.clone()), platforms)
+        let found = self.found(root, Origin::Registry(name.clone()), platforms)?;
+        Ok(Found { name: Some(name.clone()), ..found })
     }
 
     fn of_layout(
@@ -264,7 +276,7 @@ impl Reader<'_> {
     fn found(&self, root: Document, origin: Origin, platforms: &Platforms) -> Result<Found, Error> {
         let root = self.select(root, &origin, platforms)?;
         let tree = Tree::read(root, &mut |info| self.document(&origin, info))?;
-        Ok(Found { tree, origin, spooled: None })
+        Ok(Found { tree, origin, name: None, spooled: None })
     }
 
     /// Goes down to the manifest that is wanted, if one is.

@@ -108,14 +108,14 @@ fn a_later_file_rules_over_an_earlier_one() {
     assert!(rule.blocked && !rule.insecure && rule.from == "later:3", "{rule:?}");
     assert_eq!(conf.rule("a.example/foo/x").unwrap().0.from, "f:5");
     let short = |name| conf.short(name).map(|alias| (alias.value, alias.from));
-    let alias = |value: &str, from: &str| Some((value.to_owned(), from.to_owned()));
+    let alias = |value: &str, from: &str| Some((vec![value.to_owned()], from.to_owned()));
     assert_eq!(short("new"), alias("n.example/new", "later"));
     assert_eq!(short("fedora"), alias("three.example/fedora", "later"));
-    assert_eq!(parse(EXAMPLE).short("fedora").unwrap().value, "registry.fedora.example/fedora");
-    assert_eq!(parse(EXAMPLE).short("gone").unwrap().value, "one.example/gone");
+    assert_eq!(parse(EXAMPLE).short("fedora").unwrap().value, ["registry.fedora.example/fedora"]);
+    assert_eq!(parse(EXAMPLE).short("gone").unwrap().value, ["one.example/gone", "two.example/gone"]);
     assert_eq!(parse("").short("x"), None);
     conf.over(parse(""));
-    assert_eq!(conf.short("x").unwrap().value, "three.example/x");
+    assert_eq!(conf.short("x").unwrap().value, ["three.example/x"]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_old_form_is_read() {
     let rule = |name| conf.rule(name).map(|(rule, _)| (rule.insecure, rule.blocked));
     assert_eq!(rule("i.example/x"), Some((true, true)));
     assert_eq!(rule("b.example/x"), Some((false, true)));
-    assert_eq!(conf.short("x").unwrap().value, "s.example/x");
+    assert_eq!(conf.short("x").unwrap().value, ["s.example/x"]);
 }
 
 #[test]
