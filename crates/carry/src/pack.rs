@@ -1,5 +1,7 @@
 //! Packs: making them, and getting chunks back.
 
+use std::io::Cursor;
+
 use kiln_core::Digest;
 
 use crate::{CarryError, Chunk, Frame, MAX_CHUNK, Pack};
@@ -14,10 +16,21 @@ pub const MAX_FRAME: u64 = (FRAME + MAX_CHUNK) as u64;
 /// No pack is larger, bytes. zstd makes what does not compress a little larger.
 pub const MAX_PACK: u64 = (PACK + 2 * (FRAME + MAX_CHUNK)) as u64;
 
+/// Of a frame of at least this size it is looked first whether it gets smaller at all, bytes.
+const LOOKED_AT: usize = 64 << 10;
+/// So much of every [`SAMPLE_EVERY`] bytes is looked at.
+const SAMPLE: usize = 4 << 10;
+const SAMPLE_EVERY: usize = 128 << 10;
+/// Wheels, packages and archives are compressed already: zstd goes over them in its largest steps, and finds what there may be of
+/// long runs. With the level of the rest it would take as long as hashing them twice.
+const DENSE_LEVEL: i32 = -50;
+
 /// Makes packs of chunks. Memory: a frame and a pack.
 pub struct PackWriter {
     compressor: zstd::bulk::Compressor<'static>,
+    level: i32,
     raw: Vec<u8>,
+    sample: Vec<u8>,
     chunks: Vec<Chunk>,
     bytes: Vec<u8>,
     frames: Vec<Frame>,
@@ -32,10 +45,9 @@ impl PackWriter {
     /// # Errors
     /// There is no memory for a compressor.
     pub fn new(level: i32) -> Result<Self, CarryError> {
-        let compressor = zstd::bulk::Compressor::new(level);
-        let compressor = compressor.map_err(|error| CarryError::damaged(format!("zstd: {error}")))?;
-        let (raw, chunks, bytes, frames) = Default::default();
-        Ok(Self { compressor, raw, chunks, bytes, frames })
+        let compressor = zstd::bulk::Compressor::new(level).map_err(failed)?;
+        let (raw, sample, chunks, bytes, frames) = Default::default();
+        Ok(Self { compressor, level, raw, sample, chunks, bytes, frames })
     }
 
     /// Takes a chunk in; returns a pack if one is full now.
@@ -43,11 +55,18 @@ impl PackWriter {
     /// # Errors
     /// zstd failed, which it does only without memory.
     pub fn add(&mut self, id: Digest, bytes: &[u8]) -> Result<Option<Finished>, CarryError> {
-        self.raw.extend_from_slice(bytes);
         // A chunk has at most MAX_CHUNK bytes.
-        self.chunks.push(Chunk { id, length: u32::try_from(bytes.len()).unwrap_or(u32::MAX) });
-        if self.raw.len() >= FRAME {
+        let chunk = Chunk { id, length: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
+        if bytes.len() >= FRAME {
+            // A frame of its own, and not copied before.
             self.end_frame()?;
+            self.frame(bytes, vec![chunk])?;
+        } else {
+            self.raw.extend_from_slice(bytes);
+            self.chunks.push(chunk);
+            if self.raw.len() >= FRAME {
+                self.end_frame()?;
+            }
         }
         Ok((self.bytes.len() >= PACK).then(|| self.end_pack()))
     }
@@ -61,19 +80,57 @@ impl PackWriter {
         Ok((!self.bytes.is_empty()).then(|| self.end_pack()))
     }
 
+    /// Gives back the bytes of a pack that are no longer needed: the next one is written into the same memory.
+    pub fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if self.bytes.is_empty() {
+            bytes.clear();
+            self.bytes = bytes;
+        }
+    }
+
     fn end_frame(&mut self) -> Result<(), CarryError> {
         if self.chunks.is_empty() {
             return Ok(());
         }
-        let start = self.bytes.len();
-        self.bytes.resize(start + zstd::zstd_safe::compress_bound(self.raw.len()), 0);
-        let done = self.compressor.compress_to_buffer(&self.raw, &mut self.bytes[start..]);
-        let size = done.map_err(|error| CarryError::damaged(format!("zstd: {error}")))?;
-        self.bytes.truncate(start + size);
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        self.frames.push(Frame { size, chunks: std::mem::take(&mut self.chunks) });
+        let (raw, chunks) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.chunks));
+        let done = self.frame(&raw, chunks);
+        self.raw = raw;
         self.raw.clear();
+        done
+    }
+
+    fn frame(&mut self, raw: &[u8], chunks: Vec<Chunk>) -> Result<(), CarryError> {
+        let level = if self.is_dense(raw)? { DENSE_LEVEL } else { self.level };
+        self.compressor.set_compression_level(level).map_err(failed)?;
+        let start = self.bytes.len();
+        if start == 0 {
+            // All of a pack at once: what is not written to takes no memory.
+            self.bytes.reserve_exact(MAX_PACK as usize);
+        }
+        self.bytes.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let mut behind = Cursor::new(std::mem::take(&mut self.bytes));
+        behind.set_position(start as u64);
+        let size = self.compressor.compress_to_buffer(raw, &mut behind).map_err(failed)?;
+        self.bytes = behind.into_inner();
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.frames.push(Frame { size, chunks });
         Ok(())
+    }
+
+    /// Whether samples of these bytes do not get smaller. That some are compressed at no use, or not compressed, costs time or
+    /// room and nothing else.
+    fn is_dense(&mut self, raw: &[u8]) -> Result<bool, CarryError> {
+        if raw.len() < LOOKED_AT {
+            return Ok(false);
+        }
+        self.sample.clear();
+        for part in raw.chunks(SAMPLE_EVERY) {
+            self.sample.extend_from_slice(&part[..part.len().min(SAMPLE)]);
+        }
+        self.compressor.set_compression_level(1).map_err(failed)?;
+        let mut scratch = Vec::with_capacity(zstd::zstd_safe::compress_bound(self.sample.len()));
+        let size = self.compressor.compress_to_buffer(&self.sample, &mut scratch).map_err(failed)?;
+        Ok(size >= self.sample.len() / 100 * 97)
     }
 
     fn end_pack(&mut self) -> Finished {
@@ -81,6 +138,10 @@ impl PackWriter {
         let frames = std::mem::take(&mut self.frames);
         (Pack { digest: Digest::of(&bytes), size: bytes.len() as u64, frames }, bytes)
     }
+}
+
+fn failed(error: std::io::Error) -> CarryError {
+    CarryError::damaged(format!("zstd: {error}"))
 }
 
 /// Walks the frames of a pack.
@@ -179,6 +240,36 @@ mod tests {
             }
             prop_assert_eq!(back, chunks);
         }
+    }
+
+    /// Text is compressed and noise is not, also where both are in one pack.
+    #[test]
+    fn what_is_dense_costs_no_room_and_text_is_compressed() {
+        let noise = crate::chunk::tests::noise(3 << 20, 1);
+        let text = b"a line of an index, 4711\n".repeat(100_000);
+        let packs =
+            packed(&[noise.clone(), text.clone(), noise[..100_000].to_vec(), text[..100_000].to_vec()]);
+        let frames: Vec<&Frame> = packs.iter().flat_map(|(pack, _)| &pack.frames).collect();
+        let [first, second, third] = frames[..] else { panic!("{frames:?}") };
+        assert!(u64::from(first.size) < first.raw() + first.raw() / 1000, "{first:?}");
+        assert!(u64::from(second.size) < second.raw() / 100, "{second:?}");
+        assert!(u64::from(third.size) < 110_000, "{third:?}");
+    }
+
+    #[test]
+    fn the_memory_of_a_pack_serves_the_next() {
+        let chunk = crate::chunk::tests::noise(MAX_CHUNK, 1);
+        let mut writer = PackWriter::new(3).unwrap();
+        let fill = |writer: &mut PackWriter| loop {
+            if let Some(done) = writer.add(Digest::of(&chunk), &chunk).unwrap() {
+                return done;
+            }
+        };
+        let (pack, bytes) = fill(&mut writer);
+        let at = bytes.as_ptr();
+        writer.reuse(bytes);
+        let (again, bytes) = fill(&mut writer);
+        assert_eq!((at, pack), (bytes.as_ptr(), again));
     }
 
     #[test]

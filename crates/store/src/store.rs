@@ -1,5 +1,6 @@
 //! One store, opened.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,6 +78,17 @@ impl Store {
     pub fn room(&self) -> Result<u64, IoError> {
         let about = rustix::fs::statvfs(self.root()).at("ask for the room of", self.root())?;
         Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
+    /// Makes a file on the store's file system that has no name, and goes with its descriptor.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn nameless_file(&self) -> Result<File, IoError> {
+        let path = self.scratch_path()?;
+        let file = File::options().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
+        std::fs::remove_file(&path).at("remove", &path)?;
+        Ok(file)
     }
 
     /// Returns a fresh path on the store's file system for something half-made; it is removed when the process has ended.

@@ -8,10 +8,12 @@ use std::time::Instant;
 use kiln_carry::{Fit, Generation, Index, Kind, Strategy, Tree, fit, heads, keep_packs, union};
 use kiln_core::Digest;
 use kiln_store::cache_mount::{CacheHold, CacheName, HoldAs};
+use rustix::time::Timespec;
 
-use super::depot::{Depot, New};
+use super::depot::{Content, Depot, New};
 use super::gather::{Gathered, Wanted, gather};
 use super::known::{self, Known};
+use super::outgoing::Outgoing;
 use super::report::{CarriedCache, CarryExport};
 use super::tree::{Identity, walk};
 use super::{Carrier, load};
@@ -29,6 +31,19 @@ struct Taken {
     tree: Tree,
     identities: HashMap<PathBuf, Identity>,
     known: Known,
+    /// When it was begun to look at it.
+    since: Timespec,
+}
+
+/// A cache that is given back: what is remembered of it.
+struct Seen {
+    path: PathBuf,
+    /// The memory as it was written then.
+    written: Identity,
+    identities: HashMap<PathBuf, Identity>,
+    since: Timespec,
+    /// Generations that its content takes the place of.
+    parents: Vec<Digest>,
 }
 
 impl Carrier<'_> {
@@ -98,43 +113,43 @@ impl Carrier<'_> {
                 }
             }
         }
-        let moved = AtomicU64::new(0);
         let files: Vec<Wanted> = wanted.iter().map(|(_, wanted)| wanted.clone()).collect();
         let total: u64 = files.iter().map(|file| file.identity.size).sum();
         let shown = AtomicU64::new(0);
-        let (gathered, packs) = gather(
-            &files,
-            there,
-            limits.level,
-            &|pack, bytes| {
-                moved.fetch_add(depot.put(&pack.digest, bytes)?, Ordering::Relaxed);
-                Ok(())
-            },
-            &|read| {
-                if read >> 24 > shown.fetch_max(read, Ordering::Relaxed) >> 24 || read >= total {
-                    task.progress("read", read, Some(total.max(read)));
-                }
-            },
-            self.cancel,
-        )?;
-        for ((number, wanted), gathered) in wanted.iter().zip(gathered) {
-            let (tree, taken) = (&mut trees[*number], &mut taken[*number]);
-            match gathered {
-                Gathered::Chunks(identity, found) => {
-                    taken.identities.insert(wanted.path.clone(), identity);
-                    if let Some(entry) = tree.entries.get_mut(&wanted.path) {
-                        entry.mtime = identity.mtime;
-                        entry.kind = Kind::File { size: identity.size, chunks: found };
-                    }
-                }
-                Gathered::Gone => forget(tree, &wanted.path),
-                Gathered::Left(reason) => {
-                    notes.push(format!("{}: {}: {reason}", tree.id, wanted.path.display()));
-                    forget(tree, &wanted.path);
-                }
+        let sent = |sent, of| task.progress("send", sent, Some(of));
+        let outgoing = Outgoing::new(depot, &self.engine.store, &sent, self.cancel);
+        let read = std::thread::scope(|scope| {
+            for _ in 0..depot.senders() {
+                scope.spawn(|| outgoing.send());
             }
-        }
-        let parents: BTreeSet<Digest> = taken.iter().flat_map(|taken| taken.known.parents.clone()).collect();
+            let read = gather(
+                &files,
+                there,
+                limits.level,
+                &|pack, bytes| outgoing.take(pack, bytes),
+                &|read| {
+                    if read >> 24 > shown.fetch_max(read, Ordering::Relaxed) >> 24 || read >= total {
+                        task.progress("read", read, Some(total.max(read)));
+                    }
+                },
+                self.cancel,
+            );
+            outgoing.close(read.as_ref().err());
+            let (gathered, packs) = read?;
+            for ((number, wanted), gathered) in wanted.iter().zip(gathered) {
+                taken[*number].saw(&mut trees[*number], &wanted.path, gathered, &mut notes);
+            }
+            // All is read: who waits for a cache goes on, while the last packs are sent.
+            let seen = taken.into_iter().zip(&trees).map(|(taken, tree)| taken.give_back(self, tree));
+            Ok::<_, Error>((seen.collect::<Result<Vec<Seen>, Error>>()?, packs))
+        });
+        let (seen, packs) = match read {
+            // What failed first is what there is to say.
+            Err(error) => return Err(outgoing.moved().err().unwrap_or(error)),
+            Ok(read) => read,
+        };
+        let moved = AtomicU64::new(outgoing.moved()?);
+        let parents: BTreeSet<Digest> = seen.iter().flat_map(|seen| seen.parents.clone()).collect();
         let heads: BTreeSet<Digest> = heads.iter().map(|head| head.digest).collect();
         let fresh = !packs.is_empty()
             || repacked
@@ -157,23 +172,17 @@ impl Carrier<'_> {
         };
         let packed = generation.as_ref().map_or(0, |(_, packed)| *packed);
         let generation = generation.map(|(generation, _)| generation);
-        for (taken, tree) in taken.into_iter().zip(&trees) {
+        for (seen, tree) in seen.into_iter().zip(&trees) {
             let mut parents: Vec<Digest> = match generation {
                 Some(generation) => vec![generation],
                 None => heads.iter().copied().collect(),
             };
             // Those of other places stay known.
             parents.extend(
-                taken
-                    .known
-                    .parents
-                    .iter()
-                    .filter(|known| !parents.contains(known))
-                    .copied()
-                    .collect::<Vec<_>>(),
+                seen.parents.iter().filter(|known| !parents.contains(known)).copied().collect::<Vec<_>>(),
             );
             parents.truncate(MOST_PARENTS);
-            taken.remember(self, tree, &parents)?;
+            seen.stands_for(tree, &parents)?;
         }
         Ok(CarryExport {
             place: place.to_owned(),
@@ -196,6 +205,7 @@ impl Carrier<'_> {
                 .warn(format!("the export waits for cache {:?}, which {holder} uses", name.id), None);
         };
         let hold = self.caches.hold(name, HoldAs::Read, &who, &mut on_wait, self.cancel)?;
+        let since = known::clock();
         let walked = walk(&hold.path(), self.cancel)?;
         notes.extend(walked.left.iter().map(|left| format!("{}: {left}", name.id)));
         let known = Known::read(&self.known(name));
@@ -207,7 +217,7 @@ impl Carrier<'_> {
             targets: info.map(|info| info.targets).unwrap_or_default(),
             entries: walked.entries,
         };
-        Ok(Taken { hold, tree, identities: walked.identities, known })
+        Ok(Taken { hold, tree, identities: walked.identities, known, since })
     }
 
     pub(super) fn known(&self, name: &CacheName) -> PathBuf {
@@ -235,7 +245,7 @@ impl Carrier<'_> {
     ) -> Result<(Digest, Vec<String>), Error> {
         let bytes = kiln_carry::write(index)?;
         let listed = (Digest::of(&bytes), bytes.len() as u64);
-        moved.fetch_add(depot.put(&listed.0, &bytes)?, Ordering::Relaxed);
+        moved.fetch_add(depot.put(&listed.0, &Content::Memory(&bytes))?, Ordering::Relaxed);
         let time = i64::try_from(now()).unwrap_or(0).max(latest + 1);
         let packs: Vec<(Digest, u64)> = index.packs.iter().map(|pack| (pack.digest, pack.size)).collect();
         let tag = self.tag(time);
@@ -262,13 +272,54 @@ impl Taken {
         }
     }
 
-    fn remember(self, carrier: &Carrier<'_>, tree: &Tree, parents: &[Digest]) -> Result<(), Error> {
-        let files = tree.entries.iter().filter_map(|(path, entry)| match &entry.kind {
-            Kind::File { chunks, .. } => Some((path, self.identities.get(path)?, &chunks[..])),
-            _ => None,
-        });
-        Ok(Known::write(&carrier.known(self.hold.name()), parents, files)?)
+    /// Notes what became of a file that was read.
+    fn saw(&mut self, tree: &mut Tree, path: &PathBuf, gathered: Gathered, notes: &mut Vec<String>) {
+        match gathered {
+            Gathered::Chunks(identity, found) => {
+                self.identities.insert(path.clone(), identity);
+                if let Some(entry) = tree.entries.get_mut(path) {
+                    entry.mtime = identity.mtime;
+                    entry.kind = Kind::File { size: identity.size, chunks: found };
+                }
+            }
+            Gathered::Gone => forget(tree, path),
+            Gathered::Left(reason) => {
+                notes.push(format!("{}: {}: {reason}", tree.id, path.display()));
+                forget(tree, path);
+            }
+        }
     }
+
+    /// Ends the hold, and remembers which chunks the files have as long as it lasts.
+    fn give_back(self, carrier: &Carrier<'_>, tree: &Tree) -> Result<Seen, Error> {
+        let Self { hold, identities, known, since, .. } = self;
+        let path = carrier.known(hold.name());
+        let parents = known.parents;
+        let written = Known::write(&path, since, &parents, with_chunks(tree, &identities))?;
+        drop(hold);
+        Ok(Seen { path, written, identities, since, parents })
+    }
+}
+
+impl Seen {
+    /// Remembers which generations have the content. Not if somebody imported or exported the cache meanwhile, who knows better: then
+    /// the next export is one of several until they are merged.
+    fn stands_for(self, tree: &Tree, parents: &[Digest]) -> Result<(), Error> {
+        if Known::is(&self.path, &self.written) {
+            Known::write(&self.path, self.since, parents, with_chunks(tree, &self.identities))?;
+        }
+        Ok(())
+    }
+}
+
+fn with_chunks<'a>(
+    tree: &'a Tree,
+    identities: &'a HashMap<PathBuf, Identity>,
+) -> impl Iterator<Item = (&'a PathBuf, &'a Identity, &'a [Digest])> {
+    tree.entries.iter().filter_map(|(path, entry)| match &entry.kind {
+        Kind::File { chunks, .. } => Some((path, identities.get(path)?, &chunks[..])),
+        _ => None,
+    })
 }
 
 fn assemble(mut base: Index, packs: Vec<kiln_carry::Pack>, trees: &[Tree]) -> Index {

@@ -1,11 +1,10 @@
 //! Reading files into packs, on all processors, with bounded memory: each thread has a read buffer, a frame and a pack of its
-//! own, and few packs wait to be written.
+//! own, and brings that to its place itself.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kiln_carry::{Finished, MAX_CHUNK, Pack, PackWriter, cut};
@@ -21,8 +20,6 @@ use crate::Error;
 const PART: u64 = 64 << 20;
 /// More would need more memory than they save time: some 20 MiB each.
 const MAX_THREADS: usize = 6;
-/// Packs that are written at once, and that may wait for it.
-const WRITERS: usize = 2;
 /// So often a file that changes under our hands is read again.
 const TRIES: usize = 3;
 
@@ -48,8 +45,8 @@ pub(super) enum Gathered {
     Left(String),
 }
 
-/// Where finished packs go.
-pub(super) type Put<'a> = &'a (dyn Fn(&Pack, &[u8]) -> Result<(), Error> + Sync);
+/// Where finished packs go. Gives back memory that the next one may be written into.
+pub(super) type Put<'a> = &'a (dyn Fn(&Pack, Vec<u8>) -> Result<Vec<u8>, Error> + Sync);
 
 /// Reads files. Chunks in `there` are not packed again. `progress` is told of bytes read.
 pub(super) fn gather(
@@ -68,8 +65,9 @@ pub(super) fn gather(
         progress,
         cancel,
         level,
+        put,
+        packs: Mutex::default(),
     };
-    let packs = Mutex::new(Vec::new());
     let parts: Vec<(usize, u64)> = wanted
         .iter()
         .enumerate()
@@ -81,19 +79,13 @@ pub(super) fn gather(
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(MAX_THREADS);
     let mut again: Vec<(usize, Gathered)> = Vec::new();
-    let (sender, receiver) = sync_channel::<Finished>(WRITERS);
-    let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
-        let sender = sender;
-        let writers: Vec<_> =
-            (0..WRITERS).map(|_| scope.spawn(|| shared.write_packs(&receiver, put, &packs))).collect();
         let readers: Vec<_> = (0..threads.min(parts.len().max(1)))
             .map(|_| {
-                let sender = sender.clone();
                 let (shared, parts, next, found) = (&shared, &parts, &next, &found);
                 scope.spawn(move || {
                     shared.until_failure(|| {
-                        let mut reader = Reader::new(shared, sender)?;
+                        let mut reader = Reader::new(shared)?;
                         while let Some((file, start)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
                             if shared.is_over() {
                                 return Ok(());
@@ -111,7 +103,7 @@ pub(super) fn gather(
         }
         // What changed while it was read is read again, whole and by one thread.
         shared.until_failure(|| {
-            let mut reader = Reader::new(&shared, sender)?;
+            let mut reader = Reader::new(&shared)?;
             for (file, wanted) in wanted.iter().enumerate() {
                 let moved = lock(&found[file]).values().any(|part| !matches!(part, Part::Chunks(_)));
                 if moved && !shared.is_over() {
@@ -120,11 +112,8 @@ pub(super) fn gather(
             }
             reader.finish()
         });
-        for writer in writers {
-            writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
     });
-    if let Some(error) = shared.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(error) = lock(&shared.failed).take() {
         return Err(error);
     }
     if cancel.is_cancelled() {
@@ -142,7 +131,7 @@ pub(super) fn gather(
     for (file, better) in again {
         gathered[file] = better;
     }
-    Ok((gathered, packs.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    Ok((gathered, shared.packs.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 enum Part {
@@ -159,6 +148,8 @@ struct Shared<'a> {
     progress: &'a (dyn Fn(u64) + Sync),
     cancel: &'a Cancel,
     level: i32,
+    put: Put<'a>,
+    packs: Mutex<Vec<Pack>>,
 }
 
 impl Shared<'_> {
@@ -172,48 +163,32 @@ impl Shared<'_> {
             lock(&self.failed).get_or_insert(error);
         }
     }
-
-    fn write_packs(&self, receiver: &Mutex<Receiver<Finished>>, put: Put<'_>, packs: &Mutex<Vec<Pack>>) {
-        loop {
-            let received = lock(receiver).recv();
-            let Ok((pack, bytes)) = received else { return };
-            // After a failure the rest is only taken from those who made it.
-            if self.is_over() {
-                continue;
-            }
-            self.until_failure(|| {
-                put(&pack, &bytes)?;
-                lock(packs).push(pack);
-                Ok(())
-            });
-        }
-    }
 }
 
 /// One thread's way from files to packs.
 struct Reader<'a> {
     shared: &'a Shared<'a>,
     writer: PackWriter,
-    sender: SyncSender<Finished>,
     buffer: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(shared: &'a Shared<'a>, sender: SyncSender<Finished>) -> Result<Self, Error> {
-        Ok(Self { shared, writer: PackWriter::new(shared.level)?, sender, buffer: Vec::new() })
+    fn new(shared: &'a Shared<'a>) -> Result<Self, Error> {
+        Ok(Self { shared, writer: PackWriter::new(shared.level)?, buffer: Vec::new() })
     }
 
     fn finish(mut self) -> Result<(), Error> {
-        let last = self.writer.finish()?;
-        self.send(last);
-        Ok(())
+        match self.writer.finish()? {
+            Some(last) => self.put(last),
+            None => Ok(()),
+        }
     }
 
-    fn send(&self, pack: Option<Finished>) {
-        if let Some(pack) = pack {
-            // If nobody takes it there was a failure, which is known.
-            let _ = self.sender.send(pack);
-        }
+    fn put(&mut self, (pack, bytes): Finished) -> Result<(), Error> {
+        let bytes = (self.shared.put)(&pack, bytes)?;
+        self.writer.reuse(bytes);
+        lock(&self.shared.packs).push(pack);
+        Ok(())
     }
 
     /// Reads one part of a file.
@@ -301,7 +276,9 @@ impl<'a> Reader<'a> {
             chunks.push(id);
             if lock(&self.shared.there).insert(id) {
                 let full = self.writer.add(id, chunk).map_err(|error| Failure::Other(error.into()))?;
-                self.send(full);
+                if let Some(full) = full {
+                    self.put(full).map_err(Failure::Other)?;
+                }
             }
             done += size;
             let read = self.shared.read.fetch_add(size as u64, Ordering::Relaxed) + size as u64;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::Carrier;
 use super::depot::Depot;
-use super::known::Known;
+use super::known::{self, Known};
 use super::report::CarriedCache;
 use super::stage::{Filling, Partial, room};
 use super::tree::{Identity, is_empty};
@@ -141,7 +141,8 @@ impl Carrier<'_> {
             }
         }
         let files = files.iter().map(|(path, identity, chunks)| (*path, identity, *chunks));
-        Ok(Known::write(&self.known(name), generations, files)?)
+        Known::write(&self.known(name), known::clock(), generations, files)?;
+        Ok(())
     }
 
     /// Brings all wanted files into a directory. Returns the bytes that were moved.
@@ -187,18 +188,24 @@ impl Carrier<'_> {
         std::thread::scope(|scope| {
             for _ in 0..WORKERS.min(packs.len()) {
                 scope.spawn(|| {
-                    let mut raw = Vec::new();
+                    let (mut packed, mut raw) = (Vec::new(), Vec::new());
                     while let Some((number, frames)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if stop.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
                             return;
                         }
                         let (number, pack) = (*number, of(*number));
-                        let done = unpack(depot, (number, pack), frames, &mut raw, &mut |place, bytes| {
-                            for (file, at) in uses.get(&place).into_iter().flatten() {
-                                filling.write(&files[*file], *at, bytes)?;
-                            }
-                            Ok(())
-                        });
+                        let done = unpack(
+                            depot,
+                            (number, pack),
+                            frames,
+                            (&mut packed, &mut raw),
+                            &mut |place, bytes| {
+                                for (file, at) in uses.get(&place).into_iter().flatten() {
+                                    filling.write(&files[*file], *at, bytes)?;
+                                }
+                                Ok(())
+                            },
+                        );
                         if let Err(error) = done {
                             stop.store(true, Ordering::Relaxed);
                             failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -234,11 +241,11 @@ fn unpack(
     depot: &dyn Depot,
     (at, pack): (u32, &Pack),
     wanted: &HashSet<u32>,
-    raw: &mut Vec<u8>,
+    (packed, raw): (&mut Vec<u8>, &mut Vec<u8>),
     see: &mut See<'_>,
 ) -> Result<(), Error> {
-    let bytes = depot.get(&pack.digest, pack.size, false)?;
-    for (number, (frame, bytes)) in (0..).zip(Frames::of_verified(pack, &bytes)?) {
+    depot.read(&pack.digest, pack.size, false, packed)?;
+    for (number, (frame, bytes)) in (0..).zip(Frames::of_verified(pack, packed)?) {
         if !wanted.contains(&number) {
             continue;
         }

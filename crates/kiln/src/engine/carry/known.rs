@@ -1,7 +1,7 @@
 //! The memory of which file of a cache has which chunks: one file for each cache, in the store's `index/`.
 //!
 //! A cache in the strict sense: torn, foreign or gone, files are read again. An entry counts if inode, size and both times
-//! are what they were, and the last change was over when the memory was written: git's racy entries
+//! are what they were, and the last change was over when it was looked at: git's racy entries
 //! (<https://git-scm.com/docs/racy-git>).
 
 use std::collections::HashMap;
@@ -11,7 +11,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Canonical, Digest, IoError, IoResultExt as _};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::fs::{fstat, stat};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::tree::Identity;
 
@@ -22,8 +23,8 @@ const TICK: i128 = 20_000_000;
 /// What is known of one cache.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// When it was written, nanoseconds since 1970.
-    written: i128,
+    /// When it was looked at the files, nanoseconds since 1970.
+    looked: i128,
     /// Generations that the cache's content takes the place of.
     pub(super) parents: Vec<Digest>,
     files: HashMap<PathBuf, (Identity, Vec<Digest>)>,
@@ -36,6 +37,11 @@ pub(super) fn path(store: &Path, ids: &str, id: &str, scope: &str) -> PathBuf {
     store.join("index").join(name.finish().hex())
 }
 
+/// The time, as the kernel gives it to files.
+pub(super) fn clock() -> Timespec {
+    clock_gettime(ClockId::RealtimeCoarse)
+}
+
 impl Known {
     /// Reads one; what cannot be read is empty.
     pub(super) fn read(path: &Path) -> Self {
@@ -45,21 +51,21 @@ impl Known {
     /// Returns a file's chunks, if it cannot have changed.
     pub(super) fn get(&self, path: &Path, identity: &Identity) -> Option<&Vec<Digest>> {
         let (known, chunks) = self.files.get(path)?;
-        let settled = [identity.ctime, identity.mtime].iter().all(|time| nanos(*time) + TICK < self.written);
+        let settled = [identity.ctime, identity.mtime].iter().all(|time| nanos(*time) + TICK < self.looked);
         (known == identity && settled).then_some(chunks)
     }
 
-    /// Writes a memory of these files, by rename, not synced.
+    /// Writes a memory of these files, as they were looked at from `since` on, by rename, not synced.
     pub(super) fn write<'a>(
         path: &Path,
+        since: Timespec,
         parents: &[Digest],
         files: impl Iterator<Item = (&'a PathBuf, &'a Identity, &'a [Digest])>,
-    ) -> Result<(), IoError> {
-        let now = clock_gettime(ClockId::RealtimeCoarse);
+    ) -> Result<Identity, IoError> {
         let mut body = Vec::new();
         let number = |body: &mut Vec<u8>, number: u64| body.extend(number.to_le_bytes());
-        number(&mut body, now.tv_sec.cast_unsigned());
-        number(&mut body, now.tv_nsec.cast_unsigned());
+        number(&mut body, since.tv_sec.cast_unsigned());
+        number(&mut body, since.tv_nsec.cast_unsigned());
         number(&mut body, parents.len() as u64);
         body.extend(parents.iter().flat_map(|parent| *parent.as_bytes()));
         for (path, identity, chunks) in files {
@@ -82,8 +88,13 @@ impl Known {
             .and_then(|()| file.write_all(Digest::of(&body).as_bytes()))
             .and_then(|()| file.write_all(&body));
         written.at("write", path)?;
-        file.persist(path).map_err(|error| error.error).at("rename to", path)?;
-        Ok(())
+        let file = file.persist(path).map_err(|error| error.error).at("rename to", path)?;
+        Ok(Identity::of(&fstat(&file).at("stat", path)?))
+    }
+
+    /// Whether this memory is the one that was written last.
+    pub(super) fn is(path: &Path, written: &Identity) -> bool {
+        stat(path).is_ok_and(|found| Identity::of(&found) == *written)
     }
 }
 
@@ -95,7 +106,7 @@ fn parse(bytes: &[u8]) -> Option<Known> {
     }
     let mut known = Known::default();
     let (secs, fraction) = (number(&mut body)?, number(&mut body)?);
-    known.written = i128::from(secs.cast_signed()) * 1_000_000_000 + i128::from(fraction);
+    known.looked = i128::from(secs.cast_signed()) * 1_000_000_000 + i128::from(fraction);
     known.parents = digests(&mut body)?;
     while !body.is_empty() {
         let length = usize::try_from(number(&mut body)?).ok()?;

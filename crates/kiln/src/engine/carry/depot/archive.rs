@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_carry::{CarryError, PACK_TYPE, POINTER_TYPE, Pointer};
+use kiln_carry::{CarryError, MAX_PACK, PACK_TYPE, POINTER_TYPE, Pointer};
 use kiln_core::{Cancel, Digest, IoError, IoResultExt as _};
 use kiln_oci::{BlobInfo, Layout};
 use kiln_store::{Spooled, Store};
@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::directory::{MARKER, entry};
-use super::{Depot, New, Published};
+use super::{Content, Depot, New, Published};
 use crate::{CarryFailure, Error};
 
 pub(crate) struct Archive {
@@ -109,23 +109,30 @@ impl Archive {
         self.path.clone().unwrap_or_else(|| "standard output".into())
     }
 
-    fn append(&self, new: &mut Writing, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn append(&self, new: &mut Writing, name: &str, content: &Content<'_>) -> Result<(), Error> {
         let path = self.name();
         if new.tar.is_none() {
             new.tar = Some(tar::Builder::new(self.sink()?));
         }
         let Some(tar) = &mut new.tar else { return Ok(()) };
         let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
+        header.set_size(content.size());
         header.set_mode(0o644);
         header.set_mtime(0);
-        tar.append_data(&mut header, name, bytes).at("write", &path)?;
+        tar.append_data(&mut header, name, content.reader()).at("write", &path)?;
         Ok(())
+    }
+
+    /// Whether a file is made; else it is a pipe or a device, or standard output.
+    fn is_file(&self) -> bool {
+        self.path
+            .as_ref()
+            .is_some_and(|path| !path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()))
     }
 
     fn sink(&self) -> Result<Sink, Error> {
         let Some(path) = &self.path else { return Ok(Sink::Out(BufWriter::new(io::stdout()))) };
-        if path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        if !self.is_file() {
             let pipe = File::options().write(true).open(path).at("open", path)?;
             return Ok(Sink::Pipe(BufWriter::new(pipe)));
         }
@@ -139,14 +146,15 @@ impl Archive {
         Ok(Sink::File(BufWriter::with_capacity(256 << 10, half)))
     }
 
-    fn blob(&self, layout: &Layout, digest: &Digest, size: u64) -> Result<Vec<u8>, Error> {
+    fn blob(&self, layout: &Layout, digest: &Digest, size: u64, into: &mut Vec<u8>) -> Result<(), Error> {
         let info = BlobInfo { media_type: PACK_TYPE.to_owned(), digest: *digest, size };
-        let mut bytes = Vec::new();
-        layout.blob(&info)?.take(size + 1).read_to_end(&mut bytes).map_err(|error| {
+        into.clear();
+        into.reserve_exact(usize::try_from(size.min(MAX_PACK)).unwrap_or(0) + 1);
+        layout.blob(&info)?.take(size + 1).read_to_end(into).map_err(|error| {
             crate::engine::layers::of_source(&error)
                 .unwrap_or_else(|| IoError::new("read", digest.to_string(), &error).into())
         })?;
-        Ok(bytes)
+        Ok(())
     }
 }
 
@@ -161,46 +169,52 @@ impl Depot for Archive {
                 self.carry(CarryError::Foreign { reason: format!("nothing in it is named {:?}", self.tag) })
             })?,
         };
-        let bytes = self.blob(layout, &entry.info.digest, entry.info.size.min(kiln_oci::MAX_DOCUMENT))?;
+        let mut bytes = Vec::new();
+        self.blob(layout, &entry.info.digest, entry.info.size.min(kiln_oci::MAX_DOCUMENT), &mut bytes)?;
         Pointer::read(&bytes).map_err(|error| self.carry(error))
     }
 
-    fn get(&self, digest: &Digest, size: u64, _manifest: bool) -> Result<Vec<u8>, Error> {
+    fn senders(&self) -> usize {
+        // What reads the other end of a pipe may take its time.
+        usize::from(!self.is_file())
+    }
+
+    fn read(&self, digest: &Digest, size: u64, _manifest: bool, into: &mut Vec<u8>) -> Result<(), Error> {
         match &self.old {
-            Some(layout) => self.blob(layout, digest, size),
+            Some(layout) => self.blob(layout, digest, size, into),
             None => Err(self.carry(CarryError::Damaged { reason: format!("it lacks {digest}") })),
         }
     }
 
-    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<u64, Error> {
+    fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error> {
         let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
         if !new.there.insert(*digest) {
             return Ok(0);
         }
-        self.append(&mut new, &format!("blobs/sha256/{}", digest.hex()), bytes)?;
-        Ok(bytes.len() as u64)
+        self.append(&mut new, &format!("blobs/sha256/{}", digest.hex()), content)?;
+        Ok(content.size())
     }
 
     fn publish(&self, generation: &New<'_>, _keep: usize) -> Result<Published, Error> {
         for (digest, size) in generation.blobs {
             let written = self.new.lock().unwrap_or_else(PoisonError::into_inner).there.contains(digest);
             if !written {
-                self.put(digest, &self.get(digest, *size, false)?)?;
+                self.put(digest, &Content::Memory(&self.get(digest, *size, false)?))?;
             }
         }
-        self.put(&Digest::of(generation.config), generation.config)?;
-        self.put(&generation.generation.digest, generation.manifest)?;
+        self.put(&Digest::of(generation.config), &Content::Memory(generation.config))?;
+        self.put(&generation.generation.digest, &Content::Memory(generation.manifest))?;
         let bytes = Pointer { generations: vec![generation.generation.clone()] }.write();
         let digest = Digest::of(&bytes);
-        self.put(&digest, &bytes)?;
+        self.put(&digest, &Content::Memory(&bytes))?;
         let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
         let index = json!({
             "schemaVersion": 2,
             "mediaType": POINTER_TYPE,
             "manifests": [entry(&digest, bytes.len(), &self.tag)],
         });
-        self.append(&mut new, "index.json", index.to_string().as_bytes())?;
-        self.append(&mut new, "oci-layout", MARKER)?;
+        self.append(&mut new, "index.json", &Content::Memory(index.to_string().as_bytes()))?;
+        self.append(&mut new, "oci-layout", &Content::Memory(MARKER))?;
         let path = self.name();
         let Some(tar) = new.tar.take() else { return Ok(Published::default()) };
         match tar.into_inner().at("write", &path)? {

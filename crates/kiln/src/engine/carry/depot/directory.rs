@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use kiln_carry::{ARTIFACT_TYPE, Generation, POINTER_TYPE, Pointer};
+use kiln_carry::{ARTIFACT_TYPE, Generation, MAX_PACK, POINTER_TYPE, Pointer};
 use kiln_core::{Digest, IoError, IoResultExt as _};
 use kiln_oci::OciError;
 use serde_json::{Value, json};
 
-use super::{Depot, New, Published};
+use super::{Content, Depot, New, Published};
 use crate::{CarryFailure, Error};
 
 pub(crate) struct Directory {
@@ -77,13 +77,16 @@ impl Directory {
         entry["annotations"][REF_NAME] == self.tag.as_str()
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&self, path: &Path, content: &Content<'_>) -> Result<(), Error> {
         let mut half = tempfile::Builder::new()
             .prefix(".kiln-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(&self.path)
             .at("create a file in", &self.path)?;
-        half.write_all(bytes).at("write", path)?;
+        match content {
+            Content::Memory(bytes) => half.write_all(bytes).at("write", path)?,
+            content => drop(io::copy(&mut content.reader(), &mut half).at("write", path)?),
+        }
         half.persist(path).map_err(|error| error.error).at("rename to", path)?;
         Ok(())
     }
@@ -107,37 +110,44 @@ impl Depot for Directory {
         }
     }
 
-    fn get(&self, digest: &Digest, size: u64, _manifest: bool) -> Result<Vec<u8>, Error> {
+    fn senders(&self) -> usize {
+        0
+    }
+
+    fn read(&self, digest: &Digest, size: u64, _manifest: bool, into: &mut Vec<u8>) -> Result<(), Error> {
         let path = self.blob(digest);
-        let actual = fs::metadata(&path).at("read", &path)?.len();
+        let file = File::open(&path).at("read", &path)?;
+        let actual = file.metadata().at("read", &path)?.len();
         if actual != size {
             return Err(OciError::SizeMismatch { digest: *digest, wanted: size, actual }.into());
         }
-        let bytes = fs::read(&path).at("read", &path)?;
-        let actual = Digest::of(&bytes);
+        into.clear();
+        into.reserve_exact(usize::try_from(size.min(MAX_PACK)).unwrap_or(0) + 1);
+        file.take(size + 1).read_to_end(into).at("read", &path)?;
+        let actual = Digest::of(into);
         if actual != *digest {
             return Err(OciError::DigestMismatch { wanted: *digest, actual }.into());
         }
-        Ok(bytes)
+        Ok(())
     }
 
-    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<u64, Error> {
+    fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error> {
         let path = self.blob(digest);
         let dir = self.path.join("blobs/sha256");
         fs::create_dir_all(&dir).at("create directory", &dir)?;
-        if fs::metadata(&path).is_ok_and(|meta| meta.len() == bytes.len() as u64) {
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == content.size()) {
             return Ok(0);
         }
-        self.write(&path, bytes)?;
-        Ok(bytes.len() as u64)
+        self.write(&path, content)?;
+        Ok(content.size())
     }
 
     fn publish(&self, new: &New<'_>, keep: usize) -> Result<Published, Error> {
-        self.put(&Digest::of(new.config), new.config)?;
-        self.put(&new.generation.digest, new.manifest)?;
+        self.put(&Digest::of(new.config), &Content::Memory(new.config))?;
+        self.put(&new.generation.digest, &Content::Memory(new.manifest))?;
         let marker = self.path.join("oci-layout");
         if !marker.exists() {
-            self.write(&marker, MARKER)?;
+            self.write(&marker, &Content::Memory(MARKER))?;
         }
         // The lock goes with the descriptor; a file of its own would stay behind in the user's directory.
         let lock = File::open(&self.path).at("open", &self.path)?;
@@ -160,10 +170,10 @@ impl Depot for Directory {
         let gone = pointer.trim(keep);
         let bytes = pointer.write();
         let digest = Digest::of(&bytes);
-        self.put(&digest, &bytes)?;
+        self.put(&digest, &Content::Memory(&bytes))?;
         entries.push(entry(&digest, bytes.len(), &self.tag));
         index["manifests"] = Value::Array(entries.clone());
-        self.write(&self.path.join("index.json"), index.to_string().as_bytes())?;
+        self.write(&self.path.join("index.json"), &Content::Memory(index.to_string().as_bytes()))?;
         self.clean(&gone, &entries);
         drop(lock);
         Ok(Published::default())

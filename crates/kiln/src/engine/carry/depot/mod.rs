@@ -4,8 +4,13 @@ mod archive;
 mod directory;
 mod registry;
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+
 use kiln_carry::{Generation, Pointer};
-use kiln_core::{Cancel, Digest};
+use kiln_core::{Cancel, Digest, IoError};
+use kiln_oci::BlobSource;
 use kiln_registry::RegistryClient;
 use kiln_store::Store;
 
@@ -21,14 +26,72 @@ pub(super) trait Depot: Sync {
     /// The generations that are there; none if nothing is.
     fn pointer(&self) -> Result<Pointer, Error>;
 
-    /// A blob or a manifest, verified, of at most so many bytes.
-    fn get(&self, digest: &Digest, size: u64, manifest: bool) -> Result<Vec<u8>, Error>;
+    /// How many packs are sent at the same time, beside the reading of others. None where packs are written to a disk, which
+    /// whoever has made one does.
+    fn senders(&self) -> usize;
+
+    /// Reads a blob or a manifest of exactly so many bytes, verified, in place of what is in `into`.
+    fn read(&self, digest: &Digest, size: u64, manifest: bool, into: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// The same in memory of its own.
+    fn get(&self, digest: &Digest, size: u64, manifest: bool) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.read(digest, size, manifest, &mut bytes)?;
+        Ok(bytes)
+    }
 
     /// Makes a blob present. Returns the bytes that were moved for it.
-    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<u64, Error>;
+    fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error>;
 
     /// Makes a generation known, whose blobs are there, and lets go of the oldest; the name then stands for at most `keep`.
     fn publish(&self, generation: &New<'_>, keep: usize) -> Result<Published, Error>;
+}
+
+/// A blob's bytes, wherever they are.
+pub(super) enum Content<'a> {
+    Memory(&'a [u8]),
+    /// All of a file.
+    File {
+        file: &'a File,
+        size: u64,
+    },
+}
+
+impl Content<'_> {
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { size, .. } => *size,
+        }
+    }
+
+    /// Reads it from its beginning.
+    pub(super) fn reader(&self) -> Box<dyn Read + '_> {
+        match self {
+            Self::Memory(bytes) => Box::new(*bytes),
+            Self::File { file, .. } => Box::new(FromStart { file, at: 0 }),
+        }
+    }
+}
+
+impl BlobSource for Content<'_> {
+    fn open(&self, _digest: &Digest) -> Result<Box<dyn Read + '_>, IoError> {
+        Ok(self.reader())
+    }
+}
+
+/// A reader with a position of its own.
+struct FromStart<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
 }
 
 /// A generation that is to be published.

@@ -2,14 +2,16 @@
 
 use std::io::Read as _;
 
-use kiln_carry::{Generation, MANIFEST_TYPE, PACK_TYPE, POINTER_TYPE, Pointer, is_generation_of};
+use kiln_carry::{Generation, MANIFEST_TYPE, MAX_PACK, PACK_TYPE, POINTER_TYPE, Pointer, is_generation_of};
 use kiln_core::{Digest, ImageRef, IoError};
-use kiln_oci::{BlobInfo, BlobSource, Document};
+use kiln_oci::{BlobInfo, Document};
 use kiln_registry::{Pushed, RegistryClient, RegistryError};
 
-use super::{Depot, New, Published};
+use super::{Content, Depot, New, Published};
 use crate::{CarryFailure, Error};
 
+/// A pack is three requests, one after the other: so several at once.
+const SENDERS: usize = 4;
 /// Who writes a pointer looks so often whether somebody else wrote it at the same time.
 const ROUNDS: usize = 6;
 /// So many generations that a pointer lacks are taken into it; more were left by a registry that deletes nothing.
@@ -74,15 +76,6 @@ fn stamp(tag: &str) -> &str {
     tag.rsplit_once('.').map_or("", |(_, stamp)| stamp)
 }
 
-/// Bytes in memory as a source of one blob.
-struct Memory<'a>(&'a [u8]);
-
-impl BlobSource for Memory<'_> {
-    fn open(&self, _digest: &Digest) -> Result<Box<dyn std::io::Read + '_>, IoError> {
-        Ok(Box::new(self.0))
-    }
-}
-
 impl Depot for Registry<'_> {
     fn pointer(&self) -> Result<Pointer, Error> {
         let document = self
@@ -96,29 +89,35 @@ impl Depot for Registry<'_> {
         }
     }
 
-    fn get(&self, digest: &Digest, size: u64, manifest: bool) -> Result<Vec<u8>, Error> {
+    fn senders(&self) -> usize {
+        SENDERS
+    }
+
+    fn read(&self, digest: &Digest, size: u64, manifest: bool, into: &mut Vec<u8>) -> Result<(), Error> {
+        into.clear();
         if manifest {
-            return Ok(self.client.manifest(&self.name, *digest)?.bytes);
+            into.extend(self.client.manifest(&self.name, *digest)?.bytes);
+            return Ok(());
         }
         let info = BlobInfo { media_type: PACK_TYPE.to_owned(), digest: *digest, size };
         let mut reader = self.client.blob(&self.name, &info, None)?;
-        let mut bytes = Vec::new();
-        reader.by_ref().take(size + 1).read_to_end(&mut bytes).map_err(|error| {
+        into.reserve_exact(usize::try_from(size.min(MAX_PACK)).unwrap_or(0) + 1);
+        reader.by_ref().take(size + 1).read_to_end(into).map_err(|error| {
             let known = RegistryError::of(&error).cloned().map(Error::Registry);
             known.unwrap_or_else(|| IoError::new("read", digest.to_string(), &error).into())
         })?;
         reader.finish()?;
-        Ok(bytes)
+        Ok(())
     }
 
-    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<u64, Error> {
-        let info = BlobInfo { media_type: PACK_TYPE.to_owned(), digest: *digest, size: bytes.len() as u64 };
-        let pushed = self.client.push_blob(&self.untagged(), &info, &Memory(bytes), &[], &|_| {})?;
+    fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error> {
+        let info = BlobInfo { media_type: PACK_TYPE.to_owned(), digest: *digest, size: content.size() };
+        let pushed = self.client.push_blob(&self.untagged(), &info, content, &[], &|_| {})?;
         Ok(if let Pushed::Uploaded { bytes } = pushed { bytes } else { 0 })
     }
 
     fn publish(&self, new: &New<'_>, keep: usize) -> Result<Published, Error> {
-        self.put(&Digest::of(new.config), new.config)?;
+        self.put(&Digest::of(new.config), &Content::Memory(new.config))?;
         let own = ImageRef { tag: Some(new.generation.tag.clone()), ..self.untagged() };
         self.client.push_manifest(&own, &Document::new(MANIFEST_TYPE, new.manifest.to_vec()))?;
         let mut gone = Vec::new();

@@ -14,10 +14,10 @@ fn wanted(dir: &Path, name: &str) -> Wanted {
 
 type Packed = Mutex<Vec<(Pack, Vec<u8>)>>;
 
-fn keep(packed: &Packed) -> impl Fn(&Pack, &[u8]) -> Result<(), Error> + Sync {
+fn keep(packed: &Packed) -> impl Fn(&Pack, Vec<u8>) -> Result<Vec<u8>, Error> + Sync {
     |pack, bytes| {
-        lock(packed).push((pack.clone(), bytes.to_vec()));
-        Ok(())
+        lock(packed).push((pack.clone(), bytes.clone()));
+        Ok(bytes)
     }
 }
 
@@ -107,7 +107,7 @@ fn the_first_failure_to_write_ends_it() {
         fs::write(dir.path().join(name.to_string()), [name; 300_000]).unwrap();
     }
     let all: Vec<Wanted> = (0..40).map(|name| wanted(dir.path(), &name.to_string())).collect();
-    let fail = |_: &Pack, _: &[u8]| Err(Error::Carry(CarryFailure::Nothing { place: "full".to_owned() }));
+    let fail = |_: &Pack, _: Vec<u8>| Err(Error::Carry(CarryFailure::Nothing { place: "full".to_owned() }));
     let failed = gather(&all, HashSet::new(), 1, &fail, &|_| {}, &Cancel::new());
     assert!(matches!(failed, Err(Error::Carry(CarryFailure::Nothing { .. }))));
 }
