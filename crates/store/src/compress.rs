@@ -3,11 +3,15 @@
 //! The input is cut into blocks, each of which goes through a fresh compressor in one call: a compressor that was used
 //! and reset gives other bytes, and so do writes of other sizes.
 //!
-//! For gzip a block is 1 MiB; its compressor is primed with the last 32 KiB of the block before and ends in a sync flush;
+//! For gzip a block is up to 1 MiB; its compressor is primed with the last 32 KiB of the block before and ends in a sync flush;
 //! together they are one gzip member, as pigz writes it (<https://zlib.net/pigz/pigz.pdf>). For zstd a block is a frame of
-//! 4 MiB; frames one after the other are one stream (<https://www.rfc-editor.org/rfc/rfc8878#section-3>). For estargz a block
-//! is a gzip member, and where one begins follows from the files ([`estargz`](crate::estargz)). docs/decisions has the
-//! measurements.
+//! up to 4 MiB; frames one after the other are one stream (<https://www.rfc-editor.org/rfc/rfc8878#section-3>). For estargz a block
+//! is a gzip member, and where one begins follows from the files ([`estargz`](crate::estargz)). Where the others end says
+//! [`cut`]; a block that an earlier blob has is copied from there ([`blocks`]). docs/decisions has the measurements.
+
+pub(crate) mod blocks;
+mod cut;
+mod kind;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,100 +22,51 @@ use flate2::{Compress, Crc, FlushCompress, Status};
 use kiln_core::{Digest, DigestHasher};
 use zstd::zstd_safe::CParameter;
 
+use self::blocks::{BlockPlace, Earlier};
+pub use self::kind::Compression;
+use self::kind::LARGE_TABLES;
 use crate::blob::BlobWriter;
 use crate::error::StoreError;
 use crate::estargz::{self, Toc};
 use crate::layer::header::{self, Item};
 
-/// How a tar is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Compression {
-    /// RFC 1952.
-    Gzip {
-        /// 1 is fast, 9 is small; 0 is not compressed.
-        level: u32,
-    },
-    /// RFC 8878.
-    Zstd {
-        /// 1 is fast, 22 is small; 0 is zstd's own default.
-        level: u32,
-    },
-    /// RFC 1952, a member for each file, with a list of contents:
-    /// <https://github.com/containerd/stargz-snapshotter/blob/main/docs/estargz.md>. Another tar than the others'.
-    Estargz {
-        /// As of gzip.
-        level: u32,
-    },
-    /// Not at all.
-    None,
-}
-
 /// Bytes of the block before that a gzip compressor is primed with: deflate's window.
 const WINDOW: usize = 32 << 10;
 /// Deflate, no name, no time, unknown system, as Go's compress/gzip writes it.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// From this level on zstd would take tables of 32 to 64 MiB for a block of 4. With 24 MiB frames are 0.1 % larger (decisions/0018).
-const LARGE_TABLES: i32 = 10;
 
-impl Default for Compression {
-    fn default() -> Self {
-        Self::Gzip { level: Self::GZIP }
+/// What is done with each block.
+#[derive(Clone)]
+struct Work {
+    compression: Compression,
+    /// Whether to note what each became.
+    listed: bool,
+    earlier: Option<Arc<Earlier>>,
+}
+
+impl Work {
+    /// Makes of a block what it is packed.
+    fn do_it(&self, block: &mut Block) -> std::io::Result<()> {
+        block.place = None;
+        if !self.listed {
+            return self.compression.pack(block);
+        }
+        let key = blocks::key(&block.window, block.bytes(), block.last);
+        let known = self.earlier.as_ref().and_then(|earlier| earlier.take(&key, &mut block.packed));
+        let check = if let Some(check) = known {
+            block.crc = Crc::new();
+            block.crc.update(&block.raw[..block.length]);
+            check
+        } else {
+            self.compression.pack(block)?;
+            Digest::of(&block.packed)
+        };
+        block.place = Some((key, check, known.is_some()));
+        Ok(())
     }
 }
 
 impl Compression {
-    /// The level of gzip where none is asked for; docs/decisions/0004 has the figures.
-    pub const GZIP: u32 = 2;
-    /// That of zstd: its own default.
-    pub const ZSTD: u32 = 3;
-
-    /// Returns the type of the blobs it makes.
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Gzip { .. } | Self::Estargz { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd { .. } => "application/vnd.oci.image.layer.v1.tar+zstd",
-            Self::None => "application/vnd.oci.image.layer.v1.tar",
-        }
-    }
-
-    /// Names all of it that decides the bytes: it changes whenever they may.
-    pub fn version(self) -> String {
-        match self {
-            Self::Gzip { level } => format!("packer 1 zlib-rs-0.6.8, compression gzip {level}"),
-            Self::Zstd { level } => {
-                let tables = if level >= LARGE_TABLES.cast_unsigned() { ", small tables" } else { "" };
-                let version = zstd::zstd_safe::version_string();
-                format!("packer 1 zstd-{version}, compression zstd {level}{tables}")
-            }
-            Self::Estargz { level } => format!("packer 1 zlib-rs-0.6.8, compression estargz {level}"),
-            // As it was written when there was gzip only.
-            Self::None => "packer 1 zlib-rs-0.6.8, compression none".to_owned(),
-        }
-    }
-
-    /// Returns how many threads stay below 100 MiB together, with a block in each, two more on their way, and what a block
-    /// becomes. The bytes do not depend on it.
-    const fn most_threads(self) -> usize {
-        match self {
-            Self::Gzip { .. } | Self::None => 8,
-            Self::Estargz { .. } => 7,
-            Self::Zstd { level: 0..=4 } => 6,
-            Self::Zstd { level: 5..=8 } => 4,
-            Self::Zstd { level: 9 } => 3,
-            Self::Zstd { .. } => 2,
-        }
-    }
-
-    /// Bytes of a block of input. Part of what decides the output.
-    const fn block(self) -> usize {
-        match self {
-            Self::Gzip { .. } | Self::None => 1 << 20,
-            Self::Zstd { .. } => 4 << 20,
-            // Most headers between two files fit behind the first one's content.
-            Self::Estargz { .. } => estargz::CHUNK + (64 << 10),
-        }
-    }
-
     /// Compresses one block.
     fn pack(self, block: &mut Block) -> std::io::Result<()> {
         match self {
@@ -132,7 +87,7 @@ impl Compression {
 /// Takes a stream of bytes and passes them on in blocks.
 pub(crate) struct Packer<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    compression: Compression,
+    work: Work,
     threads: usize,
     block: Block,
     /// None while it moves to, and is with, the crew's writer.
@@ -169,6 +124,8 @@ struct Block {
     entries: Vec<estargz::Entry>,
     content: usize,
     digest: Option<Digest>,
+    /// For a list of blocks: what went in, what came out, and whether that was copied.
+    place: Option<(Digest, Digest, bool)>,
 }
 
 struct Crew<'scope> {
@@ -185,6 +142,9 @@ struct Output {
     toc: Option<Toc>,
     /// Bytes of the tar.
     raw: u64,
+    places: Vec<BlockPlace>,
+    /// Blocks that were copied.
+    copied: usize,
 }
 
 /// A finished stream.
@@ -193,6 +153,10 @@ pub(crate) struct Packed {
     pub(crate) diff_id: Digest,
     /// What a manifest has to say of the blob.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What its blocks became, if that was to be noted and there is more than one.
+    pub(crate) places: Vec<BlockPlace>,
+    /// How many of them were copied.
+    pub(crate) copied: usize,
 }
 
 impl<'scope, 'env> Packer<'scope, 'env> {
@@ -210,21 +174,35 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             Compression::Estargz { .. } => Some(Toc::new(blob.sibling()?)),
             _ => None,
         };
-        let output = Some(Output { blob, diff: DigestHasher::new(), crc: Crc::new(), toc, raw: 0 });
+        let (diff, crc) = (DigestHasher::new(), Crc::new());
+        let output = Some(Output { blob, diff, crc, toc, raw: 0, places: Vec::new(), copied: 0 });
         let (threads, block, file) =
             (threads.clamp(1, compression.most_threads()), Block::default(), File::default());
-        Ok(Self { scope, compression, threads, block, output, crew: None, made: 1, file })
+        let work = Work { compression, listed: false, earlier: None };
+        Ok(Self { scope, work, threads, block, output, crew: None, made: 1, file })
+    }
+
+    /// Notes what the blocks become, and copies what an earlier blob has. To be said before anything is put.
+    pub(crate) fn list_blocks(&mut self, earlier: Option<Earlier>) {
+        self.work.listed =
+            matches!(self.work.compression, Compression::Gzip { .. } | Compression::Zstd { .. });
+        self.work.earlier = earlier.map(Arc::new);
     }
 
     /// Whether what is packed is to be a list of contents as well: then a tar's entries are told by
     /// [`header`](Self::header), and its end is not written.
     pub(crate) fn has_toc(&self) -> bool {
-        matches!(self.compression, Compression::Estargz { .. })
+        matches!(self.work.compression, Compression::Estargz { .. })
     }
 
     /// Adds the headers of a tar's entry. If it is a file, all of its content has to follow.
     pub(crate) fn header(&mut self, item: &Item<'_>) -> Result<(), StoreError> {
-        self.put(&header::encode(item))?;
+        let header = header::encode(item);
+        let bytes = header.len() as u64 + item.size;
+        if cut::before(self.work.compression, self.block.length, item.name, bytes) {
+            self.pass(false)?;
+        }
+        self.put(&header)?;
         if self.has_toc() {
             let entry = estargz::Entry::of(item)?;
             if item.flag == b'0' && item.size > 0 {
@@ -250,7 +228,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 
     /// Returns room for more bytes, at least one.
     pub(crate) fn space(&mut self) -> Result<&mut [u8], StoreError> {
-        let size = self.compression.block();
+        let size = self.work.compression.block();
         if self.file.left > 0 && self.block.length == estargz::CHUNK {
             self.pass(false)?;
             self.file.at += estargz::CHUNK as u64;
@@ -284,13 +262,13 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             Some(crew) => join(crew)?,
             None => self.output.take().expect("nobody else has it without a crew"),
         };
-        if matches!(self.compression, Compression::Gzip { .. }) {
+        if matches!(self.work.compression, Compression::Gzip { .. }) {
             // RFC 1952: the checksum, and the length modulo 2^32.
             let trailer = [output.crc.sum().to_le_bytes(), output.crc.amount().to_le_bytes()].concat();
             output.blob.append(&trailer)?;
         }
         let mut annotations = BTreeMap::new();
-        if let (Compression::Estargz { level }, Some(toc)) = (self.compression, output.toc.take()) {
+        if let (Compression::Estargz { level }, Some(toc)) = (self.work.compression, output.toc.take()) {
             let Output { blob, diff, raw, .. } = &mut output;
             let digest = toc.finish(blob, level.min(9), |bytes| {
                 diff.update(bytes);
@@ -299,28 +277,29 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             annotations.insert(estargz::TOC_DIGEST.to_owned(), digest.to_string());
             annotations.insert(estargz::UNCOMPRESSED_SIZE.to_owned(), output.raw.to_string());
         }
-        let diff_id = match self.compression {
+        let diff_id = match self.work.compression {
             Compression::None => output.blob.digest(),
             _ => output.diff.finish(),
         };
-        Ok(Packed { blob: output.blob, diff_id, annotations })
+        let Output { blob, places, copied, .. } = output;
+        Ok(Packed { blob, diff_id, annotations, places, copied })
     }
 
     /// Sends the block on its way and takes another one.
     fn pass(&mut self, last: bool) -> Result<(), StoreError> {
         let mut block = std::mem::take(&mut self.block);
         block.last = last;
-        let window = match self.compression {
+        let window = match self.work.compression {
             Compression::Gzip { .. } => block.bytes()[block.length.saturating_sub(WINDOW)..].to_vec(),
             _ => Vec::new(),
         };
         let number = block.number + 1;
-        let alone = self.compression == Compression::None || (last && self.crew.is_none());
+        let alone = self.work.compression == Compression::None || (last && self.crew.is_none());
         let mut next = if alone {
-            let packed = self.compression.pack(&mut block);
+            let packed = self.work.compression.pack(&mut block);
             let output = self.output.as_mut().expect("nobody else has it without a crew");
             packed.map_err(|error| output.blob.error("compress", &error))?;
-            output.take(&mut block, self.compression)?;
+            output.take(&mut block, self.work.compression)?;
             block
         } else {
             self.hand_over(block)?
@@ -335,7 +314,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     fn hand_over(&mut self, block: Block) -> Result<Block, StoreError> {
         if self.crew.is_none() {
             let output = self.output.take().expect("nobody else has it without a crew");
-            self.crew = Some(Crew::start(self.scope, output, self.compression, self.threads));
+            self.crew = Some(Crew::start(self.scope, output, &self.work, self.threads));
         }
         let crew = self.crew.as_ref().expect("made just above");
         let sent = crew.jobs.send(block);
@@ -359,7 +338,7 @@ impl<'scope> Crew<'scope> {
     fn start<'env>(
         scope: &'scope Scope<'scope, 'env>,
         mut output: Output,
-        compression: Compression,
+        work: &Work,
         threads: usize,
     ) -> Self {
         let (jobs, queue) = channel::<Block>();
@@ -367,18 +346,19 @@ impl<'scope> Crew<'scope> {
         let (give_back, free) = channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
-            let (queue, done) = (Arc::clone(&queue), done.clone());
+            let (queue, done, work) = (Arc::clone(&queue), done.clone(), work.clone());
             scope.spawn(move || {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(mut block) = job else { return };
-                    let packed = compression.pack(&mut block).map(|()| block);
+                    let packed = work.do_it(&mut block).map(|()| block);
                     if done.send(packed).is_err() {
                         return;
                     }
                 }
             });
         }
+        let compression = work.compression;
         let writer = scope.spawn(move || {
             let (mut next, mut early) = (0, BTreeMap::new());
             while let Ok(block) = finished.recv() {
@@ -409,6 +389,11 @@ impl Output {
             toc.take(&mut block.entries, self.blob.size(), content, block.digest)?;
         }
         self.crc.combine(&block.crc);
+        if let Some((key, check, copied)) = block.place.take() {
+            let length = u32::try_from(block.packed.len()).unwrap_or(u32::MAX);
+            self.places.push(BlockPlace { key, at: self.blob.size(), length, check });
+            self.copied += usize::from(copied);
+        }
         self.blob.append(&block.packed)
     }
 }

@@ -30,20 +30,16 @@ impl LastCopy {
         if !store.has_layer(&layer) {
             return Ok(None);
         }
-        Ok(Reuse::open(&store.layer_dir(&layer), &manifest(store, &layer)))
+        Ok(store.reuse(&layer))
     }
 
     /// Notes what it made now.
     pub(crate) fn keep(&self, store: &Store, layer: &LayerId, copied: &CopyManifest) -> Result<(), Error> {
-        if let Some(last) = store.peek_record::<LayerId>(RecordKind::LastCopy, &self.key)? {
-            store.shares_files(&last);
+        let last = store.peek_record::<LayerId>(RecordKind::LastCopy, &self.key)?;
+        if let Some(last) = &last {
+            store.shares_files(last);
         }
-        copied.write(&manifest(store, layer))?;
+        store.note_copy(layer, copied, last.as_ref())?;
         Ok(store.put_record(RecordKind::LastCopy, &self.key, layer)?)
     }
-}
-
-/// Beside the layer's tree: it goes when the layer goes.
-fn manifest(store: &Store, layer: &LayerId) -> std::path::PathBuf {
-    store.layer_dir(layer).with_file_name("copied")
 }

@@ -87,6 +87,48 @@ fn bytes_are_those_of_this_compressor() {
     assert_eq!(digests.join(" "), expected);
 }
 
+/// Files as a tar has them, whose blocks end between files.
+fn pack_files(store: &Store, compression: Compression, threads: usize) -> (Vec<u8>, usize) {
+    let packed = std::thread::scope(|scope| {
+        let mut packer = Packer::new(scope, store.blob_writer().unwrap(), compression, threads).unwrap();
+        packer.list_blocks(None);
+        for number in 0..700 {
+            let content = if number == 300 { sample(5 * BLOCK + 7) } else { sample(number * 40) };
+            let (name, size) = (format!("data/f{number}"), content.len() as u64);
+            packer.header(&Item { name: name.as_bytes(), flag: b'0', size, ..Item::default() }).unwrap();
+            packer.put(&content).unwrap();
+            packer.put(&vec![0; content.len().next_multiple_of(512) - content.len()]).unwrap();
+        }
+        packer.finish().unwrap()
+    });
+    let blocks = packed.places.len();
+    let digest = packed.blob.finish(None).unwrap();
+    (std::fs::read(store.blob_path(&digest)).unwrap(), blocks)
+}
+
+/// As above: if this fails because blocks end elsewhere, the packer's number in `Compression::version` must change.
+#[test]
+fn blocks_end_where_they_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Full).unwrap();
+    let seen = [Compression::Gzip { level: 2 }, Compression::Zstd { level: 3 }].map(|compression| {
+        let (bytes, blocks) = pack_files(&store, compression, 1);
+        for threads in [2, 5] {
+            assert!(pack_files(&store, compression, threads) == (bytes.clone(), blocks), "{threads} threads");
+        }
+        let tar = unpacked(&bytes, compression);
+        let (mut at, mut number) = (0, 0);
+        while at < tar.len() {
+            assert!(tar[at..].starts_with(format!("data/f{number}\0").as_bytes()));
+            let size = if number == 300 { 5 * BLOCK + 7 } else { number * 40 };
+            at += 512 + size.next_multiple_of(512);
+            number += 1;
+        }
+        format!("{blocks} {}", Digest::of(&bytes).short())
+    });
+    assert_eq!(seen, ["24 77799edb2ead", "8 cfbbc936ce01"]);
+}
+
 #[test]
 fn a_writer_that_fails_ends_the_crew() {
     let dir = tempfile::tempdir().unwrap();

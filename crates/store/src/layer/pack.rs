@@ -8,13 +8,23 @@ use kiln_core::{Cancel, Digest, DigestHasher, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
+use crate::collect::kept_size;
+use crate::compress::blocks::{self, Earlier};
 use crate::compress::{Compression, Packed, Packer};
+use crate::copy::{CopyManifest, Reuse};
 use crate::error::StoreError;
 use crate::layout::{self, TREE};
 use crate::lock::FileLock;
 use crate::owner::LinkOwners;
 use crate::record::RecordKind;
 use crate::store::Store;
+
+/// Beside a layer's tree: what a copy put there.
+const COPIED_FILE: &str = "copied";
+/// Beside a layer's tree: the id of the layer that the same copy made before.
+const EARLIER_FILE: &str = "earlier";
+/// So many earlier layers are asked for their blocks: those in between may not have been packed in this way.
+const EARLIER: usize = 8;
 
 /// How a layer is packed. Together with the layer's files it decides every byte of the blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -45,6 +55,9 @@ pub struct PackedLayer {
     pub sockets: Vec<PathBuf>,
     /// Which of the store's layers it was made of.
     pub from: LayerId,
+    /// Blocks that were copied from an earlier blob instead of compressed.
+    #[serde(default)]
+    pub copied: usize,
 }
 
 impl Store {
@@ -114,8 +127,33 @@ impl Store {
     /// # Errors
     /// The note cannot be written.
     pub fn note_packed(&self, layer: &LayerId, packing: &str, blob: &Layer) -> Result<(), StoreError> {
-        let packed = PackedLayer { layer: blob.clone(), sockets: Vec::new(), from: layer.clone() };
+        let packed = PackedLayer { layer: blob.clone(), sockets: Vec::new(), from: layer.clone(), copied: 0 };
         self.put_record(RecordKind::LayerBlob, &key(layer, packing, None), &packed)
+    }
+
+    /// Notes that a copy made a layer, what it put there, and which layer the same copy had made before, if any.
+    ///
+    /// # Errors
+    /// The notes cannot be written.
+    pub fn note_copy(
+        &self,
+        layer: &LayerId,
+        copied: &CopyManifest,
+        before: Option<&LayerId>,
+    ) -> Result<(), StoreError> {
+        let dir = self.0.layout.layer(layer);
+        copied.write(&dir.join(COPIED_FILE))?;
+        if let Some(before) = before {
+            let path = dir.join(EARLIER_FILE);
+            std::fs::write(&path, &before.0).at("write", path)?;
+        }
+        Ok(())
+    }
+
+    /// Opens what a copy made for the next one to share; none if it is gone, or no copy made it.
+    pub fn reuse(&self, layer: &LayerId) -> Option<Reuse> {
+        let dir = self.0.layout.layer(layer);
+        Reuse::open(&dir.join(TREE), &dir.join(COPIED_FILE))
     }
 
     /// Whether a layer packed in a way is known to be this blob, and that is there.
@@ -213,13 +251,25 @@ impl Store {
             epoch: options.epoch,
             cancel,
         };
-        let (Packed { blob, diff_id, annotations }, sockets) =
-            self.pack(&plan, options.compression, threads)?;
+        let list = blocks::path(&dir, options.compression);
+        let (packed, sockets) = self.packing(options.compression, threads, |packer| {
+            // Only a copy finds most of its blocks in the one before.
+            if dir.join(COPIED_FILE).exists() {
+                packer.list_blocks(self.earlier_blocks(layer, options.compression));
+            }
+            archive::write(&plan, packer)
+        })?;
+        let Packed { blob, diff_id, annotations, places, copied } = packed;
         let size = blob.size();
+        if !places.is_empty() {
+            // Nothing depends on it. A part of one, from a full disk, is not believed.
+            let _ = blocks::write(&list, options.compression, &blob.digest(), &places);
+            kept_size::forget(&dir);
+        }
         let digest = blob.finish(None)?;
         let media_type = options.compression.media_type().to_owned();
         let packed = Layer { media_type, digest, size, diff_id, annotations };
-        Ok(PackedLayer { layer: packed, sockets, from: layer.clone() })
+        Ok(PackedLayer { layer: packed, sockets, from: layer.clone(), copied })
     }
 
     fn pack(
@@ -229,6 +279,23 @@ impl Store {
         threads: usize,
     ) -> Result<(Packed, Vec<PathBuf>), StoreError> {
         self.packing(compression, threads, |packer| archive::write(plan, packer))
+    }
+
+    /// Returns what the nearest earlier layer of the same copy was packed into, which may be the layer itself.
+    fn earlier_blocks(&self, layer: &LayerId, compression: Compression) -> Option<Earlier> {
+        let mut layer = layer.clone();
+        for _ in 0..EARLIER {
+            let dir = self.0.layout.layer(&layer);
+            let find = |digest: &Digest| self.blob_path(digest);
+            if let Some(found) = Earlier::open(&blocks::path(&dir, compression), compression, find) {
+                return Some(found);
+            }
+            let text = std::fs::read_to_string(dir.join(EARLIER_FILE)).ok()?;
+            // It becomes a part of a path.
+            let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            layer = plain.then_some(LayerId(text))?;
+        }
+        None
     }
 
     /// Packs what `fill` gives.

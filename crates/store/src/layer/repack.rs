@@ -28,7 +28,7 @@ impl Store {
         let key = format!("blob {}, {}", layer.digest, compression.version());
         let packed = self.pack_once(&key, cancel, || {
             let blob = self.open_blob(&layer.digest)?;
-            let (Packed { blob, diff_id, annotations }, ()) =
+            let (Packed { blob, diff_id, annotations, .. }, ()) =
                 self.packing(compression, threads(), |packer| {
                     let most = UnpackOptions::default().max_bytes;
                     let mut tar = unpack::Source::new(blob).map_err(|error| error.of_layer(layer.diff_id))?;
@@ -57,7 +57,7 @@ impl Store {
             let digest = blob.finish(None)?;
             let media_type = compression.media_type().to_owned();
             let layer = Layer { media_type, digest, size, diff_id, annotations };
-            Ok(PackedLayer { layer, sockets: Vec::new(), from: LayerId(diff_id.hex()) })
+            Ok(PackedLayer { layer, sockets: Vec::new(), from: LayerId(diff_id.hex()), copied: 0 })
         })?;
         Ok(packed.layer)
     }
