@@ -20,7 +20,7 @@ use crate::cgroup::Group;
 use crate::enter::{Entered, Isolation};
 use crate::error::RunError;
 use crate::network::PrivateNetwork;
-use crate::notify::{Handed, LinkOwners, Supervisor};
+use crate::notify::{Answers, Handed, LinkOwners, Supervisor};
 use crate::wire::{self, Said, Start};
 
 /// How long an init without namespaces may take to end what it started, on a way out that nobody planned.
@@ -37,7 +37,7 @@ pub(crate) struct Child {
     terminal: Option<OwnedFd>,
     last_word: Option<Said>,
     /// What its supervisor is to be told, until there is one.
-    answers: Option<(LinkOwners, PathBuf)>,
+    answers: Option<(Answers, LinkOwners, PathBuf)>,
     supervisor: Option<Supervisor>,
     /// Goes after the processes in it.
     group: Option<Group>,
@@ -68,7 +68,11 @@ impl Child {
             }
         };
         let pidfd = forked.at("make namespaces for", "a step")?;
-        let answered = entered.answers() && spec.security == Security::Sandbox;
+        let sandboxed = spec.security == Security::Sandbox;
+        let answers = Answers {
+            ids: entered.answers() && sandboxed,
+            order: spec.directory_order.filter(|_| sandboxed),
+        };
         let mut this = Self {
             pidfd: Arc::new(pidfd),
             control: Arc::new(control),
@@ -77,7 +81,7 @@ impl Child {
             descriptors: VecDeque::new(),
             terminal: None,
             last_word: None,
-            answers: answered.then(|| (spec.link_owners.clone(), top_of(&spec.rootfs))),
+            answers: answers.any().then(|| (answers, spec.link_owners.clone(), top_of(&spec.rootfs))),
             supervisor: None,
             group: None,
         };
@@ -88,7 +92,7 @@ impl Child {
             spec: RunSpec { link_owners: LinkOwners::new(), ..spec.clone() },
             ids: entered.ids().clone(),
             isolation,
-            answered,
+            answers,
             host: network.and_then(PrivateNetwork::host),
             proc: entered.proc(),
             watched: this.group.is_none(),
@@ -178,8 +182,9 @@ impl Child {
             match (said, fds.next(), fds.next()) {
                 (Said::Terminal, terminal, _) => self.terminal = terminal,
                 (Said::Calls, Some(listener), Some(root)) => {
-                    let (below, top) = self.answers.take().unwrap_or_default();
-                    self.supervisor = Some(Supervisor::start(Handed { listener, root }, below, top)?);
+                    let (answers, below, top) = self.answers.take().unwrap_or_default();
+                    let handed = Handed { listener, root };
+                    self.supervisor = Some(Supervisor::start(handed, answers, below, top)?);
                 }
                 // Too many files are open here: the step's calls fail, and it ends.
                 (Said::Calls, ..) => {}

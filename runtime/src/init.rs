@@ -44,22 +44,22 @@ pub(crate) fn serve(control: OwnedFd, filters: &Filters) -> ! {
 fn run(control: &mut UnixStream, filters: &Filters) -> Result<Said, RunError> {
     // The step inherits these: Rust, and whoever started kiln, may ignore some.
     sys::reset_signals();
-    let Start { mut spec, ids, isolation, answered, host, proc, watched, by_affinity, turn, window } =
+    let Start { mut spec, ids, isolation, answers, host, proc, watched, by_affinity, turn, window } =
         wire::read(control).stage(Stage::ReadSpec, "kiln")?;
     // Modes are given as they shall be.
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut meter = Meter::open();
     let mut watch = Watch::new(&spec.resources, watched, isolation).stage(Stage::Limit, "/proc")?;
-    let mut place = Place::enter(&spec, &ids, isolation, answered, host, proc)?;
+    let mut place = Place::enter(&spec, &ids, isolation, answers.ids, host, proc)?;
     watch::stay_on(&spec.resources, by_affinity, turn).stage(Stage::Limit, "the processors")?;
     if let Some(pids) = spec.resources.pids.filter(|_| watched) {
         let most = Some(u64::from(pids) + PROCESSES_IN_BETWEEN);
         // Before those that were asked for, which may be lower.
         spec.machine.limits.insert(0, Limit { name: "nproc".to_owned(), soft: most, hard: most });
     }
-    let filter = may_filter(isolation).then(|| filters.choose(answered));
-    let answered_at = answered.then_some(control.as_fd());
-    let mut step = Step::prepare(&spec, &ids, filter, answered_at)?;
+    let filter = may_filter(isolation).then(|| filters.choose(answers));
+    let answered_at = answers.any().then_some(control.as_fd());
+    let mut step = Step::prepare(&spec, &ids, answers.ids, filter.as_deref(), answered_at)?;
     if spec.tty {
         let terminal = place.terminal().and_then(|terminal| hand_over(terminal, control, &step, window));
         step.use_terminal(terminal.stage(Stage::Terminal, "/dev/ptmx")?);
@@ -150,7 +150,7 @@ impl Place {
 
 /// A filter cannot be had without privileges but for the price of `no_new_privs`, which takes sudo and su from steps. In
 /// a chroot it would protect nothing, and a container's own is in force.
-fn may_filter(isolation: Isolation) -> bool {
+pub(crate) fn may_filter(isolation: Isolation) -> bool {
     isolation == Isolation::Namespaces
         || rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))

@@ -29,6 +29,7 @@ mod stubs;
 mod sys;
 mod terminal;
 mod user;
+mod varied;
 mod watch;
 mod wire;
 mod world;

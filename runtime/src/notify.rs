@@ -1,17 +1,21 @@
-//! Answers system calls of a step that has a single id, so that it sees as many as it likes: seccomp_unotify(2).
+//! Answers system calls of a step: that has a single id, so that it sees as many as it likes; or that shall see its directories in
+//! another order. seccomp_unotify(2).
 //!
 //! A thread for each step, in kiln's own process: with the step's user namespace, outside of its pid namespace. It acts
 //! for code that nobody trusts, with kiln's rights over the same files: what it is told to act on is looked up once, from
-//! the caller's own root, and acted on through that descriptor. docs/decisions/0011-single-id.md tells how and why.
+//! the caller's own root, and acted on through that descriptor. docs/decisions/0011-single-id.md
+//! tells how and why, 0031-directory-order.md of the other.
 
 mod available;
 mod calls;
 mod create;
 mod credentials;
+mod directories;
 mod execute;
 mod identity;
 mod layout;
 mod links;
+mod listing;
 mod opened;
 mod owners;
 mod ownership;
@@ -25,16 +29,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use kiln_core::{IoError, IoResultExt};
+use kiln_core::{DirectoryOrder, IoError, IoResultExt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use available::available;
 use calls::{Call, Calls, Known};
 #[cfg(test)]
 pub(crate) use credentials::{Change, Kind};
+use directories::Directories;
 use opened::Opened;
 use owners::Table;
 use place::{CALLERS_CWD, LOOK, Place, errno};
@@ -44,6 +50,22 @@ use crate::sys::notify::{self as sys, Answer, Notification};
 
 /// Owners of symbolic links, fifos and sockets, by path in a layer.
 pub type LinkOwners = BTreeMap<PathBuf, (u32, u32)>;
+
+/// What a step's system calls are answered for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answers {
+    /// For ids and owners, of which there is a single one.
+    pub(crate) ids: bool,
+    /// For the order in which directories are listed.
+    pub(crate) order: Option<DirectoryOrder>,
+}
+
+impl Answers {
+    /// Whether for anything.
+    pub(crate) fn any(self) -> bool {
+        self.ids || self.order.is_some()
+    }
+}
 
 /// What a step's process hands over.
 #[derive(Debug)]
@@ -60,7 +82,12 @@ pub(crate) struct Supervisor(JoinHandle<Result<LinkOwners, IoError>>);
 
 impl Supervisor {
     /// Starts it. `below` are the owners of the links that the step begins with; `upper` is where it leaves its own.
-    pub(crate) fn start(handed: Handed, below: LinkOwners, upper: PathBuf) -> Result<Self, IoError> {
+    pub(crate) fn start(
+        handed: Handed,
+        answers: Answers,
+        below: LinkOwners,
+        upper: PathBuf,
+    ) -> Result<Self, IoError> {
         let look =
             |path: &str| rustix::fs::open(path, LOOK | OFlags::DIRECTORY, Mode::empty()).at("open", path);
         let machine = look("/proc")?;
@@ -74,9 +101,17 @@ impl Supervisor {
             let _ = sys::wake_in_turn(listener.as_fd());
             // Before Linux 6.12, in turn with all others.
             let _ = sys::take_short_turns();
-            let mut answerer = Answerer::new(listener, root, upper);
-            links::add_below(&mut answerer.table, &answerer.root, &below);
+            let mut answerer = Answerer::new(listener, root, upper, answers);
+            if answers.ids {
+                links::add_below(&mut answerer.table, &answerer.root, &below);
+            }
             answerer.serve().at("answer", "a step's system calls")?;
+            if let Some(trouble) = answerer.trouble {
+                return Err(trouble);
+            }
+            if !answers.ids {
+                return Ok(LinkOwners::new());
+            }
             Ok(links::left(&answerer.table, &answerer.root, &answerer.upper))
         };
         let thread = std::thread::Builder::new().name("notify".to_owned()).spawn(run);
@@ -132,21 +167,27 @@ struct Answerer {
     has_roots: bool,
     /// The step's mounts, by number, once they were needed.
     mounts: Option<HashSet<u64>>,
+    /// If they are listed in another order.
+    directories: Option<Directories>,
+    /// What keeps the answers from being what they should be.
+    trouble: Option<IoError>,
 }
 
 impl Answerer {
-    fn new(listener: OwnedFd, root: OwnedFd, upper: OwnedFd) -> Self {
+    fn new(listener: OwnedFd, root: OwnedFd, upper: OwnedFd, answers: Answers) -> Self {
         Self {
             listener,
             root,
             upper,
-            calls: Calls::new(),
+            calls: Calls::new(answers),
             sets: Sets::new(),
             table: Table::default(),
             place: Place::new(),
             opened: Opened::new(),
             has_roots: false,
             mounts: None,
+            directories: answers.order.map(Directories::new),
+            trouble: None,
         }
     }
 
@@ -242,6 +283,7 @@ impl Answerer {
             Call::Openat2 => return self.open_how(call, [a, b, c, d]),
             Call::Execve => self.execute(call, CALLERS_CWD, a, 0),
             Call::Execveat => self.execute(call, int(a), b, word(e)),
+            Call::List(form) => self.list(call, int(a), b, word(c), form),
             Call::Chroot => {
                 // Outside of a new root the mounts could not be seen any more.
                 self.mounts(call.tid)?;

@@ -115,6 +115,16 @@ fn check(entered: &Entered, spec: &RunSpec) -> Result<(), RunError> {
         Some((_, what)) if entered.isolation() == Isolation::Chroot => {
             Err(RunError::NeedsNamespaces { what: what.to_owned() })
         }
+        _ if spec.directory_order.is_some() && spec.security == Security::Sandbox => {
+            entered.can_reorder().map_err(|reason| {
+                IoError::new(
+                    "reorder",
+                    format!("the step's directories: {reason}"),
+                    &io::ErrorKind::Unsupported.into(),
+                )
+                .into()
+            })
+        }
         _ => Ok(()),
     }
 }

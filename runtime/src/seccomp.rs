@@ -3,6 +3,7 @@
 //! The program is a search tree over the numbers: ten comparisons or so decide a call, and the kernel asks it once
 //! for each number when it is installed, to learn which calls need no asking (Linux 5.11).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use libc::{
@@ -10,11 +11,15 @@ use libc::{
     SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_USER_NOTIF, sock_filter,
 };
 
+use crate::notify::Answers;
+
 #[cfg(test)]
 mod tests;
 
 const TABLE: &str = include_str!("../data/seccomp");
 const NOTIFIED: &str = include_str!("../data/notified");
+/// What kiln answers besides to list directories in another order.
+const LISTING: [&str; 2] = ["getdents", "getdents64"];
 
 /// Numbers from here on are of another kind: arm's private calls, and x32's, which no kernel needs.
 const PRIVATE: u32 = 0x1_0000;
@@ -76,11 +81,17 @@ pub(crate) struct Filters {
 
 impl Filters {
     pub(crate) fn new() -> Self {
-        Self { plain: program(&HOST, false), notified: program(&HOST, true) }
+        let of = |ids| program(&HOST, &names(Answers { ids, order: None }));
+        Self { plain: of(false), notified: of(true) }
     }
 
-    pub(crate) fn choose(&self, notified: bool) -> &[sock_filter] {
-        if notified { &self.notified } else { &self.plain }
+    /// Returns the one for a step; what only `kiln verify` asks for is made for it.
+    pub(crate) fn choose(&self, answers: Answers) -> Cow<'_, [sock_filter]> {
+        match answers {
+            Answers { ids: false, order: None } => self.plain.as_slice().into(),
+            Answers { ids: true, order: None } => self.notified.as_slice().into(),
+            Answers { order: Some(_), .. } => program(&HOST, &names(answers)).into(),
+        }
     }
 }
 
@@ -94,8 +105,8 @@ pub(crate) struct Notified {
 }
 
 /// Returns all calls of this machine that kiln may be asked about.
-pub(crate) fn notified() -> Vec<Notified> {
-    let names: BTreeMap<_, _> = notified_names().collect();
+pub(crate) fn notified(answers: Answers) -> Vec<Notified> {
+    let names = names(answers);
     let mut calls = Vec::new();
     for abi in HOST {
         let columns = TABLE.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -108,20 +119,22 @@ pub(crate) fn notified() -> Vec<Notified> {
     calls
 }
 
-/// The names in data/notified, with their conditions.
-fn notified_names() -> impl Iterator<Item = (&'static str, Option<(u32, Condition)>)> {
-    NOTIFIED.lines().filter(|line| !line.starts_with('#')).map(|line| match line.split_once(' ') {
+/// The names of the calls that kiln answers, with their conditions.
+fn names(answers: Answers) -> Names {
+    let ids = NOTIFIED.lines().filter(|line| !line.starts_with('#')).map(|line| match line.split_once(' ') {
         Some((name, condition)) => (name, parse_condition(condition)),
         None => (line, None),
-    })
+    });
+    let listing = LISTING.into_iter().map(|name| (name, None));
+    let listing = listing.filter(|_| answers.order.is_some());
+    ids.filter(|_| answers.ids).chain(listing).collect()
 }
 
-fn program(abis: &[Abi], notified: bool) -> Vec<sock_filter> {
-    let notified = if notified { notified_names().collect() } else { BTreeMap::new() };
+fn program(abis: &[Abi], notified: &Names) -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for abi in abis {
         let mut body = vec![load(NUMBER)];
-        body.extend(tree(&ranges(*abi, &notified)));
+        body.extend(tree(&ranges(*abi, notified)));
         program.extend([jump(BPF_JEQ, abi.audit, 1, 0), skip(body.len())]);
         program.extend(body);
     }

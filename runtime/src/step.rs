@@ -27,7 +27,9 @@ pub(crate) struct Step<'a> {
     wanted_user: String,
     user: User,
     single_id: bool,
-    /// Where to hand over what its system calls arrive at, if kiln answers them.
+    /// Whether kiln answers for its ids: it is whoever it believes to be.
+    any_id: bool,
+    /// Where to hand over what its system calls arrive at, if kiln answers any.
     answered_at: Option<BorrowedFd<'a>>,
     cwd: String,
     program: String,
@@ -49,6 +51,7 @@ impl<'a> Step<'a> {
     pub(crate) fn prepare(
         spec: &RunSpec,
         ids: &IdMode,
+        any_id: bool,
         filter: Option<&'a [libc::sock_filter]>,
         answered_at: Option<BorrowedFd<'a>>,
     ) -> Result<Self, RunError> {
@@ -57,7 +60,7 @@ impl<'a> Step<'a> {
             &user::read("/etc/passwd").unwrap_or_default(),
             &user::read("/etc/group").unwrap_or_default(),
         )?;
-        if answered_at.is_none() {
+        if !any_id {
             user::check(&user, &spec.user, ids)?;
         }
         let mut make = std::fs::DirBuilder::new();
@@ -81,6 +84,7 @@ impl<'a> Step<'a> {
             wanted_user: spec.user.clone(),
             user,
             single_id: *ids == IdMode::Single,
+            any_id,
             answered_at,
             cwd: spec.cwd.clone(),
             program,
@@ -99,7 +103,7 @@ impl<'a> Step<'a> {
 
     /// The user's id, for what must belong to it.
     pub(crate) fn owner(&self) -> (Uid, Gid) {
-        if self.answered_at.is_some() {
+        if self.any_id {
             // Whoever it believes to be.
             return (Uid::ROOT, Gid::ROOT);
         }
@@ -139,7 +143,7 @@ impl<'a> Step<'a> {
                 .stage(Stage::Credentials, "core dumps")?;
         }
         for Limit { name, soft, hard } in &self.limits {
-            if self.answered_at.is_some() && name == "locks" {
+            if self.any_id && name == "locks" {
                 // No kernel looks at it, and it tells whose a process is.
                 continue;
             }
@@ -196,7 +200,7 @@ impl<'a> Step<'a> {
             Err(rustix::io::Errno::INVAL) => return Err(self.out_of_range()),
             other => other.stage(Stage::Credentials, "the user")?,
         }
-        if uid.is_root() || all || self.answered_at.is_some() {
+        if uid.is_root() || all || self.any_id {
             let sets = CapabilitySets {
                 effective: self.capabilities,
                 permitted: self.capabilities,

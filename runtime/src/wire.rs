@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::enter::Isolation;
 use crate::error::RunError;
 use crate::ids::IdMode;
+use crate::notify::Answers;
 use crate::proc::Proc;
 use crate::stubs::Stubs;
 
@@ -26,8 +27,8 @@ pub(crate) struct Start {
     pub(crate) host: Option<IpAddr>,
     /// Which /proc it shall have; the best that there is, if not given.
     pub(crate) proc: Option<Proc>,
-    /// Whether kiln answers the system calls that a single id makes impossible.
-    pub(crate) answered: bool,
+    /// What kiln answers its system calls for.
+    pub(crate) answers: Answers,
     /// Whether the step's resources are init's to watch, as no control group keeps them.
     pub(crate) watched: bool,
     /// Whether `--cpus` is kept by leaving it fewer processors.

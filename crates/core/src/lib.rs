@@ -47,7 +47,9 @@ pub use op::{
 pub use pattern::{IgnoreList, Pattern, PatternError, Verdict, clean_path, resolve_path};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ImageRef, ReferenceError, Short};
-pub use run::{Emulator, ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, StepUsage};
+pub use run::{
+    DirectoryOrder, Emulator, ExitStatus, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, StepUsage,
+};
 pub use sandbox::{Exceeded, NetworkChoice, Resolver, Resources, Sandbox, Variation};
 pub use secret::{Secret, SecretTooLarge};
 pub use snapshot::{Layer, LayerId, Snapshot};

@@ -31,6 +31,8 @@ pub struct RunSpec {
     pub user: String,
     /// UTS host name.
     pub hostname: String,
+    /// In which order it sees the entries of directories; the kernel's, if not given.
+    pub directory_order: Option<DirectoryOrder>,
     /// The machine it sees, besides its name.
     pub machine: Machine,
     /// How much it may do.
@@ -49,6 +51,19 @@ pub struct RunSpec {
     pub stdin: bool,
     /// Whether the root file system is mounted read-only.
     pub read_only: bool,
+}
+
+/// An order in which directories of ordinary file systems are listed, other than the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectoryOrder {
+    /// From the last to the first.
+    Reversed,
+    /// Any, which this decides.
+    Shuffled {
+        /// Another number gives another order.
+        key: u64,
+    },
 }
 
 /// A program that runs those of another architecture.

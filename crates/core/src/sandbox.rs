@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::DirectoryOrder;
+
 /// How steps run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,6 +26,9 @@ pub struct Variation {
     /// So many seconds is kiln's own clock ahead, by which it dates what steps leave.
     #[serde(default)]
     pub ahead: u64,
+    /// In which order steps see the entries of directories.
+    #[serde(default)]
+    pub directory_order: Option<DirectoryOrder>,
 }
 
 /// What a step gets that asks for the default network.

@@ -18,13 +18,14 @@ pub use check::{CheckRequest, Checked, check, outline, sarif, targets};
 pub use engine::{
     BoundReport, BuildNote, BuildVerdict, CacheFilter, CacheLeft, CachePruneReport, CachePruneRequest,
     CacheSummary, CarriedCache, CarryExport, CarryExportRequest, CarryImport, CarryImportRequest,
-    CarryReport, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest, Entering,
-    HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter, ImagePruneReport,
-    ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile, LayerReport,
-    LayersReport, ListedFile, LoadRequest, NextToGo, Oversized, PartDifference, PathDifference, PruneReport,
-    PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount, RunMountKind,
-    RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter, StepMount,
-    StepShell, StepSummary, StoreBound, TagRequest, VerifyReport, VerifyRequest, Why, history, ignore_list,
+    CarryReport, Circumstance, ContextListing, ContextView, CopyOutcome, CopyRequest, Engine, EnterRequest,
+    Entering, HeldStep, HiddenFile, HistoryStep, ImageDetails, ImageDifference, ImageFilter,
+    ImagePruneReport, ImagePruneRequest, ImageSummary, ImagesRequest, ImportRequest, IndexRequest, LargeFile,
+    LayerReport, LayersReport, ListedFile, LoadRequest, NextToGo, Oversized, PartDifference, PathDifference,
+    PruneReport, PruneRequest, PrunedKind, PrunedThing, Recipe, RemovedImage, Rule, RuleUse, RunMount,
+    RunMountKind, RunRequest, SaveFormat, SaveRequest, Sbom, SbomRequest, Side, SizeLimits, Snapshotter,
+    StepMount, StepShell, StepSummary, StoreBound, TagRequest, Unvaried, VerifyReport, VerifyRequest, Why,
+    history, ignore_list,
 };
 pub use error::{CarryFailure, Error, ErrorKind, LookError};
 pub use fix::{Fixed, fix};

@@ -1,7 +1,9 @@
 //! What a call's number means, by the way the kernel is called.
 
+use super::Answers;
 use super::credentials::Kind;
 use super::layout::Layout;
+use super::listing::Dirent;
 use crate::seccomp;
 
 /// One of the calls that kiln answers, with what tells its variants apart.
@@ -52,6 +54,7 @@ pub(crate) enum Call {
     },
     SetLimit,
     Prlimit,
+    List(Dirent),
 }
 
 /// A call and the width of its ids: 16 bits in the oldest calls of 32-bit programs.
@@ -65,9 +68,9 @@ pub(crate) struct Known {
 pub(crate) struct Calls(Vec<(u32, Vec<Option<Known>>)>);
 
 impl Calls {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(answers: Answers) -> Self {
         let mut machines: Vec<(u32, Vec<Option<Known>>)> = Vec::new();
-        for notified in seccomp::notified() {
+        for notified in seccomp::notified(answers) {
             let at = machines.iter().position(|(audit, _)| *audit == notified.audit).unwrap_or_else(|| {
                 machines.push((notified.audit, vec![None; 512]));
                 machines.len() - 1
@@ -157,18 +160,25 @@ fn other(name: &str, audit: u32) -> Option<Call> {
         "ugetrlimit" => Call::GetLimit { unlimited: 0xffff_ffff, width: 4 },
         "setrlimit" => Call::SetLimit,
         "prlimit64" => Call::Prlimit,
+        "getdents64" => Call::List(Dirent::Fixed),
+        "getdents" if is_64_bit => Call::List(Dirent::Long),
+        "getdents" => Call::List(Dirent::Short),
         _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use kiln_core::DirectoryOrder;
+
     use super::*;
+
+    const ALL: Answers = Answers { ids: true, order: Some(DirectoryOrder::Reversed) };
 
     #[test]
     fn each_name_is_known() {
-        let calls = Calls::new();
-        let all = seccomp::notified();
+        let calls = Calls::new(ALL);
+        let all = seccomp::notified(ALL);
         assert!(all.len() > 80, "{}", all.len());
         for notified in all {
             let number = i32::try_from(notified.number).unwrap();
@@ -180,10 +190,10 @@ mod tests {
 
     #[test]
     fn the_old_calls_of_32_bit_programs_have_narrow_ids() {
-        let all = seccomp::notified();
+        let all = seccomp::notified(ALL);
         let of = |name: &str, wide: bool| {
             let found = all.iter().find(|call| call.name == name && (call.audit & 0x8000_0000 != 0) == wide);
-            found.and_then(|call| Calls::new().find(call.audit, i32::try_from(call.number).unwrap()))
+            found.and_then(|call| Calls::new(ALL).find(call.audit, i32::try_from(call.number).unwrap()))
         };
         for (name, native, compat) in [
             ("setresuid", Some(false), Some(true)),

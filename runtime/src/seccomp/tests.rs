@@ -1,5 +1,7 @@
 use libc::{SYS_clone3, SYS_keyctl, SYS_mount, SYS_openat, SYS_ptrace, SYS_read, SYS_socket, SYS_unshare};
 
+use kiln_core::DirectoryOrder;
+
 use super::*;
 
 const EPERM: u32 = SECCOMP_RET_ERRNO | 1;
@@ -41,13 +43,13 @@ fn evaluate(program: &[sock_filter], abi: Abi, number: u32, arguments: [u64; 6])
 }
 
 fn answer_to(machine: [Abi; 2], abi: Abi, number: u32, arguments: [u64; 6]) -> u32 {
-    evaluate(&program(&machine, false), abi, number, arguments)
+    evaluate(&program(&machine, &Names::new()), abi, number, arguments)
 }
 
 #[test]
 fn each_row_answers_on_each_machine() {
     for machine in MACHINES {
-        let program = program(&machine, false);
+        let program = program(&machine, &Names::new());
         assert!(program.len() < 4096, "the kernel's limit: {}", program.len());
         for abi in machine {
             let rows = rows(abi, &Names::new());
@@ -139,11 +141,43 @@ fn conditions_look_at_arguments() {
     }
 }
 
+/// A build is asked about what it was always asked about; only who wants another order, about lists of directories.
+#[test]
+fn lists_of_directories_are_asked_about_when_wanted_only() {
+    const NOTIFY: u32 = SECCOMP_RET_USER_NOTIF;
+    let order = Some(DirectoryOrder::Reversed);
+    let filters = Filters::new();
+    for (ids, order, stat, getdents) in [
+        (false, None, SECCOMP_RET_ALLOW, SECCOMP_RET_ALLOW),
+        (true, None, NOTIFY, SECCOMP_RET_ALLOW),
+        (false, order, SECCOMP_RET_ALLOW, NOTIFY),
+        (true, order, NOTIFY, NOTIFY),
+    ] {
+        let filter = filters.choose(Answers { ids, order });
+        let ask = |abi: Abi, name: &str| {
+            let line = TABLE.lines().find(|line| line.split(' ').next() == Some(name)).unwrap();
+            let number = parse_number(line.split(' ').nth(abi.column).unwrap());
+            number.map(|number| evaluate(&filter, abi, number, [0; 6]))
+        };
+        for abi in HOST {
+            assert_eq!(ask(abi, "statx"), Some(stat), "{abi:?} {ids} {order:?}");
+            assert_eq!(ask(abi, "getdents64"), Some(getdents), "{abi:?} {ids} {order:?}");
+            assert!(ask(abi, "getdents").is_none_or(|answer| answer == getdents), "{abi:?} {ids} {order:?}");
+            assert_eq!(ask(abi, "read"), Some(SECCOMP_RET_ALLOW), "{abi:?} {ids} {order:?}");
+        }
+    }
+}
+
 #[test]
 fn numbers_are_this_machines() {
     let ask = |number: libc::c_long, first: i32| {
         let arguments = [u64::from(first.cast_unsigned()), 0, 0, 0, 0, 0];
-        evaluate(Filters::new().choose(false), HOST[0], u32::try_from(number).unwrap(), arguments)
+        evaluate(
+            &Filters::new().choose(Answers::default()),
+            HOST[0],
+            u32::try_from(number).unwrap(),
+            arguments,
+        )
     };
     for number in [SYS_read, SYS_openat, SYS_ptrace, libc::SYS_execve, libc::SYS_rseq, libc::SYS_statx] {
         assert_eq!(ask(number, 0), SECCOMP_RET_ALLOW, "{number}");

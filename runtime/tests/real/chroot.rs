@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output, Stdio};
 
 use kiln_core::{
-    ExitStatus, Limit, MOVED_JOURNAL, Machine, MountSpecKind, Moved, NetworkMode, RunSpec, Secret, Security,
+    DirectoryOrder, ExitStatus, Limit, MOVED_JOURNAL, Machine, MountSpecKind, Moved, NetworkMode, RunSpec,
+    Secret, Security,
 };
 use kiln_runtime::RunError;
 
@@ -239,4 +240,31 @@ fn what_needs_namespaces_is_refused() {
         let refused = RunError::NeedsNamespaces { what: what.to_owned() };
         assert_eq!(run_as(&place, "run", &spec).result, Err(refused));
     }
+}
+
+/// With docker's default capabilities there is no filter, so that nobody could be asked; with all of root's there is one.
+#[test]
+fn another_order_of_directories_takes_the_right_to_filter() {
+    // What a step leaves in its place is the store's to take out.
+    let listed = |order: Option<DirectoryOrder>| -> Option<Vec<String>> {
+        let place = place()?;
+        for number in 0..20 {
+            place.file_at(&format!("root/home/{number}"), "");
+        }
+        let spec = RunSpec { directory_order: order, ..place.spec_on_tree("find /home") };
+        if order.is_some() {
+            let refused = run_as(&place, "run", &spec);
+            let says = |error: &RunError| error.to_string().contains("CAP_SYS_ADMIN");
+            assert!(refused.result.as_ref().is_err_and(says), "{refused:?}");
+        }
+        let spec = place.write("spec.json", &spec);
+        let ran = Ran::of(Rung::Root, output(place.runner(&["run", &spec]).env("KILN_TEST_CHROOT", "1")));
+        Some(ran.ok().lines().skip(1).map(str::to_owned).collect())
+    };
+    let (Some(plain), Some(mut reversed)) = (listed(None), listed(Some(DirectoryOrder::Reversed))) else {
+        return;
+    };
+    assert_eq!(plain.len(), 20);
+    reversed.reverse();
+    assert_eq!(plain, reversed);
 }

@@ -11,6 +11,7 @@ mod ladder;
 mod mounts;
 mod notify;
 mod old_programs;
+mod order;
 mod proc;
 mod secrets;
 mod steps;

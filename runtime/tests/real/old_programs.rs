@@ -6,22 +6,24 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use kiln_core::RunSpec;
+
 use crate::notify::single;
 use crate::support::{Place, skip};
 
 /// Where a program is in memory; what it writes comes behind it.
 const BASE: u32 = 0x40_0000;
 const HEAD: u32 = 120;
-const TEXT: u32 = BASE + 0x800;
-const MEMORY: u32 = BASE + 0x1000;
+pub(crate) const TEXT: u32 = BASE + 0x800;
+pub(crate) const MEMORY: u32 = BASE + 0x1000;
 
 /// Machine code, as it is put together.
 #[derive(Default)]
-struct Code(Vec<u8>);
+pub(crate) struct Code(Vec<u8>);
 
 /// What is put into a register before a call.
 #[derive(Clone, Copy)]
-enum Value {
+pub(crate) enum Value {
     Number(u32),
     /// What `keep` kept.
     Kept,
@@ -30,7 +32,7 @@ use Value::{Kept, Number};
 
 impl Code {
     /// Calls the kernel; the result is in EAX.
-    fn call(mut self, number: u32, arguments: &[Value]) -> Self {
+    pub(crate) fn call(mut self, number: u32, arguments: &[Value]) -> Self {
         // mov REG, VALUE; mov REG, ebp: for ebx, ecx, edx, esi
         for (value, (immediate, from_kept)) in
             arguments.iter().zip([(0xbb, 0xeb), (0xb9, 0xe9), (0xba, 0xea), (0xbe, 0xee)])
@@ -52,20 +54,20 @@ impl Code {
     }
 
     /// mov ebp, eax
-    fn keep(mut self) -> Self {
+    pub(crate) fn keep(mut self) -> Self {
         self.0.extend([0x89, 0xc5]);
         self
     }
 
     /// mov [address], eax
-    fn store(mut self, address: u32) -> Self {
+    pub(crate) fn store(mut self, address: u32) -> Self {
         self.0.extend([0x89, 0x04, 0x25]);
         self.0.extend(address.to_le_bytes());
         self
     }
 
     /// An ELF file of it and of a text.
-    fn program(mut self, text: &str) -> Vec<u8> {
+    pub(crate) fn program(mut self, text: &str) -> Vec<u8> {
         self.0.resize((TEXT - BASE - HEAD) as usize, 0x90);
         self.0.extend(text.as_bytes());
         self.0.push(0);
@@ -88,9 +90,13 @@ impl Code {
 
 /// Puts a program into the root and runs a script; none where the kernel knows no such calls.
 fn run(place: &Place, program: &[u8], script: &str) -> Option<String> {
+    run_spec(place, program, &place.spec(script))
+}
+
+pub(crate) fn run_spec(place: &Place, program: &[u8], spec: &RunSpec) -> Option<String> {
     std::fs::write(place.path("root/bin/old"), program).unwrap();
     std::fs::set_permissions(place.path("root/bin/old"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let ran = place.run(&place.spec(script));
+    let ran = place.run(spec);
     if ran.stdout.contains("139") || ran.stderr.contains("Segmentation") {
         skip("32-bit system calls: this kernel has none");
         return None;

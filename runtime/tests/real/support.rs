@@ -191,6 +191,7 @@ impl Place {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: "step".to_owned(),
+            directory_order: None,
             machine: Machine::default(),
             security: Security::Sandbox,
             emulator: None,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln::{ImageDifference, PartDifference, PathDifference, VerifyReport, VerifyRequest};
+use kiln::{ImageDifference, PartDifference, PathDifference, Unvaried, VerifyReport, VerifyRequest};
 
 use super::{build, cancel_on_signal, start};
 use crate::args::{Global, ProgressMode, VerifyArgs};
@@ -40,7 +40,7 @@ fn text(report: &VerifyReport) -> String {
         None => "the date of its commit".to_owned(),
     };
     let Some(ImageDifference { run, digest: other, platform, part }) = &report.difference else {
-        return format!("{} builds with {date} gave {digest}", report.runs);
+        return format!("{} builds with {date} gave {digest}\n{}", report.runs, circumstances(report));
     };
     let other = other.map_or_else(String::new, |digest| digest.to_string());
     let mut out = format!("not reproducible with {date}: build 1 gave {digest}\n");
@@ -67,6 +67,16 @@ fn text(report: &VerifyReport) -> String {
             format!("{platform}, configuration: {field}: {} / {}\n", shown(first), shown(other))
         }
     };
+    out + &circumstances(report)
+}
+
+/// What was different in the builds, and what could not be.
+fn circumstances(report: &VerifyReport) -> String {
+    let varied: Vec<_> = report.varied.iter().map(|circumstance| circumstance.words()).collect();
+    let mut out = format!("varied: {}\n", varied.join(", "));
+    for Unvaried { circumstance, reason } in &report.same {
+        out += &format!("not varied: {}: {reason}\n", circumstance.words());
+    }
     out
 }
 
@@ -76,6 +86,8 @@ fn shown(value: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use kiln::Circumstance;
+
     use super::*;
 
     #[test]
@@ -90,6 +102,8 @@ mod tests {
             digest: None,
             source_date_epoch: Some(0),
             runs: 2,
+            varied: vec![Circumstance::Umask, Circumstance::HostName],
+            same: vec![Unvaried { circumstance: Circumstance::DirectoryOrder, reason: "no".to_owned() }],
             difference: Some(ImageDifference {
                 run: 2,
                 digest: None,
@@ -113,6 +127,8 @@ mod tests {
                 "  /b: mtime: 1 / (not there)",
                 "  and 3 more in this layer",
                 "Later layers were not looked at: they may differ because this one does.",
+                "varied: umask, host name",
+                "not varied: order of directories: no",
             ]
         );
         let same = VerifyReport { difference: None, source_date_epoch: None, ..report };

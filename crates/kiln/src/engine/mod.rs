@@ -80,7 +80,9 @@ pub use transfer::{
     CopyOutcome, CopyRequest, ImportRequest, IndexRequest, LoadRequest, SaveFormat, SaveRequest, TagRequest,
 };
 pub use trees::Snapshotter;
-pub use verify::{ImageDifference, PartDifference, PathDifference, VerifyReport, VerifyRequest};
+pub use verify::{
+    Circumstance, ImageDifference, PartDifference, PathDifference, Unvaried, VerifyReport, VerifyRequest,
+};
 
 /// Builds and manages images in one store. Made before the process has a second thread; used by any number of them.
 #[derive(Debug)]

@@ -118,6 +118,7 @@ impl Engine {
             }),
             user: request.user.clone().unwrap_or_else(|| config.user.clone()),
             hostname: request.hostname.clone().unwrap_or_else(|| "kiln".to_owned()),
+            directory_order: None,
             machine: request.machine.clone(),
             security: Security::Sandbox,
             emulator,

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use kiln_core::{
     Bind, CacheMount, CacheMountState, Cancel, Event, ExitStatus, InlineFile, IoError, IoResultExt as _,
     MountKind, MountSpec, MountSpecKind, Network, NetworkMode, Op, Resolver, Resources, Rootfs, RunOp,
-    RunSpec, Secret, SecretMount, Selection, Snapshot, SshMount, Step, StepId,
+    RunSpec, Secret, SecretMount, Security, Selection, Snapshot, SshMount, Step, StepId,
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::{Inputs, Place};
@@ -168,11 +168,15 @@ impl StepWorker<'_> {
         let link_owners = self.link_owners(op, inputs)?;
         let resources = self.sandbox.resources.clone();
         let own = RunSpec { mounts, env, secret_env, emulator, ..process_spec(op, rootfs) };
-        let hostname = match &self.sandbox.variation {
-            Some(variation) => variation.hostname.clone(),
-            None => own.hostname.clone(),
+        let (hostname, directory_order) = match &self.sandbox.variation {
+            Some(variation) => (variation.hostname.clone(), variation.directory_order),
+            None => (own.hostname.clone(), None),
         };
-        Ok(RunSpec { network, resolver, resources, link_owners, hostname, ..own })
+        if directory_order.is_some() && own.security == Security::Insecure {
+            let note = "the order of directories is not varied: a step with --security=insecure has no system call filter";
+            self.reporter.warn(note.to_owned(), step.info.lines);
+        }
+        Ok(RunSpec { network, resolver, resources, link_owners, hostname, directory_order, ..own })
     }
 
     /// Returns whose the links of the step's root are, where they cannot say it; and an agent's socket, which cannot either.
@@ -401,6 +405,7 @@ pub(crate) fn process_spec(op: &RunOp, rootfs: Rootfs) -> RunSpec {
         cwd: op.cwd.clone(),
         user: op.user.clone(),
         hostname: op.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
+        directory_order: None,
         machine: (*op.machine).clone(),
         security: op.security,
         emulator: None,

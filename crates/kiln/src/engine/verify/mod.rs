@@ -1,26 +1,27 @@
 //! `kiln verify`: builds twice under other circumstances, and says what came out differently.
 //!
-//! <https://reproducible-builds.org/docs/definition/>. What a second build has different is [`Variation`]'s to say, and that
+//! <https://reproducible-builds.org/docs/definition/>. What a second build has different is [`vary`]'s to say, and that
 //! it is a later time. Nothing is taken from the first but what kiln fetched: bases, sources, cache mounts.
 
 mod compare;
 mod json;
+mod vary;
 
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use kiln_core::{Cancel, Digest, EventSink, Layer, Platform, Variation};
+use kiln_core::{Cancel, Digest, EventSink, Layer, Platform};
 use kiln_oci::LoadedImage;
 use kiln_store::StoreError;
-use rustix::fs::Mode;
-use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::manage::stored::Stored;
 use crate::{BuildOutcome, BuildRequest, BuiltImage, ContextSource, Error, Output, SourceDate};
+use vary::Umask;
 
 pub use compare::PathDifference;
+pub use vary::{Circumstance, Unvaried};
 
 /// What to build, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ pub struct VerifyReport {
     pub source_date_epoch: Option<u64>,
     /// Builds that were made.
     pub runs: u32,
+    /// What was different in the builds after the first.
+    pub varied: Vec<Circumstance>,
+    /// What would have been, and could not be.
+    pub same: Vec<Unvaried>,
     /// The first difference; none if all builds gave the same.
     pub difference: Option<ImageDifference>,
 }
@@ -97,28 +102,6 @@ pub enum PartDifference {
 /// print.
 const LATER: Duration = Duration::from_millis(1100);
 
-/// Another year, month, day of the week and hour: seconds.
-const AHEAD: u64 = (398 * 24 + 7) * 3600;
-
-/// Another umask of this process, until it is dropped: what a group may write, it may not, or the other way. Not a narrower one:
-/// what the store keeps of such a build would stay closed to others.
-struct Umask(Mode);
-
-impl Umask {
-    fn other() -> Self {
-        // It can only be read by setting it.
-        let before = umask(Mode::from_raw_mode(0o022));
-        umask(before ^ Mode::WGRP);
-        Self(before)
-    }
-}
-
-impl Drop for Umask {
-    fn drop(&mut self) {
-        umask(self.0);
-    }
-}
-
 impl Engine {
     /// Builds several times, and compares.
     ///
@@ -139,6 +122,7 @@ impl Engine {
         let ended = Instant::now();
         build.no_cache = true;
         build.jobs = Some(1);
+        let (varied, same) = self.circumstances();
         let mut report = VerifyReport {
             digest: first.digest,
             source_date_epoch: match date {
@@ -146,13 +130,14 @@ impl Engine {
                 SourceDate::Commit => None,
             },
             runs: 1,
+            varied,
+            same,
             difference: None,
         };
         for run in 2..=request.runs.max(2) {
             // Not for anybody to be ready: it is the time itself that shall be another.
             std::thread::sleep(LATER.saturating_sub(ended.elapsed()));
-            let hostname = format!("verify-{run}");
-            build.sandbox.variation = Some(Variation { hostname, ahead: AHEAD * u64::from(run - 1) });
+            build.sandbox.variation = Some(vary::variation(run, &report.varied));
             let umask = Umask::other();
             let other = self.build(&build, events, cancel)?;
             drop(umask);
