@@ -31,10 +31,13 @@ pub struct StepWhy {
 /// An earlier run of the same line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
-    /// The build's id.
+    /// The build's id; empty if it was one of another machine.
     pub build: String,
-    /// When that began, seconds since 1970.
+    /// When that began, seconds since 1970; of another machine when the step ran.
     pub time: u64,
+    /// The shared cache that has it, as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
 }
 
 /// Why a step's result was not there.
@@ -220,7 +223,9 @@ impl StepWhy {
             0 | 1 => String::new(),
             more => format!(" (and {} more)", more - 1),
         };
-        changes.first().map_or_else(String::new, |first| format!("{first}{rest}"))
+        let cache = self.compared.as_ref().and_then(|compared| compared.cache.as_ref());
+        let against = cache.map_or_else(String::new, |cache| format!(" (against the cache in {cache})"));
+        changes.first().map_or_else(String::new, |first| format!("{first}{rest}{against}"))
     }
 
     /// Says what the summary leaves out, a line each: further changes, and paths.

@@ -53,7 +53,7 @@ pub use layer::pack::{LayerOptions, PackedLayer, WholeTree};
 pub use layer::take::Spooled;
 pub use layout::Ids;
 pub use merged::{MergedTree, Share};
-pub use notes::NoteKind;
+pub use notes::{NoteKind, unpack_note};
 pub use pin::Pin;
 pub use record::{RecordInfo, RecordKind};
 pub use removals::{Removal, RemovalReason};

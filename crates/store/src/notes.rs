@@ -99,6 +99,19 @@ impl Store {
         Ok(Some(unpacked))
     }
 
+    /// Returns a note as it is kept: compressed, to be sent somewhere.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn packed_note(&self, kind: NoteKind, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.note_path(kind, name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("read", path)?,
+        }
+    }
+
     /// Returns whether there is such a note; if so, it counts as used now.
     ///
     /// # Errors
@@ -155,6 +168,13 @@ impl Store {
     fn note_path(&self, kind: NoteKind, name: &str) -> PathBuf {
         self.note_dir(kind).join(name)
     }
+}
+
+/// Unpacks what [`packed_note`](Store::packed_note) of another store returned; none if it is damaged, or more than so many bytes.
+pub fn unpack_note(packed: &[u8], most: u64) -> Option<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    zstd::Decoder::new(packed).ok()?.take(most + 1).read_to_end(&mut unpacked).ok()?;
+    (unpacked.len() as u64 <= most).then_some(unpacked)
 }
 
 #[cfg(test)]

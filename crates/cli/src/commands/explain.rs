@@ -39,7 +39,11 @@ pub(crate) fn explain(global: Global, args: &ExplainArgs) -> Result<ExitCode, Fa
     for step in &steps {
         let mut lines = ui::reason(step);
         if let Some(compared) = &step.compared {
-            lines.push(format!("compared with build {}, {}", compared.build, ui::age(now, compared.time)));
+            let age = ui::age(now, compared.time);
+            lines.push(match &compared.cache {
+                Some(cache) => format!("compared with the cache in {cache}, where it ran {age}"),
+                None => format!("compared with build {}, {age}", compared.build),
+            });
         }
         ui::print(format_args!("\n{}", ui::one_line(&step.title)));
         lines.iter().for_each(|line| ui::print(format_args!("  {line}")));

@@ -9,8 +9,10 @@ use kiln_testkit::registry::FakeRegistry;
 use crate::place::{Place, Ran, Running};
 use crate::user::for_each_user;
 
+mod explain;
 mod hostile;
 mod lazy;
+mod requests;
 
 const UUID: &str = "/proc/sys/kernel/random/uuid";
 

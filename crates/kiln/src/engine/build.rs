@@ -21,7 +21,7 @@ use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
 use super::definition::Definition;
-use super::explain::{BuildVerdict, Group, Why};
+use super::explain::{BuildVerdict, Group, Subject, Why};
 use super::export::Exports;
 use super::fetch::Fetch;
 use super::finished::Packed;
@@ -169,11 +169,13 @@ impl Engine {
         let epoch = epoch(&plan)?;
         let ways = Ways::find(&self.entered, &plan.graph, &request.emulators);
         let wanted: Vec<StepId> = plan.images.iter().filter_map(|image| image.rootfs).collect();
+        let text = definition.text.clone();
         let around = Surroundings {
             store: &self.store,
             registry: &registry,
             bases: &bases,
             graph: &plan.graph,
+            text: &text,
             reporter,
             cancel,
         };
@@ -319,16 +321,16 @@ impl Build<'_> {
                 &plan.graph,
                 if wants_files(self.request) { &wanted } else { &[] },
             ),
-            why: Why::new(
+            why: Why::new(Subject {
                 store,
-                &plan.graph,
-                &self.definition,
-                Redactor::new(&self.request.secrets),
-                Group::of(&self.definition, &self.request.context, &self.contexts.get("")?.path),
-                self.started,
+                graph: &plan.graph,
+                definition: &self.definition,
+                redactor: Redactor::new(&self.request.secrets),
+                group: Group::of(&self.definition, &self.request.context, &self.contexts.get("")?.path),
+                now: self.started,
                 // Of a build that keeps nothing there is nothing to explain later.
-                self.request.sandbox.variation.is_none(),
-            ),
+                is_on: self.request.sandbox.variation.is_none(),
+            }),
             explain: self.request.explain,
         };
         worker.announce_chroot();

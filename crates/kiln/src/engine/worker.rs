@@ -22,7 +22,7 @@ use super::bases::Bases;
 use super::carry::Restores;
 use super::contexts::Contexts;
 use super::debug::Failures;
-use super::explain::{FactsOf, Why};
+use super::explain::{BuildElsewhere, FactsOf, Why};
 use super::foreign::Ways;
 use super::last_copy::LastCopy;
 use super::layers::LayerProgress;
@@ -226,6 +226,15 @@ impl FactsOf for StepWorker<'_> {
 
     fn number(&self, id: StepId) -> Option<u32> {
         Some(self.number(id, self.graph.get(id)?))
+    }
+
+    fn elsewhere(&self) -> Vec<BuildElsewhere> {
+        self.cache.builds_elsewhere(&self.redactor)
+    }
+
+    fn files_elsewhere(&self, source: usize, content: &Digest) -> Option<Facts> {
+        // Who does not ask for reasons pays nothing for them.
+        self.explain.then(|| self.cache.files_elsewhere(source, content)).flatten()
     }
 }
 

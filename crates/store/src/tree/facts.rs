@@ -17,6 +17,8 @@ use super::selected::Selected;
 use super::stat::{Kind, kind_of};
 use super::xattr::Which;
 
+/// Bytes of all paths together: those of two million files.
+const MOST_PATHS: usize = 256 << 20;
 const MAGIC: &[u8; 8] = b"kilnfct1";
 /// Bytes of an entry behind its path: mode, owner, group, attributes, content.
 const FIXED: usize = 4 + 4 + 4 + 8 + 16;
@@ -228,10 +230,16 @@ impl Facts {
         }
         let mut facts = Vec::new();
         let mut path = Vec::new();
+        let mut all = 0;
         while !rest.is_empty() {
             path.truncate(length(&mut rest)?);
             let added = length(&mut rest)?;
             path.extend_from_slice(take(&mut rest, added)?);
+            all += path.len();
+            // It may be of somebody else: a few bytes can repeat a long path many times.
+            if all > MOST_PATHS {
+                return None;
+            }
             let mut number = || Some(u32::from_le_bytes(*take(&mut rest, 4)?.first_chunk()?));
             let (mode, owner) = (number()?, (number()?, number()?));
             let attributes = *take(&mut rest, 8)?.first_chunk()?;

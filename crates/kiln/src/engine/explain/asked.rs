@@ -16,6 +16,8 @@ pub(super) struct Asked<'w, 'a> {
     why: &'w Why<'a>,
     id: StepId,
     facts: &'w dyn FactsOf,
+    /// The source of shared results that the other run is of.
+    elsewhere: Option<usize>,
     /// The files that the step takes now, by digest.
     read: RefCell<HashMap<Digest, Option<Facts>>>,
 }
@@ -30,8 +32,10 @@ impl Ask for Asked<'_, '_> {
     }
 
     fn files(&self, now: &Digest, was: &Digest) -> Option<FilesChange> {
-        let was = self.why.store.get_note(NoteKind::Files, &was.hex()).ok().flatten();
-        let was = Facts::from_bytes(&was?)?;
+        let known = self.why.of.store.get_note(NoteKind::Files, &was.hex()).ok().flatten();
+        let known = known.and_then(|known| Facts::from_bytes(&known));
+        let there = || self.facts.files_elsewhere(self.elsewhere?, was);
+        let was = known.or_else(there)?;
         let mut read = self.read.borrow_mut();
         let now = read.entry(*now).or_insert_with(|| self.taken(now));
         let mut found = FilesChange { paths: Vec::new(), count: 0, modes_only: true };
@@ -47,13 +51,18 @@ impl Ask for Asked<'_, '_> {
 }
 
 impl<'w, 'a> Asked<'w, 'a> {
-    pub(super) fn new(why: &'w Why<'a>, id: StepId, facts: &'w dyn FactsOf) -> Self {
-        Self { why, id, facts, read: RefCell::default() }
+    pub(super) fn new(
+        why: &'w Why<'a>,
+        id: StepId,
+        facts: &'w dyn FactsOf,
+        elsewhere: Option<usize>,
+    ) -> Self {
+        Self { why, id, facts, elsewhere, read: RefCell::default() }
     }
 
     /// The files that have this digest: a source of the step.
     fn taken(&self, digest: &Digest) -> Option<Facts> {
-        let step = self.why.graph.get(self.id)?;
+        let step = self.why.of.graph.get(self.id)?;
         let usage = SourceUse::of(&step.op);
         for (source, selection) in step.op.sources() {
             let known = self.why.state().contents.get(&(source, selection.clone(), usage)).copied();

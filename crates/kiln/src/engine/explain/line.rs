@@ -12,7 +12,7 @@ use crate::engine::remote;
 /// Changes with the form of what is kept: what another version wrote is not read.
 const VERSION: u32 = 1;
 /// Stands before what is kept of a value that looks like a secret: enough to say that it changed.
-const HIDDEN: &str = "hidden:";
+pub(super) const HIDDEN: &str = "hidden:";
 
 /// What does not depend on how the build went.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -70,7 +70,7 @@ pub(crate) struct Secrets<'a> {
 
 impl Secrets<'_> {
     /// Returns a value without secrets that steps were given; of a variable whose name says that it is one, nothing.
-    fn value(&self, name: Option<&str>, value: &str) -> String {
+    pub(super) fn value(&self, name: Option<&str>, value: &str) -> String {
         if name.is_some_and(kiln_frontend::is_secret) && !value.is_empty() {
             return format!("{HIDDEN}{}", &Digest::of(value.as_bytes()).hex()[..6]);
         }

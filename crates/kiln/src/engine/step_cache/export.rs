@@ -15,7 +15,7 @@ use super::StepCache;
 use super::far::{Whose, info};
 use super::import::{diff_id, parts_of};
 use super::place::{self, Place, tagged};
-use super::record::{EMPTY, EMPTY_TYPE, Entry, Facts, Packing, StepLayer, list, without_values};
+use super::record::{EMPTY, EMPTY_TYPE, Entry, Facts, Packing, StepLayer, without_values};
 use super::source::Source;
 use crate::engine::chain::chain;
 use crate::engine::finished::{layer_options, ways};
@@ -30,7 +30,7 @@ const WAITING: usize = 16;
 /// One `--cache-to`.
 pub(super) struct Exporter {
     label: String,
-    place: Place,
+    pub(super) place: Place,
     packing: LayerOptions,
     ignore_error: bool,
     /// The steps whose records are left; all if none.
@@ -38,7 +38,7 @@ pub(super) struct Exporter {
     /// Whether steps with secrets may have left them in layers.
     leaky: bool,
     /// The same place, to see what is there.
-    itself: Source,
+    pub(super) itself: Source,
     queue: Mutex<Queue>,
     state: Mutex<State>,
     changed: Condvar,
@@ -216,6 +216,7 @@ impl Exporter {
             duration_us: job.record.duration_us,
             layers: layers.iter().map(packing).collect(),
             parts: parts.map(without_values),
+            line: cache.lines.get(&job.id).cloned(),
         };
         Ok(Some((job.id, Arc::new(Entry::new(facts, layers)), origins)))
     }
@@ -314,17 +315,6 @@ impl Exporter {
             Error::Interrupted => Error::Interrupted,
             error => Error::CacheTo { target: self.label.clone(), error: Box::new(error) },
         })
-    }
-
-    /// The list tells the next build in one request what took this one many. The records do not depend on it.
-    fn write_list(&self, cache: &StepCache<'_>, entries: &[Arc<Entry>]) -> Result<(), Error> {
-        let (Place::Registry(name), false) = (&self.place, entries.is_empty()) else { return Ok(()) };
-        let list = list(entries);
-        let known = cache.sources.iter().find(|source| source.place == self.place).unwrap_or(&self.itself);
-        if known.list() != Some(list.digest) {
-            cache.registry.push_manifest(name, &list)?;
-        }
-        Ok(())
     }
 }
 

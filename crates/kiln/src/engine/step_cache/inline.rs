@@ -126,6 +126,7 @@ pub(super) fn read(image: &LoadedImage, epoch: Option<u64>) -> Vec<Entry> {
             duration_us: step.duration_us,
             layers: layers.iter().map(packing).collect(),
             parts: None,
+            line: None,
         };
         Some(Entry { facts, layers, manifest: None, epoch: inline.epoch })
     };

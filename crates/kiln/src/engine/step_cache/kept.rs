@@ -2,7 +2,7 @@
 //! of the source again. docs/decisions/0034.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_core::Digest;
@@ -143,9 +143,9 @@ impl Kept {
         Ok(())
     }
 
-    fn layout(&self, dir: &PathBuf) -> Option<Arc<Layout>> {
+    fn layout(&self, dir: &Path) -> Option<Arc<Layout>> {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = layouts.entry(dir.clone());
+        let known = layouts.entry(dir.to_path_buf());
         known.or_insert_with(|| Layout::open(dir).ok().map(Arc::new)).clone()
     }
 }

@@ -11,6 +11,7 @@ mod import;
 mod index;
 mod inline;
 mod kept;
+mod list;
 mod place;
 mod rates;
 mod record;
@@ -25,6 +26,8 @@ use kiln_registry::RegistryClient;
 use kiln_store::Store;
 
 use super::bases::Bases;
+use super::explain::{SharedLine, shared_lines};
+use super::redact::Redactor;
 use super::reporter::Reporter;
 use crate::request::RecordPlace;
 use crate::{BuildRequest, Error};
@@ -58,6 +61,8 @@ pub(crate) struct StepCache<'a> {
     inline: Option<inline::Notes>,
     far: Far,
     rates: Rates,
+    /// What records say of their lines; empty where none are left.
+    lines: HashMap<StepId, SharedLine>,
     taken: Mutex<HashMap<Digest, Taken>>,
     passed_over: Mutex<HashMap<Digest, Reason>>,
     foreseen: Mutex<Option<Sender<Digest>>>,
@@ -70,6 +75,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) registry: &'a RegistryClient,
     pub(crate) bases: &'a Bases<'a>,
     pub(crate) graph: &'a StepGraph,
+    /// The Dockerfile's.
+    pub(crate) text: &'a str,
     pub(crate) reporter: &'a Reporter<'a>,
     pub(crate) cancel: &'a Cancel,
 }
@@ -87,7 +94,7 @@ impl<'a> StepCache<'a> {
         epoch: Option<u64>,
         whole: bool,
     ) -> Result<Self, Error> {
-        let Surroundings { store, registry, bases, graph, reporter, cancel } = around;
+        let Surroundings { store, registry, bases, graph, text, reporter, cancel } = around;
         // What is tried for itself alone is neither taken from anywhere nor left.
         let alone = request.sandbox.variation.is_some();
         let sources = request.cache_from.iter().filter(|_| !alone).filter_map(Source::new).collect();
@@ -101,6 +108,10 @@ impl<'a> StepCache<'a> {
         }
         let rates = Rates::new(store, graph, wanted, whole);
         let kept = Kept::new(store, !alone);
+        let lines = match exporters.is_empty() {
+            true => HashMap::new(),
+            false => shared_lines(graph, text, &Redactor::new(&request.secrets)),
+        };
         Ok(Self {
             store,
             registry,
@@ -116,6 +127,7 @@ impl<'a> StepCache<'a> {
             inline,
             far: Far::default(),
             rates,
+            lines,
             taken: Mutex::default(),
             passed_over: Mutex::default(),
             foreseen: Mutex::default(),

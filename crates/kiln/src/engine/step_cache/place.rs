@@ -10,6 +10,9 @@ use kiln_registry::RegistryClient;
 use super::record::Entry;
 use crate::Error;
 
+/// The list of the last build that wrote to a directory.
+const LIST: &str = "list.json";
+
 /// A repository or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -82,6 +85,22 @@ pub(super) fn write(dir: &Path, entry: &Entry, source: &dyn BlobSource) -> Resul
         }
     }
     Ok(copied)
+}
+
+/// Writes the list of a build's records to a directory, with blobs that it speaks of.
+pub(super) fn write_list(dir: &Path, list: &Document, blobs: &[&Document]) -> Result<(), Error> {
+    for blob in blobs {
+        put_over(&dir.join("blobs/sha256").join(blob.digest.hex()), &blob.bytes)?;
+    }
+    put_over(&dir.join(LIST), &list.bytes)
+}
+
+/// Reads it; none if there is none, or it cannot be read: nothing depends on it.
+pub(super) fn list_of_directory(dir: &Path) -> Option<Document> {
+    let path = dir.join(LIST);
+    let small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= MAX_DOCUMENT);
+    let bytes = small.then(|| std::fs::read(&path).ok()).flatten()?;
+    Some(Document::new(kiln_oci::media::OCI_INDEX, bytes))
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -3,25 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use kiln_core::{Digest, Layer};
 use kiln_oci::{BlobInfo, Document, media};
 use kiln_solver::KeyParts;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::explain::SharedLine;
+
 /// What a record is, as an artifact.
 pub(super) const STEP: &str = "application/vnd.kiln.step.v1+json";
-/// What a list of records is.
-pub(super) const STEPS: &str = "application/vnd.kiln.steps.v1+json";
 /// The annotation with [`Facts`].
 const FACTS: &str = "vnd.kiln.step";
 /// Layers that overlay can take, and so the most that a record can mean.
 const MOST_LAYERS: usize = 1000;
-/// Records of one list that are looked at.
-const MOST_RECORDS: usize = 10_000;
-/// Bytes of a list above which records are named without being in it: registries take 4 MiB for a document.
-const LARGE_LIST: usize = 2 << 20;
 /// OCI's configuration of an artifact that has none: <https://github.com/opencontainers/image-spec/blob/main/manifest.md>.
 pub(super) const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 pub(super) const EMPTY: &[u8] = b"{}";
@@ -47,6 +41,9 @@ pub(super) struct Facts {
     /// What the key was made of; values of variables by their digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) parts: Option<KeyParts>,
+    /// What the Dockerfile says there. Only to explain why another step is not this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<SharedLine>,
 }
 
 /// A layer's tar.
@@ -79,38 +76,30 @@ pub(super) struct Entry {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Manifest {
-    schema_version: u32,
-    media_type: String,
-    artifact_type: String,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-    annotations: BTreeMap<String, String>,
+pub(super) struct Manifest {
+    pub(super) schema_version: u32,
+    pub(super) media_type: String,
+    pub(super) artifact_type: String,
+    pub(super) config: Descriptor,
+    pub(super) layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    media_type: String,
-    artifact_type: String,
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
+pub(super) struct Descriptor {
+    pub(super) media_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
-    digest: Digest,
-    size: u64,
+    pub(super) artifact_type: Option<String>,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
     /// The bytes themselves, as the specification of descriptors allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<String>,
+    pub(super) data: Option<String>,
     /// What an image says of such a layer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 impl Entry {
@@ -195,49 +184,10 @@ impl Entry {
 }
 
 impl Descriptor {
-    fn plain(media_type: &str, digest: Digest, size: u64) -> Self {
+    pub(super) fn plain(media_type: &str, digest: Digest, size: u64) -> Self {
         let (media_type, annotations) = (media_type.to_owned(), BTreeMap::new());
         Self { media_type, artifact_type: None, digest, size, data: None, annotations }
     }
-}
-
-/// Makes the list of one build's records, with the records in it as far as a registry takes that.
-pub(super) fn list(entries: &[std::sync::Arc<Entry>]) -> Document {
-    let mut manifests: Vec<Descriptor> = Vec::new();
-    let mut bytes = 0;
-    for manifest in entries.iter().filter_map(|entry| entry.manifest.as_ref()) {
-        if manifests.iter().any(|known| known.digest == manifest.digest) {
-            continue;
-        }
-        bytes += manifest.bytes.len() * 4 / 3;
-        manifests.push(Descriptor {
-            artifact_type: Some(STEP.to_owned()),
-            data: (bytes < LARGE_LIST).then(|| STANDARD.encode(&manifest.bytes)),
-            ..Descriptor::plain(media::OCI_MANIFEST, manifest.digest, manifest.bytes.len() as u64)
-        });
-    }
-    let index = Index {
-        schema_version: 2,
-        media_type: media::OCI_INDEX.to_owned(),
-        artifact_type: STEPS.to_owned(),
-        manifests,
-    };
-    Document::new(media::OCI_INDEX, serde_json::to_vec(&index).unwrap_or_default())
-}
-
-/// Reads a list of records: those that are in it, verified. What is wrong with one is passed over; none if it is no list.
-pub(super) fn read_list(document: &Document) -> Option<Vec<Entry>> {
-    let index: Index = serde_json::from_slice(&document.bytes).ok()?;
-    if index.artifact_type != STEPS {
-        return None;
-    }
-    let entry = |descriptor: Descriptor| {
-        let bytes = STANDARD.decode(descriptor.data?).ok()?;
-        let info =
-            BlobInfo { media_type: descriptor.media_type, digest: descriptor.digest, size: descriptor.size };
-        Entry::read(Document::verified(&info, bytes).ok()?).ok()
-    };
-    Some(index.manifests.into_iter().take(MOST_RECORDS).filter_map(entry).collect())
 }
 
 /// Values of variables may be what nobody outside shall read: only whether they are the same is kept.

@@ -10,8 +10,9 @@ use kiln_oci::Layout;
 use kiln_registry::{RegistryClient, RegistryError};
 
 use super::inline;
-use super::place::Place;
-use super::record::{Entry, read_list};
+use super::list::{List, read_list};
+use super::place::{Place, list_of_directory};
+use super::record::Entry;
 use crate::Error;
 use crate::engine::reporter::Reporter;
 use crate::engine::transfer::Origin;
@@ -38,8 +39,8 @@ struct Opened {
     origin: Option<Origin>,
     /// Records that came with it, by all their names.
     listed: HashMap<Digest, Arc<Entry>>,
-    /// The list that they came in.
-    list: Option<Digest>,
+    /// The list of the last build that wrote there, if there is one.
+    list: List,
     /// Whether it may have others.
     more: bool,
 }
@@ -124,8 +125,13 @@ impl Source {
     }
 
     /// The list that was there when it was looked at.
-    pub(super) fn list(&self) -> Option<Digest> {
-        self.opened.get()?.list
+    pub(super) fn list(&self) -> Option<&List> {
+        Some(&self.opened.get()?.list)
+    }
+
+    /// Where its blobs are, if it was looked at.
+    pub(super) fn origin(&self) -> Option<&Origin> {
+        self.opened.get()?.origin.as_ref()
     }
 
     fn ask(&self, name: &Digest, asking: &Asking<'_>) -> Option<Arc<Entry>> {
@@ -158,7 +164,7 @@ impl Source {
             if !matches!(error, Error::Interrupted | Error::Registry(RegistryError::Cancelled)) {
                 self.give_up(&error, asking.reporter);
             }
-            Opened { origin: None, listed: HashMap::new(), list: None, more: false }
+            Opened { origin: None, listed: HashMap::new(), list: List::default(), more: false }
         })
     }
 
@@ -173,10 +179,10 @@ impl Source {
                 let message = format!("there is no cache under {} yet", self.label);
                 asking.reporter.warn(message, None);
             }
-            return Ok(Opened { origin, listed: HashMap::new(), list: None, more: true });
+            return Ok(Opened { origin, listed: HashMap::new(), list: List::default(), more: true });
         };
         let (entries, list, more) = match read_list(&document) {
-            Some(entries) => (entries, Some(document.digest), true),
+            Some(list) => (list.entries.clone(), list, true),
             // An image: what its configuration says, and no more.
             None => {
                 let mut entries = Vec::new();
@@ -185,7 +191,9 @@ impl Source {
                     let known =
                         |digest: &Digest| (*digest == document.digest).then(|| document.bytes.clone());
                     match asking.registry.resolve(&pinned, platform, &known) {
-                        Ok(image) => entries.extend(inline::read(&image, asking.epoch)),
+                        Ok(image) => {
+                            entries.extend(inline::read(&image, asking.epoch).into_iter().map(Arc::new));
+                        }
                         Err(RegistryError::Image { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -197,11 +205,11 @@ impl Source {
                     );
                     asking.reporter.warn(message, None);
                 }
-                (entries, None, false)
+                (entries, List::default(), false)
             }
         };
         let mut listed = HashMap::new();
-        for entry in entries.into_iter().map(Arc::new) {
+        for entry in entries {
             let names: Vec<Digest> = entry.names().copied().collect();
             listed.extend(names.into_iter().map(|name| (name, Arc::clone(&entry))));
         }
@@ -211,5 +219,7 @@ impl Source {
 
 fn open_directory(dir: &Path) -> Result<Opened, Error> {
     let origin = Some(Origin::Layout(Arc::new(Layout::open(dir)?)));
-    Ok(Opened { origin, listed: HashMap::new(), list: None, more: true })
+    // Its records are as near as itself: the list only says which of them were one build's.
+    let list = list_of_directory(dir).as_ref().and_then(read_list).unwrap_or_default();
+    Ok(Opened { origin, listed: HashMap::new(), list, more: true })
 }

@@ -4,7 +4,8 @@ use kiln_core::{Digest, Layer};
 use kiln_oci::{Document, media};
 use kiln_solver::{KeyPart, KeyParts};
 
-use super::{Entry, Facts, Packing, StepLayer, list, read_list, without_values};
+use super::super::list::{list, read_list};
+use super::{Entry, Facts, Packing, StepLayer, without_values};
 
 fn digest(text: &str) -> Digest {
     Digest::of(text.as_bytes())
@@ -34,6 +35,7 @@ fn entry(key: &str, layers: &[&str]) -> Entry {
         duration_us: 7,
         layers: layers.iter().map(packing).collect(),
         parts: None,
+        line: None,
     };
     Entry::new(facts, layers)
 }
@@ -100,13 +102,14 @@ fn a_record_that_cannot_be_right_is_refused_with_the_reason() {
 #[test]
 fn a_list_has_each_record_once_and_damaged_ones_not_at_all() {
     let (one, two) = (Arc::new(entry("one", &["a"])), Arc::new(entry("two", &["a", "b"])));
-    let document = list(&[one.clone(), two.clone(), one.clone()]);
-    assert_eq!(read_list(&document), Some(vec![(*one).clone(), (*two).clone()]));
+    let document = list(&[one.clone(), two.clone(), one.clone()], None);
+    let read_list = |document: &Document| read_list(document).map(|list| list.entries);
+    assert_eq!(read_list(&document), Some(vec![one.clone(), two.clone()]));
     let digest = one.manifest.as_ref().unwrap().digest.to_string();
     let other = Digest::of(b"other").to_string();
     let text = String::from_utf8(document.bytes.clone()).unwrap().replace(&digest, &other);
     let damaged = Document::new(media::OCI_INDEX, text.into_bytes());
-    assert_eq!(read_list(&damaged), Some(vec![(*two).clone()]), "bytes that are not those of the digest");
+    assert_eq!(read_list(&damaged), Some(vec![two.clone()]), "bytes that are not those of the digest");
     assert_eq!(read_list(one.manifest.as_ref().unwrap()), None, "a record is no list");
     let index =
         br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
