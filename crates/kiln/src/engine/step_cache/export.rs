@@ -242,12 +242,13 @@ impl Exporter {
         there: &mut HashSet<Digest>,
     ) -> Result<(), Error> {
         let Some(manifest) = &entry.manifest else { return Ok(()) };
-        if cache.sources.iter().any(|source| source.place.is_same(&self.place) && source.has(entry)) {
-            return Ok(());
-        }
-        self.itself.look(&cache.asking());
-        if self.itself.has(entry) {
-            return Ok(());
+        let same = cache.sources.iter().filter(|source| source.place.is_same(&self.place));
+        for source in same.chain([&self.itself]) {
+            // Its list may still be on its way.
+            source.look(&cache.asking());
+            if source.has(entry) {
+                return Ok(());
+            }
         }
         let mut blobs = Blobs::new(cache.store, cache.registry, &Unseen, cache.cancel);
         for (layer, origin) in entry.layers.iter().zip(origins) {
