@@ -65,7 +65,7 @@ fn buildkit_2804_existence_is_asked_once_for_all_that_is_in_the_list() {
         assert_eq!(ran.count("CACHED"), STEPS, "{ran}");
         assert_eq!(
             requests,
-            "GET manifests 1, HEAD blobs 1, HEAD manifests 2, POST blobs 1, PUT blobs 1, PUT manifests 2"
+            "GET manifests 2, HEAD blobs 1, HEAD manifests 2, POST blobs 1, PUT blobs 1, PUT manifests 2"
         );
         // None known, for the first step is another.
         place.file("context/bin/more", "more");

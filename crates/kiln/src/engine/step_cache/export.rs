@@ -242,11 +242,14 @@ impl Exporter {
         there: &mut HashSet<Digest>,
     ) -> Result<(), Error> {
         let Some(manifest) = &entry.manifest else { return Ok(()) };
+        let itself = (!cache.sources.iter().any(|source| source.place == self.place)).then_some(&self.itself);
         let same = cache.sources.iter().filter(|source| source.place.is_same(&self.place));
-        for source in same.chain([&self.itself]) {
+        for source in same.chain(itself) {
             // Its list may still be on its way.
             source.look(&cache.asking());
             if source.has(entry) {
+                // Nobody needs to ask for the layers of a record that is there, where another one has them, too.
+                there.extend(entry.blobs().iter().map(|blob| blob.digest));
                 return Ok(());
             }
         }
