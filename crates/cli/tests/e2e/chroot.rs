@@ -159,3 +159,24 @@ fn doctor_tells_of_it() {
         "{parts:?}"
     );
 }
+
+/// What cannot be varied is said, with the reason; the order of directories can, with all of root's capabilities.
+#[test]
+fn verify_says_what_it_cannot_vary() {
+    let Some(place) = place() else { return };
+    place.base("COPY d /d\nRUN ls /d > /out; hostname > /name\n");
+    for name in ["one", "two", "three"] {
+        place.file(&format!("context/d/{name}"), name);
+    }
+    let verify = || {
+        let mut command = place.command(&["verify", "--progress=plain", "--json", "context"]);
+        Ran::of(command.env("KILN_ISOLATION", "chroot"))
+    };
+    let json = verify().ok().out();
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let same = serde_json::json!([{ "circumstance": "host-name", "reason": "steps run in a chroot" }]);
+    assert_eq!(report["same"], same, "{json}");
+    place.base("COPY d /d\nRUN find /d > /out\n");
+    let json = verify().code(1).out();
+    assert!(json.contains("/out"), "{json}");
+}
