@@ -7,7 +7,7 @@ use std::path::Path;
 use kiln_core::{CacheScope, Cancel, IoError, Sharing};
 use kiln_store::Ids;
 use kiln_store::cache_mount::{
-    CacheError, CacheMounts, CacheName, CachePlace, CacheRequest, Held, HoldAs, PlaceProblem,
+    CacheError, CacheMounts, CacheName, CachePlace, CacheRequest, Held, HoldAs, PlaceProblem, STAGED_INSIDE,
 };
 
 fn request(id: &str, sharing: Sharing) -> CacheRequest {
@@ -271,6 +271,17 @@ fn a_directory_on_another_file_system_is_shared_or_locked_and_not_private() {
     assert!(no_swap(import).reason.contains("another file system"));
     caches.hold(&name("x"), HoldAs::Read, "an export", &mut |_| {}, &Cancel::new()).unwrap();
     assert_eq!(fs::read_dir(there.path()).unwrap().count(), 1);
+    // File by file it goes. What a killed import left is swept by the next, and what one is at work on is not.
+    let fill = || caches.hold(&name("x"), HoldAs::Fill, "an import", &mut |_| {}, &Cancel::new()).unwrap();
+    fs::create_dir(place.join(format!("{STAGED_INSIDE}dead"))).unwrap();
+    let hold = fill();
+    let stage = hold.stage().unwrap();
+    assert!(stage.is_inside());
+    drop(hold);
+    let hold = fill();
+    assert!(stage.path().is_dir() && fs::read_dir(&place).unwrap().count() == 2);
+    no_swap(hold.replace(stage));
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
 }
 
 fn skip(reason: &str) {

@@ -11,40 +11,40 @@ use crate::place::{Place, Ran};
 use crate::user::for_each_user;
 
 /// A step that fills a cache if it is empty, and says which of the two it found.
-const FILL: &str = "RUN --mount=type=cache,id=c,target=/c if test -e /c/a; then echo WARM; cat /c/a; \
+pub(crate) const FILL: &str = "RUN --mount=type=cache,id=c,target=/c if test -e /c/a; then echo WARM; cat /c/a; \
     else echo COLD; echo one > /c/a; fi\n";
 
 impl Place {
-    fn on(&self, store: &str, args: &[&str]) -> Ran {
+    pub(crate) fn on(&self, store: &str, args: &[&str]) -> Ran {
         Ran::of(&mut self.command_on(store, args))
     }
 
-    fn build_on(&self, store: &str, args: &[&str]) -> Ran {
+    pub(crate) fn build_on(&self, store: &str, args: &[&str]) -> Ran {
         Ran::of(&mut self.build_command(store, args))
     }
 
     /// Exports all caches of a store and returns what kiln said of it.
-    fn export(&self, store: &str, to: &str) -> Value {
+    pub(crate) fn export(&self, store: &str, to: &str) -> Value {
         let args = ["cache", "export", "--all", "--json", "--progress=quiet", "--to", to];
         serde_json::from_str(&self.on(store, &args).ok().out()).expect("it is JSON")
     }
 
     /// Puts a file into the one cache of a store.
-    fn cached(&self, store: &str, name: &str, bytes: &[u8]) {
+    pub(crate) fn cached(&self, store: &str, name: &str, bytes: &[u8]) {
         let path = self.cache_path(store, "c").join(name);
         fs::write(&path, bytes).expect("it is there");
         let (uid, gid) = self.user.ids();
         std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("root may");
     }
 
-    fn cache_path(&self, store: &str, id: &str) -> std::path::PathBuf {
+    pub(crate) fn cache_path(&self, store: &str, id: &str) -> std::path::PathBuf {
         let path = self.on(store, &["cache", "path", id]).ok().out();
         path.trim_end().into()
     }
 }
 
 /// Bytes that nothing makes smaller.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -9,7 +9,7 @@ use kiln_testkit::registry::{Access, FakeRegistry};
 use serde_json::Value;
 
 use crate::place::{Place, Ran};
-use crate::user::User;
+use crate::user::{User, for_each_user};
 
 /// A recipe: the file that it is, as its first line says, and what a shell is given.
 struct Recipe {
@@ -30,11 +30,11 @@ fn each_recipe_builds_warm_on_its_second_worker() {
         "pod.yaml",
     ];
     assert_eq!(names, expected);
-    // CI workers differ in more than the user; what caches are for each user, carry.rs tries.
-    let user = crate::user::users()[0];
-    for recipe in recipes {
-        run(user, &recipe);
-    }
+    for_each_user(|user| {
+        for recipe in &recipes {
+            run(user, recipe);
+        }
+    });
 }
 
 fn run(user: User, recipe: &Recipe) {

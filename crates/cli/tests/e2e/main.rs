@@ -10,6 +10,7 @@ mod cache_commands;
 mod cache_mounts;
 mod cache_places;
 mod carry;
+mod carry_faults;
 mod checks;
 mod chroot;
 mod chroot_escape;

@@ -95,8 +95,8 @@ pub enum PlaceProblem {
     },
     /// A copy cannot take its place by renaming.
     #[error(
-        "a whole new content takes its place by renaming, for `sharing=private` and for imports, and that is impossible here: \
-         {reason}; `sharing=locked` works"
+        "a whole new content takes its place by renaming, for `sharing=private` and for `import --replace`, and that is impossible here: \
+         {reason}; `sharing=locked`, and an import without `--replace`, work"
     )]
     NoSwap {
         /// Why.

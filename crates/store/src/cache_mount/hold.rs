@@ -1,6 +1,7 @@
 //! Holding a cache outside of a build: to look at it, to work in it, to give it another content.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Cancel, IoError, IoResultExt as _, Sharing};
@@ -18,6 +19,8 @@ use crate::scratch::random_name;
 pub enum HoldAs {
     /// To look at it, or to change files in place. It must be there.
     Read,
+    /// To put files into it, each by a rename. It is made if it is not there.
+    Fill,
     /// To give it another content as a whole. It is made if it is not there.
     Replace,
 }
@@ -33,10 +36,15 @@ pub struct CacheHold {
     lock: OwnedFd,
 }
 
-/// A directory beside a cache, on its file system, that shall become its content; removed when dropped.
+/// How a directory is called in which an import lies within a placed cache, for the time that it takes: a cache on a file system of
+/// its own has no place beside it.
+pub const STAGED_INSIDE: &str = ".kiln-import-";
+
+/// A directory on a cache's file system whose files, or which as a whole, shall become its content; removed when dropped.
 #[derive(Debug)]
 pub struct Stage {
     half: Half,
+    inside: bool,
     /// Says to sweeps that it is in use.
     lock: OwnedFd,
 }
@@ -45,6 +53,12 @@ impl Stage {
     /// Returns the directory, empty at first. Its own owner and mode become those of the cache.
     pub fn path(&self) -> &Path {
         &self.half.0
+    }
+
+    /// Whether it lies within the cache, as it does in a placed one that nothing can be renamed to. Then it cannot become its
+    /// content as a whole.
+    pub fn is_inside(&self) -> bool {
+        self.inside
     }
 }
 
@@ -67,10 +81,12 @@ impl CacheMounts {
         let none = || CacheError::NoCache { id: name.id.clone() };
         loop {
             match how {
-                HoldAs::Replace => {
+                HoldAs::Fill | HoldAs::Replace => {
                     let request = plain(name);
                     home.create(&request, self.ids, &mut || Ok(None), cancel)?;
-                    home.can_swap(&name.id)?;
+                    if how == HoldAs::Replace {
+                        home.can_swap(&name.id)?;
+                    }
                 }
                 HoldAs::Read if !home.lock().exists() => return Err(none()),
                 HoldAs::Read if home.place.is_some() => {
@@ -102,6 +118,7 @@ impl CacheMounts {
                 }
                 continue;
             }
+            home.sweep_inside();
             let note = home.note(who, true)?;
             let (name, who) = (name.clone(), who.to_owned());
             return Ok(CacheHold { home, name, who, note, lock });
@@ -120,17 +137,22 @@ impl CacheHold {
         &self.name
     }
 
-    /// Makes an empty directory that can become the cache's content.
+    /// Makes an empty directory that can become the cache's content, or whose files can.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn stage(&self) -> Result<Stage, IoError> {
+        let inside = self.home.can_swap(&self.name.id).is_err();
         loop {
-            let half = Half(self.home.dir.join(format!("private-{}", random_name())));
-            std::fs::create_dir(&half.0).at("create", &half.0)?;
+            let path = match inside {
+                true => self.home.data().join(format!("{STAGED_INSIDE}{}", random_name())),
+                false => self.home.dir.join(format!("private-{}", random_name())),
+            };
+            let half = Half(path);
+            std::fs::DirBuilder::new().mode(0o700).create(&half.0).at("create", &half.0)?;
             // A sweep may have taken it for a dead one's just now.
             if let Some(lock) = lock::attempt(&half.0, FlockOperation::NonBlockingLockShared)? {
-                return Ok(Stage { half, lock });
+                return Ok(Stage { half, inside, lock });
             }
         }
     }
@@ -140,7 +162,10 @@ impl CacheHold {
     /// # Errors
     /// It cannot be renamed; the cache is as it was.
     pub fn replace(self, stage: Stage) -> Result<(), CacheError> {
-        let Stage { half, lock: staged } = stage;
+        if stage.inside {
+            self.home.can_swap(&self.name.id)?;
+        }
+        let Stage { half, lock: staged, .. } = stage;
         let Self { home, name, who, note, lock } = self;
         let counted = count::count(&half.0, COUNT_AT_ONCE);
         let Some(guard) = lock::guard(&home.dir)? else { return Err(CacheError::NoCache { id: name.id }) };
@@ -178,6 +203,19 @@ impl Home {
             crate::scratch::sweep(scratch)?;
         }
         Ok(self.data().is_dir())
+    }
+
+    /// Removes what a killed import left within a placed cache.
+    fn sweep_inside(&self) {
+        let Some(place) = &self.place else { return };
+        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(STAGED_INSIDE.as_bytes())
+                && let Ok(Some(_lock)) =
+                    lock::attempt(&entry.path(), FlockOperation::NonBlockingLockExclusive)
+            {
+                crate::scratch::remove_tree(&entry.path());
+            }
+        }
     }
 
     pub(super) fn is_quiet(&self) -> bool {

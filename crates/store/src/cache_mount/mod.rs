@@ -24,7 +24,7 @@ use kiln_core::{CacheMount, CacheScope, Sharing};
 
 pub use acquire::{Held, HeldCache, Seeds};
 pub use error::{CacheError, PlaceProblem};
-pub use hold::{CacheHold, HoldAs, Stage};
+pub use hold::{CacheHold, HoldAs, STAGED_INSIDE, Stage};
 pub use list::{CacheInfo, CachePart};
 pub use meta::CacheFigures;
 pub use name::CacheName;

@@ -13,6 +13,7 @@ use rustix::time::Timespec;
 use super::depot::{Content, Depot, New};
 use super::gather::{Gathered, Wanted, gather};
 use super::known::{self, Known};
+use super::mend::{is_damage, without_lost};
 use super::outgoing::Outgoing;
 use super::report::{CarriedCache, CarryExport};
 use super::tree::{Identity, walk};
@@ -59,8 +60,15 @@ impl Carrier<'_> {
         let started = Instant::now();
         let pointer = depot.pointer()?;
         let heads: Vec<Generation> = heads(&pointer.generations).into_iter().cloned().collect();
-        let mut base = union(load(depot, place, &heads)?, Strategy::Newest);
         let mut notes = Vec::new();
+        let (loaded, damaged) = match load(depot, place, &heads) {
+            Err(error) if is_damage(&error) => {
+                notes.push(format!("what {place} had is damaged and was made anew: {error}"));
+                (Vec::new(), true)
+            }
+            loaded => (loaded?, false),
+        };
+        let mut base = union(loaded, Strategy::Newest);
         let mut taken = Vec::new();
         for name in names {
             taken.push(self.take(name, &mut notes)?);
@@ -70,8 +78,8 @@ impl Carrier<'_> {
         let since = limits.max_age.map(|age| i64::try_from(now().saturating_sub(age)).unwrap_or(0));
         let left_behind = fit(&mut trees, &Fit { since, bytes: limits.max_size });
 
-        let is_exported =
-            |tree: &Tree| trees.iter().any(|own| (&own.id, &own.scope) == (&tree.id, &tree.scope));
+        let own: Vec<_> = trees.iter().map(|tree| (tree.id.clone(), tree.scope.clone())).collect();
+        let is_exported = |tree: &Tree| own.iter().any(|(id, scope)| (id, scope) == (&tree.id, &tree.scope));
         let (mut live, mut bound) = (HashSet::new(), HashSet::new());
         for tree in base.trees.iter().filter(|tree| !is_exported(tree)) {
             bound.extend(chunks(tree));
@@ -91,12 +99,17 @@ impl Carrier<'_> {
                 }
             }
         }
+        let all = base.packs.len();
+        let lacking = depot.lacks(&base.packs);
+        base.packs.retain(|pack| !lacking.contains(&pack.digest));
         let keep = keep_packs(&base.packs, &live, &bound);
         let mut keep = keep.into_iter();
-        let all = base.packs.len();
         base.packs.retain(|_| keep.next().unwrap_or(true));
         let repacked = base.packs.len() < all;
         let there: HashSet<Digest> = base.locations().into_keys().collect();
+        if !lacking.is_empty() {
+            without_lost(base.trees.iter_mut().filter(|tree| !is_exported(tree)), &there, &mut notes);
+        }
 
         let mut wanted: Vec<(usize, Wanted)> = Vec::new();
         for (number, (taken, tree)) in taken.iter().zip(&trees).enumerate() {
@@ -157,8 +170,9 @@ impl Carrier<'_> {
         let caches = trees.iter().map(summary).collect();
         // One head, and all as it has it: there is nothing to say.
         let generation = if fresh || heads.len() != 1 {
-            let replaced =
-                |head: &&Digest| parents.contains(*head) || heads.len() == 1 && self.is_whole(&base, &trees);
+            let replaced = |head: &&Digest| {
+                damaged || parents.contains(*head) || heads.len() == 1 && self.is_whole(&base, &trees)
+            };
             let replaces: BTreeSet<Digest> = heads.iter().filter(replaced).copied().collect();
             let index = assemble(base, packs, &trees);
             let packed = index.packed();

@@ -63,10 +63,12 @@ impl Carrier<'_> {
         task: &Task<'_>,
     ) -> Result<Imported, Error> {
         // Held for a moment only: whoever uses it goes on while the packs come.
-        let hold = self.hold(name)?;
+        let how = if replace { HoldAs::Replace } else { HoldAs::Fill };
+        let hold = self.hold(name, how)?;
         let data = hold.path();
-        let merge = !replace && !is_empty(&data)?;
+        let filled = !is_empty(&data)?;
         let stage = hold.stage()?;
+        let merge = !replace && (filled || stage.is_inside());
         drop(hold);
         let here = |path: &Path, entry: &Entry| merge && is_as_new(&data.join(path), entry);
         let mut skipped: HashSet<&PathBuf> = HashSet::new();
@@ -90,7 +92,7 @@ impl Carrier<'_> {
             return Err(Error::Carry(CarryFailure::Room { id: tree.id.clone(), needed, free }));
         }
         let (moved, mut notes) = self.fill(index, tree, depot, stage.path(), &wanted, task)?;
-        let hold = self.hold(name)?;
+        let hold = self.hold(name, how)?;
         let written: Vec<PathBuf> = tree
             .entries
             .iter()
@@ -118,12 +120,12 @@ impl Carrier<'_> {
         Ok(Imported { cache, moved, notes, written })
     }
 
-    fn hold(&self, name: &CacheName) -> Result<CacheHold, Error> {
+    fn hold(&self, name: &CacheName, how: HoldAs) -> Result<CacheHold, Error> {
         let mut on_wait = |holder: &str| {
             self.reporter
                 .warn(format!("the import waits for cache {:?}, which {holder} uses", name.id), None);
         };
-        Ok(self.caches.hold(name, HoldAs::Replace, &self.who("import"), &mut on_wait, self.cancel)?)
+        Ok(self.caches.hold(name, how, &self.who("import"), &mut on_wait, self.cancel)?)
     }
 
     /// Remembers which chunks the files have, so that the next export reads none of them.

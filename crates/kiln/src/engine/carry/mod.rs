@@ -8,6 +8,7 @@ mod export;
 mod gather;
 mod import;
 mod known;
+mod mend;
 mod outgoing;
 mod report;
 mod restore;

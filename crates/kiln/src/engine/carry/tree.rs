@@ -1,10 +1,12 @@
 //! A cache's directory as entries, with what the kernel says of each file so that an unchanged one need not be read.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_carry::{Entry, Kind};
 use kiln_core::{Cancel, IoError, IoResultExt as _};
+use kiln_store::cache_mount::STAGED_INSIDE;
 use kiln_store::owner::{self, Owner};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -57,6 +59,10 @@ pub(super) fn walk(root: &Path, cancel: &Cancel) -> Result<Walked, Error> {
         let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
         for item in std::fs::read_dir(&path).at("read", &path)? {
             let name = item.at("read", &path)?.file_name();
+            // An import that goes on beside this.
+            if dir.as_os_str().is_empty() && name.as_bytes().starts_with(STAGED_INSIDE.as_bytes()) {
+                continue;
+            }
             found.push((dir.join(&name), path.join(&name)));
         }
         // Of a file with several names the first by path is the file.

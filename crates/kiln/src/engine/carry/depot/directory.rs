@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use kiln_carry::{ARTIFACT_TYPE, Generation, MAX_PACK, POINTER_TYPE, Pointer};
+use kiln_carry::{ARTIFACT_TYPE, Generation, MAX_PACK, POINTER_TYPE, Pack, Pointer};
 use kiln_core::{Digest, IoError, IoResultExt as _};
 use kiln_oci::OciError;
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ pub(crate) struct Directory {
 
 /// The annotation with a name.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What a blob is called that was found to be another one, until the next export has replaced it.
+const DAMAGED: &str = ".kiln-damaged-";
 pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 impl Directory {
@@ -126,9 +128,18 @@ impl Depot for Directory {
         file.take(size + 1).read_to_end(into).at("read", &path)?;
         let actual = Digest::of(into);
         if actual != *digest {
+            // Under its name it would be taken for what it is not, and the next export would not write it again. It may be
+            // that nothing can be written here.
+            let _ = fs::rename(&path, self.path.join(format!("{DAMAGED}{}", digest.hex())));
             return Err(OciError::DigestMismatch { wanted: *digest, actual }.into());
         }
         Ok(())
+    }
+
+    fn lacks(&self, packs: &[Pack]) -> HashSet<Digest> {
+        let is_there =
+            |pack: &&Pack| fs::metadata(self.blob(&pack.digest)).is_ok_and(|meta| meta.len() == pack.size);
+        packs.iter().filter(|pack| !is_there(pack)).map(|pack| pack.digest).collect()
     }
 
     fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error> {
@@ -175,6 +186,12 @@ impl Depot for Directory {
         index["manifests"] = Value::Array(entries.clone());
         self.write(&self.path.join("index.json"), &Content::Memory(index.to_string().as_bytes()))?;
         self.clean(&gone, &entries);
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(DAMAGED.as_bytes()) {
+                // What it held was packed again.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         drop(lock);
         Ok(Published::default())
     }

@@ -4,11 +4,12 @@ mod archive;
 mod directory;
 mod registry;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 
-use kiln_carry::{Generation, Pointer};
+use kiln_carry::{Generation, Pack, Pointer};
 use kiln_core::{Cancel, Digest, IoError};
 use kiln_oci::BlobSource;
 use kiln_registry::RegistryClient;
@@ -38,6 +39,11 @@ pub(super) trait Depot: Sync {
         let mut bytes = Vec::new();
         self.read(digest, size, manifest, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Which of these packs are not there as they must be, as far as that is seen without reading them.
+    fn lacks(&self, _packs: &[Pack]) -> HashSet<Digest> {
+        HashSet::new()
     }
 
     /// Makes a blob present. Returns the bytes that were moved for it.
