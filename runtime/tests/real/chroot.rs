@@ -142,7 +142,7 @@ fn nothing_of_a_step_outlives_it() {
          (sh -c '(setsid sleep {mark} &) &' &); echo done"
     );
     assert_eq!(run_as(&place, "run", &place.spec_on_tree(&script)).ok(), "done\n");
-    assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new());
+    assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn cancelled_it_ends_with_all_that_it_started() {
     let script = format!("trap '' TERM INT; (setsid sleep {mark} &); echo started; sleep {mark}");
     let ran = run_as(&place, "cancel", &place.spec_on_tree(&script));
     assert_eq!(ran.result, Err(RunError::Cancelled));
-    assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new());
+    assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn killed_kiln_takes_the_step_along() {
     // Its journal is free when all are gone: whoever moves things back has waited for that.
     let journal = fs::File::open(place.path(MOVED_JOURNAL)).unwrap();
     rustix::fs::flock(&journal, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new());
+    assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn an_init_that_was_killed_leaves_nothing() {
     rustix::process::kill_process(init_of(child.id()), rustix::process::Signal::KILL).unwrap();
     let ran = Ran::of(Rung::Root, child.wait_with_output().unwrap());
     assert_eq!(ran.result, Err(RunError::InitDied));
-    assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new());
+    assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new());
 }
 
 #[test]

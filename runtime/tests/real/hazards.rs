@@ -52,7 +52,7 @@ fn orphans_are_reaped_and_killed() {
              (setsid nohup sleep {mark} &); (trap '' TERM HUP; sleep {mark} &); echo done"
         );
         assert_eq!(place.run(&place.spec(&script)).ok(), "done\n", "{rung:?}");
-        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new(), "{rung:?}");
+        assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new(), "{rung:?}");
     }
 }
 
@@ -66,7 +66,7 @@ fn cancel_ends_everything() {
         spec.mounts = vec![bind("/cache", &cache, false)];
         let ran = place.run_as("cancel", &spec);
         assert_eq!(ran.result, Err(RunError::Cancelled), "{rung:?}");
-        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new());
+        assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(place.path("").to_str().unwrap()), "{mounts}");
     }
@@ -93,7 +93,7 @@ fn killed_kiln_takes_the_step_along() {
         // Readable when the process is gone; the test hangs if it never goes.
         rustix::event::poll(&mut [rustix::event::PollFd::new(&witness, rustix::event::PollFlags::IN)], None)
             .unwrap();
-        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new(), "{rung:?}");
+        assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new(), "{rung:?}");
     }
 }
 
@@ -254,7 +254,7 @@ fn a_killed_nursery_ends_its_steps() {
         rustix::process::kill_process(child_of(child.id()), rustix::process::Signal::KILL).unwrap();
         let ran = crate::support::Ran::of(rung, child.wait_with_output().unwrap());
         assert_eq!(ran.result, Err(RunError::InitDied), "{rung:?}");
-        assert_eq!(processes(&format!("sleep\0{mark}")), Vec::<String>::new(), "{rung:?}");
+        assert_eq!(processes(&format!("sleep\0{mark}\0")), Vec::<String>::new(), "{rung:?}");
     }
 }
 

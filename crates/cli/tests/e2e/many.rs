@@ -139,10 +139,11 @@ fn a_step_that_waits_for_a_locked_cache_lets_a_ready_one_run() {
     });
 }
 
-/// A step that makes /made, and one beside it that writes to the FIFO.
+/// A step that makes /made, and one beside it that writes to the FIFO. Which of two is found ready first is chance, so that one
+/// has a step below it: when that has run, the first one has been ready for long.
 fn beside(waits: &str) -> String {
     format!(
-        "{BASE}{waits}{BASE}RUN --mount=type=cache,id=g,target=/g echo go > /g/p && echo opened > /opened\n{BASE}\
+        "{BASE}{waits}{BASE}RUN echo below\nRUN --mount=type=cache,id=g,target=/g echo go > /g/p && echo opened > /opened\n{BASE}\
          COPY --from=0 /made /\nCOPY --from=1 /opened /\n"
     )
 }
