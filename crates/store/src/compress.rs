@@ -9,6 +9,7 @@
 //! is a gzip member, and where one begins follows from the files ([`estargz`](crate::estargz)). Where the others end says
 //! [`cut`]; a block that an earlier blob has is copied from there ([`blocks`]). docs/decisions has the measurements.
 
+mod alone;
 pub(crate) mod blocks;
 mod cut;
 mod kind;
@@ -22,6 +23,7 @@ use flate2::{Compress, Crc, FlushCompress, Status};
 use kiln_core::{Digest, DigestHasher};
 use zstd::zstd_safe::CParameter;
 
+pub use self::alone::deflate_alone;
 use self::blocks::{BlockPlace, Earlier};
 pub use self::kind::Compression;
 use self::kind::LARGE_TABLES;
@@ -427,33 +429,35 @@ fn zstd(level: i32) -> std::io::Result<zstd::bulk::Compressor<'static>> {
 fn gzip(block: &mut Block, level: u32) {
     block.packed.clear();
     let flush = if block.last { FlushCompress::Finish } else { FlushCompress::Sync };
-    deflate(block, level, flush);
+    block.crc = deflate(&block.raw[..block.length], &block.window, level, flush, &mut block.packed);
 }
 
 /// Makes a block a gzip member by itself.
 fn member(block: &mut Block, level: u32) {
     block.packed.clear();
     block.packed.extend_from_slice(&HEADER);
-    deflate(block, level, FlushCompress::Finish);
+    let raw = &block.raw[..block.length];
+    block.crc = deflate(raw, &block.window, level, FlushCompress::Finish, &mut block.packed);
     block.packed.extend_from_slice(&block.crc.sum().to_le_bytes());
     block.packed.extend_from_slice(&block.crc.amount().to_le_bytes());
     block.digest = (block.content > 0).then(|| Digest::of(&block.raw[..block.content]));
 }
 
-fn deflate(block: &mut Block, level: u32, flush: FlushCompress) {
-    let raw = &block.raw[..block.length];
-    block.crc = Crc::new();
-    block.crc.update(raw);
+/// Adds what bytes become in a compressor that is primed with the window before them, and returns their checksum.
+fn deflate(raw: &[u8], window: &[u8], level: u32, flush: FlushCompress, packed: &mut Vec<u8>) -> Crc {
+    let mut crc = Crc::new();
+    crc.update(raw);
     // Static trees spend nine bits on a byte at worst.
-    block.packed.reserve(raw.len() + raw.len() / 8 + 4096);
+    packed.reserve(raw.len() + raw.len() / 8 + 4096);
     let mut compress = Compress::new(flate2::Compression::new(level), false);
-    if !block.window.is_empty() {
-        compress.set_dictionary(&block.window).expect("a fresh raw deflate stream takes a dictionary");
+    if !window.is_empty() {
+        compress.set_dictionary(window).expect("a fresh raw deflate stream takes a dictionary");
     }
-    let status = compress.compress_vec(raw, &mut block.packed, flush).expect("deflate cannot fail");
+    let status = compress.compress_vec(raw, packed, flush).expect("deflate cannot fail");
     assert_eq!(compress.total_in(), raw.len() as u64, "there was room for all");
     let ended = if flush == FlushCompress::Finish { Status::StreamEnd } else { Status::Ok };
     assert_eq!(status, ended, "there was room for all");
+    crc
 }
 
 #[cfg(test)]

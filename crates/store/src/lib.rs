@@ -41,7 +41,7 @@ pub use claim::{Claim, Claimed, Holder, Waiting};
 pub use collect::room::{Parts, Room};
 pub use collect::usage::Usage;
 pub use collect::{PruneOptions, PruneReport, Removed, ThingKind};
-pub use compress::Compression;
+pub use compress::{Compression, deflate_alone};
 pub use error::{ArchiveError, EntryProblem, StoreError};
 pub use fsck::Problem;
 pub use image::TaggedImage;

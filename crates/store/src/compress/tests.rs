@@ -165,3 +165,16 @@ fn zstd_stays_below_100_mib_at_every_level() {
         );
     }
 }
+
+/// Else what is measured is something else.
+#[test]
+fn the_compressor_alone_makes_what_a_layer_is_made_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Full).unwrap();
+    for length in [1, BLOCK, 3 * BLOCK + 12_345] {
+        let (bytes, gzip) = (sample(length), Compression::Gzip { level: 6 });
+        let (packed, _) = pack_with(&store, &bytes, gzip, 2, usize::MAX);
+        // The header's ten bytes, and the trailer's eight.
+        assert_eq!(deflate_alone(&bytes, 6, 2) + 18, packed.len() as u64, "length {length}");
+    }
+}
