@@ -40,6 +40,9 @@ mod tests {
     const GZIP: Compression = Compression::Gzip { level: 2 };
     const MOST: usize = GZIP.block();
 
+    /// Paths and sizes.
+    type Files = Vec<(String, u64)>;
+
     /// Where the blocks of such a tar end, as the number of files before.
     fn ends(files: &[(String, u64)]) -> Vec<String> {
         let (mut filled, mut ends) = (0, Vec::new());
@@ -54,7 +57,7 @@ mod tests {
         ends
     }
 
-    fn files(count: u64, size: impl Fn(u64) -> u64) -> Vec<(String, u64)> {
+    fn files(count: u64, size: impl Fn(u64) -> u64) -> Files {
         (0..count).map(|number| (format!("data/f{number}"), size(number))).collect()
     }
 
@@ -63,7 +66,7 @@ mod tests {
         for size in [300, 4096, 30_000] {
             let old = files(20_000, |_| size);
             let ends_of_old = ends(&old);
-            let edited = |edit: &dyn Fn(&mut Vec<(String, u64)>)| {
+            let edited = |edit: &dyn Fn(&mut Files)| {
                 let mut new = old.clone();
                 edit(&mut new);
                 let ends = ends(&new);
