@@ -11,6 +11,9 @@ use crate::lock::FileLock;
 use crate::moved::put_all_back;
 pub(crate) use crate::remove::remove_tree;
 
+/// Begins the names of directories that are on their way out.
+const GONE: &str = "gone-";
+
 /// The scratch directory of one open store, made when first needed.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -35,6 +38,12 @@ impl Scratch {
     pub(crate) fn path(&self) -> Result<PathBuf, IoError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Ok(self.dir()?.join(number.to_string()))
+    }
+
+    /// Returns a path for a whole directory that is on its way out, where nothing can be made because the disk is full. Who finds it
+    /// takes it for a dead process's, and removes it, too.
+    pub(crate) fn way_out(&self) -> PathBuf {
+        self.area.join(format!("{GONE}{}", random_name()))
     }
 
     fn dir(&self) -> Result<&Path, IoError> {
@@ -84,8 +93,10 @@ pub(crate) fn sweep(area: &Path) -> Result<(), IoError> {
     for entry in entries {
         let path = entry.at("read", area)?.path();
         if let Some(lock) = FileLock::try_exclusive_dir(&path)? {
-            // What cannot be moved back keeps the directory, and is not this process's failure.
-            if put_all_back(&path).is_ok() {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            // What cannot be moved back keeps the directory, and is not this process's failure. In what is on its way out any file
+            // is an image's.
+            if name.starts_with(GONE.as_bytes()) || put_all_back(&path).is_ok() {
                 remove_tree(&path);
             }
             drop(lock);

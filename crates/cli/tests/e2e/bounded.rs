@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::place::{Place, Ran};
-use crate::user::for_each_user;
+use crate::small::Small;
+use crate::user::{User, for_each_user};
 
 /// A step whose layer takes three megabytes, and differs from others' by its number.
 fn large(number: usize) -> String {
@@ -229,5 +230,41 @@ fn a_newer_store_is_refused_and_one_of_another_machine_is_checked() {
         }
         place.file("copied/format", "1\n");
         fsck();
+    });
+}
+
+/// Making room needs none: <https://github.com/moby/buildkit/issues/4218>, where a full disk could only be emptied by hand.
+#[test]
+fn buildkit_4218_a_full_disk_can_be_emptied() {
+    for_each_user(|user| {
+        if user != User::Root {
+            return;
+        }
+        let place = Place::with(user, "RUN echo named > /named\n");
+        let Some(small) = Small::ext4(&place, "48m") else { return };
+        let build = |args: &[&str]| Ran::of(&mut place.build_command("small/store", args));
+        let kiln = |args: &[&str]| Ran::of(&mut place.command_on("small/store", args));
+        build(&["-t", "named"]).ok();
+        for number in 0..3 {
+            place.base(&format!(
+                "RUN --mount=type=cache,id=c{number},target=/c dd if=/dev/zero of=/c/f bs=1M count=1\n{}",
+                large(number)
+            ));
+            build(&[]).ok();
+        }
+        small.fill();
+        place.base("RUN echo another > /another\n");
+        build(&[]).code(3).says(&["no space left", "make room"]);
+        kiln(&["cache", "rm", "c0"]).ok();
+        small.fill();
+        kiln(&["cache", "prune", "--max-used-space=1m"]).ok();
+        small.fill();
+        let before = du_of(&place.path("small/store"));
+        kiln(&["prune", "--all"]).ok();
+        let after = du_of(&place.path("small/store"));
+        assert!(after + (6 << 20) < before, "{before} -> {after}");
+        kiln(&["debug", "fsck"]).ok().says(&["0 problems"]);
+        assert!(kiln(&["images"]).ok().out().contains("named"));
+        build(&[]).ok();
     });
 }

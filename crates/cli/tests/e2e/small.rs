@@ -19,6 +19,28 @@ impl Small {
         Some(Self(place.text("small")))
     }
 
+    /// The same on ext4, where a directory takes a block: nothing at all can be made when it is full. For root.
+    pub(crate) fn ext4(place: &Place, size: &str) -> Option<Self> {
+        let (mut mount, mut format) = (tool("mount")?, tool("mkfs.ext4")?);
+        place.directory("small");
+        let image = place.text("small.ext4");
+        run(Command::new("truncate").args(["-s", size, &image]));
+        // Without blocks that are kept for root.
+        run(format.args(["-q", "-m", "0", &image]));
+        run(mount.args(["-o", "loop", &image, &place.text("small")]));
+        Some(Self(place.text("small")))
+    }
+
+    /// Fills all of it.
+    pub(crate) fn fill(&self) {
+        for size in [1 << 20, 4096, 1] {
+            let made =
+                |number: usize| std::fs::write(format!("{}/filler-{size}-{number}", self.0), vec![1; size]);
+            let full = (0..10_000).find_map(|number| made(number).err()).expect("it has an end");
+            assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        }
+    }
+
     /// Mounts it with other options.
     pub(crate) fn remount(&self, options: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{options}"), &self.0]));

@@ -130,10 +130,12 @@ impl CacheMounts {
             let Some(counted) = counted else { continue };
             // One that is in use may have changed while it was counted.
             let idle = lock::holders(&home.holders()).alive.is_empty();
-            home.update(|meta| {
+            let noted = home.update(|meta| {
                 meta.counted(false, Some(counted));
                 meta.counted = idle;
-            })?;
+            });
+            // A full disk is when room is made, which must not need any: the number stays the old one.
+            noted.or_else(|error| if error.is_full() { Ok(()) } else { Err(error) })?;
         }
         Ok(())
     }

@@ -241,13 +241,23 @@ impl Taking {
             std::fs::remove_file(&node.path).at("remove", &node.path)?;
             return Ok(true);
         }
-        // What is large is only moved under the lock.
-        let away = store.scratch_path()?;
-        std::fs::rename(&node.path, &away).at("remove", &node.path)?;
-        self.lock = None;
+        // What is large is only moved under the lock. Making room must not need any: on a full disk there is no directory to move
+        // it to.
+        let away = match store.scratch_path() {
+            Err(error) if error.is_full() => None,
+            path => Some(path?),
+        };
         if node.kind == ThingKind::Blob {
-            std::fs::remove_file(&away).at("remove", away)?;
+            let gone = away.as_ref().unwrap_or(&node.path);
+            if let Some(away) = &away {
+                std::fs::rename(&node.path, away).at("remove", &node.path)?;
+                self.lock = None;
+            }
+            std::fs::remove_file(gone).at("remove", gone)?;
         } else {
+            let away = away.unwrap_or_else(|| store.0.scratch.way_out());
+            std::fs::rename(&node.path, &away).at("remove", &node.path)?;
+            self.lock = None;
             kept_size::drop_list(&node.path);
             scratch::remove_tree(&away);
         }
