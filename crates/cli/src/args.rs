@@ -44,7 +44,7 @@ pub(crate) use run::RunArgs;
 pub(crate) use sandbox::{NetworkFlag, SandboxArgs};
 pub(crate) use sbom::SbomArgs;
 use storage::SYSTEM_EXAMPLES;
-pub(crate) use storage::{BoundArgs, DuArgs, PruneArgs, SystemCommand};
+pub(crate) use storage::{BoundArgs, DuArgs, PruneArgs, SystemCommand, WaitArgs};
 pub(crate) use transfer::{CopyArgs, PullArgs, PushArgs, ShowArgs};
 use verify::VERIFY_EXAMPLES;
 pub(crate) use verify::VerifyArgs;

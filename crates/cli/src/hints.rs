@@ -86,7 +86,7 @@ impl Failure {
                     "the ref was moved, or is not what it should be; nothing was fetched".to_owned(),
                 );
             }
-            Error::LockTimeout { .. } => {
+            Error::LockTimeout { .. } | Error::CacheMount(CacheError::TimedOut { .. }) => {
                 return Some(
                     "wait longer with a larger --lock-timeout, or end that process: its locks go with it"
                         .to_owned(),

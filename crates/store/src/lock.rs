@@ -2,9 +2,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use kiln_core::{Cancel, IoError, IoResultExt as _};
+use kiln_core::{IoError, IoResultExt as _};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open, stat};
 
 /// How a lock is held.
@@ -39,28 +38,6 @@ impl FileLock {
             }
             if is_at(&file, path)? {
                 return Ok(Self { file, path: path.to_owned() });
-            }
-        }
-    }
-
-    /// Waits for the lock on `path`, alone, making the file if needed; none if `cancel` is raised before. A thread that
-    /// blocks in flock(2) could not be called back, so it asks again and again.
-    pub(crate) fn wait_unless(path: &Path, cancel: &Cancel) -> Result<Option<Self>, IoError> {
-        const POLL: Duration = Duration::from_millis(10);
-        let waiter = std::thread::current();
-        let _guard = cancel.on_cancel(move || waiter.unpark());
-        loop {
-            if cancel.is_cancelled() {
-                return Ok(None);
-            }
-            let file = open_lock(path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_at(&file, path)? => {
-                    return Ok(Some(Self { file, path: path.to_owned() }));
-                }
-                Ok(()) | Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::park_timeout(POLL),
-                Err(error) => return Err(error).at("lock", path),
             }
         }
     }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::images::FORMAT;
-use super::{CacheExportArgs, CacheImportArgs};
+use super::{CacheExportArgs, CacheImportArgs, WaitArgs};
 
 pub(super) const CACHE_EXAMPLES: &str = "\
 Examples:
@@ -62,6 +62,8 @@ pub(crate) enum CacheCommand {
         /// In this scope: global, or a platform such as linux/amd64
         #[arg(long)]
         scope: Option<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
         /// Command and arguments [default: $SHELL, else /bin/sh]
         #[arg(last = true)]
         command: Vec<String>,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{RegistryArgs, ShowArgs};
+use super::{RegistryArgs, ShowArgs, WaitArgs};
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
@@ -49,6 +49,8 @@ pub(crate) struct CacheExportArgs {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    #[command(flatten)]
     pub(crate) show: ShowArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
@@ -82,6 +84,8 @@ pub(crate) struct CacheImportArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
     #[command(flatten)]

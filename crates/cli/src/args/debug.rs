@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::WaitArgs;
+
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
     #[command(flatten)]
@@ -55,6 +57,8 @@ pub(crate) struct ShellArgs {
     /// kiln's own small shell, also if the image has one
     #[arg(long)]
     pub(crate) builtin: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
     /// Set an environment variable; without a value it is taken from the environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

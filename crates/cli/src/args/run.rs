@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{MachineArgs, RegistryArgs, SandboxArgs};
+use super::{MachineArgs, RegistryArgs, SandboxArgs, WaitArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -73,6 +73,8 @@ pub(crate) struct RunArgs {
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     /// Image to run

@@ -43,6 +43,14 @@ pub(crate) struct DuArgs {
     pub(crate) json: bool,
 }
 
+/// How long to wait for others.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// How long to wait for what another kiln holds, such as 10m: a cache mount, or what it fetches [default: as long as it takes]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) lock_timeout: Option<String>,
+}
+
 /// How large the store may be.
 #[derive(Debug, Args)]
 pub(crate) struct BoundArgs {

@@ -8,8 +8,8 @@ use kiln::{Advice, BuildRequest, Entitlement, ImageForm, OnError, Output};
 
 use super::{
     Call, annotation_flag, attest_flag, cache_flag, cache_mount_flag, call, cancel_on_signal, carry,
-    context_source, layers, machine_flags, metadata, output_flag, resource_flags, sandbox_flags, secret_flag,
-    shell, ssh_flag, start, storage,
+    context_source, layers, machine_flags, metadata, output_flag, sandbox_flags, secret_flag, shell,
+    ssh_flag, start, storage,
 };
 use crate::args::{BuildArgs, ContextModes, Global, NetworkFlag, OnErrorMode, ProgressMode};
 use crate::config;
@@ -151,7 +151,7 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         cache_mounts: cache_mount_flag::read(&args.cache_mount)?,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date(args.source_date_epoch.as_deref())?,
-        lock_timeout: lock_timeout(args.lock_timeout.as_deref())?,
+        lock_timeout: storage::lock_timeout(args.lock_timeout.as_deref())?,
         bound: storage::bound(&args.bound)?,
         size_limits: layers::limits(&args.size_limits)?,
         cache_mounts_from: args
@@ -169,14 +169,6 @@ pub(super) fn request(global: &Global, args: &BuildArgs) -> Result<BuildRequest,
         cache_mounts_required: args.carry.cache_mounts_required,
         registry: config::registry(&args.registry)?,
     })
-}
-
-/// Reads `--lock-timeout`, to seconds: a part of one counts as a whole.
-fn lock_timeout(text: Option<&str>) -> Result<Option<u64>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    let ms = resource_flags::timeout(text)
-        .map_err(|reason| Failure::usage(format!("--lock-timeout {text}: {reason}")))?;
-    Ok(ms.map(|ms| ms.div_ceil(1000)))
 }
 
 /// `--output`, `--push`, `--load` and `--annotation` together.

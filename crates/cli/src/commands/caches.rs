@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use kiln::{CacheFilter, CachePruneRequest, CacheSummary, Engine};
 use serde_json::{Value, json};
 
-use super::{cancel_on_signal, carry, format_flag, machine_flags, start_with_caches, storage};
+use super::{cancel_on_signal, carry, format_flag, machine_flags, start_patient, start_with_caches, storage};
 use crate::args::{CacheCommand, CachePruneArgs, Global};
 use crate::config;
 use crate::hints::Failure;
@@ -34,8 +34,14 @@ pub(crate) fn run(global: Global, command: CacheCommand) -> Result<ExitCode, Fai
         }
         CacheCommand::Inspect { id, scope, json } => {
             let engine = start_with_caches(global)?;
-            let found =
-                id.iter().map(|id| engine.cache(id, scope.as_deref())).collect::<Result<Vec<_>, _>>()?;
+            let find =
+                || id.iter().map(|id| engine.cache(id, scope.as_deref())).collect::<Result<Vec<_>, _>>();
+            let mut found = find()?;
+            if found.iter().any(|cache| !cache.counted) {
+                // They are walked anyway: so that there is one number.
+                engine.count_caches()?;
+                found = find()?;
+            }
             let mut values = Vec::new();
             for cache in &found {
                 match inspect(&engine, cache, json)? {
@@ -48,8 +54,8 @@ pub(crate) fn run(global: Global, command: CacheCommand) -> Result<ExitCode, Fai
                 ui::print(serde_json::to_string_pretty(&values).unwrap_or_default());
             }
         }
-        CacheCommand::Shell { id, scope, command } => {
-            let engine = start_with_caches(global)?;
+        CacheCommand::Shell { id, scope, wait, command } => {
+            let engine = start_patient(global, &wait)?;
             return shell(&engine, &engine.cache(&id, scope.as_deref())?, &command);
         }
         CacheCommand::Path { id, scope } => {
@@ -173,14 +179,12 @@ fn inspect(engine: &Engine, cache: &CacheSummary, as_json: bool) -> Result<Optio
     }
     let now = config::now();
     let figures = &cache.figures;
-    let (size, files) =
-        parts.iter().fold((0, 0), |(size, files), part| (size + part.size, files + part.files));
     let mut rows = vec![
         ("id", cache.id.clone()),
         ("scope", cache.scope.clone()),
         ("path", format!("{}{}", cache.path.display(), if cache.missing { " (not there)" } else { "" })),
         ("kept", if cache.placed { "in a directory of yours" } else { "in the store" }.to_owned()),
-        ("size", format!("{} in {}", ui::bytes(size), ui::counted(files, "file"))),
+        ("size", format!("{} in {}", size(cache), ui::counted(cache.files, "file"))),
         ("targets", cache.targets.join(", ")),
         ("created", ago(now, cache.created)),
         ("last used", ago(now, cache.last_used)),

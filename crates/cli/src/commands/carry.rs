@@ -7,8 +7,8 @@ use kiln::{
     CarryPlace, CarryReport, CarrySource, CarryTarget, Engine, Error, EventSink,
 };
 
-use super::{cancel_on_signal, csv, machine_flags, start_with_caches, storage};
-use crate::args::{CacheExportArgs, CacheImportArgs, Global, ShowArgs};
+use super::{cancel_on_signal, csv, machine_flags, start_patient, storage};
+use crate::args::{CacheExportArgs, CacheImportArgs, Global, ShowArgs, WaitArgs};
 use crate::config;
 use crate::hints::Failure;
 use crate::ui::{self, Progress};
@@ -39,8 +39,9 @@ pub(super) fn export(global: Global, args: &CacheExportArgs) -> Result<ExitCode,
     let registry = config::registry(&args.registry)?;
     let (ids, scope) = (args.id.clone(), args.scope.clone());
     let request = CarryExportRequest { ids, scope, place, limits, registry };
-    let done =
-        shown(global, &args.show, |engine, events, cancel| engine.export_caches(&request, events, cancel))?;
+    let done = shown(global, &args.wait, &args.show, |engine, events, cancel| {
+        engine.export_caches(&request, events, cancel)
+    })?;
     if args.json {
         ui::print(serde_json::to_string_pretty(&done).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);
@@ -66,8 +67,9 @@ pub(super) fn import(global: Global, args: &CacheImportArgs) -> Result<ExitCode,
         replace: args.replace,
         registry: config::registry(&args.registry)?,
     };
-    let done =
-        shown(global, &args.show, |engine, events, cancel| engine.import_caches(&request, events, cancel))?;
+    let done = shown(global, &args.wait, &args.show, |engine, events, cancel| {
+        engine.import_caches(&request, events, cancel)
+    })?;
     if args.json {
         ui::print(serde_json::to_string_pretty(&done).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);
@@ -80,10 +82,11 @@ pub(super) fn import(global: Global, args: &CacheImportArgs) -> Result<ExitCode,
 /// Does something with caches, also those in directories of the user's, with a display.
 fn shown<T>(
     global: Global,
+    wait: &WaitArgs,
     show: &ShowArgs,
     work: impl FnOnce(&Engine, &dyn EventSink, &Cancel) -> Result<T, Error>,
 ) -> Result<T, Failure> {
-    let engine = start_with_caches(global)?;
+    let engine = start_patient(global, wait)?;
     let cancel = cancel_on_signal()?;
     let progress = Progress::new(show.mode());
     let result = work(&engine, &progress, &cancel);

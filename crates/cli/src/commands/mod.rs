@@ -45,7 +45,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use kiln::{Cancel, Engine, EnterOptions};
 
-use crate::args::{Cli, Command, Global, ImageCommand, SystemCommand};
+use crate::args::{Cli, Command, Global, ImageCommand, SystemCommand, WaitArgs};
 use crate::config;
 use crate::hints::Failure;
 pub(crate) use call::Call;
@@ -108,6 +108,12 @@ fn start(global: Global) -> Result<Engine, Failure> {
 fn start_with_caches(global: Global) -> Result<Engine, Failure> {
     let places = config::cache_mounts(Vec::new())?;
     Ok(start(global)?.cache_places(&places)?)
+}
+
+/// The same for what waits for others, so long and no longer.
+fn start_patient(global: Global, wait: &WaitArgs) -> Result<Engine, Failure> {
+    let timeout = storage::lock_timeout(wait.lock_timeout.as_deref())?;
+    Ok(start_with_caches(global)?.lock_timeout(timeout))
 }
 
 /// Returns a signal that an interrupt or a request to terminate gives. A second one ends the process at once: the

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::{Cancel, Error, RunError, RunMountKind, RunRequest, Signals};
 
-use super::{machine_flags, mount_flag, sandbox_flags, start, start_with_caches};
+use super::{machine_flags, mount_flag, sandbox_flags, start, start_with_caches, storage};
 use crate::args::{Global, RunArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -42,9 +42,12 @@ fn attempt(global: Global, args: &RunArgs) -> Result<ExitCode, Failure> {
         registry: config::registry(&args.registry)?,
     };
     let caches = request.mounts.iter().any(|mount| matches!(mount.kind, RunMountKind::Cache { .. }));
+    let timeout = storage::lock_timeout(args.wait.lock_timeout.as_deref())?;
     let engine = if caches { start_with_caches(global)? } else { start(global)? };
+    let engine = engine.lock_timeout(timeout);
     let (signals, cancel) = pass_signals()?;
-    let status = engine.run(&request, &signals, &cancel)?;
+    let status =
+        engine.run(&request, &signals, &|what| ui::note(format_args!("waiting for {what}")), &cancel)?;
     Ok(ExitCode::from(u8::try_from(status.shell_code()).unwrap_or(255)))
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::{BuildRequest, Cancel, Engine, EnterRequest, Entering, HeldStep, Side, StepShell, StepSummary};
 
-use super::{cancel_on_signal, secret_flag, ssh_flag, start, start_with_caches};
+use super::{cancel_on_signal, secret_flag, ssh_flag, start, start_patient};
 use crate::args::{Global, ShellArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -24,7 +24,7 @@ pub(crate) fn shell(global: Global, args: &ShellArgs) -> Result<ExitCode, Failur
         tty: config::interactive(),
         emulators: config::emulators(),
     };
-    let engine = start_with_caches(global)?;
+    let engine = start_patient(global, &args.wait)?;
     let cancel = cancel_on_signal()?;
     let step = engine.step(&args.step)?;
     enter(&engine, &step, &request, args.quiet, &cancel)

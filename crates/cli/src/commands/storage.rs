@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::{NextToGo, PruneRequest, PrunedKind, StoreBound};
 
-use super::{machine_flags, start, start_with_caches};
+use super::{machine_flags, resource_flags, start, start_with_caches};
 use crate::args::{BoundArgs, DuArgs, Global, PruneArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -82,6 +82,14 @@ pub(super) fn bound(args: &BoundArgs) -> Result<StoreBound, Failure> {
         store: read("--max-store", "max_store", &args.max_store, store)?,
         cache_mounts: read("--max-cache-mounts", "max_cache_mounts", &args.max_cache_mounts, caches)?,
     })
+}
+
+/// Reads `--lock-timeout`, to seconds: a part of one counts as a whole.
+pub(super) fn lock_timeout(text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let ms = resource_flags::timeout(text)
+        .map_err(|reason| Failure::usage(format!("--lock-timeout {text}: {reason}")))?;
+    Ok(ms.map(|ms| ms.div_ceil(1000)))
 }
 
 /// Reads a size as docker has them.

@@ -223,3 +223,31 @@ fn buildkit_1237_as_root_a_cache_in_somebodys_directory_is_his() {
         place.is_quiet();
     });
 }
+
+/// A configuration file is there for all commands, and in a chroot no cache can be in a directory of the user's.
+#[test]
+fn in_a_chroot_places_are_refused_only_where_a_step_wants_one() {
+    for_each_user(|user| {
+        if user != User::Root {
+            return;
+        }
+        let place = Place::with(user, "RUN --mount=type=cache,id=stored,target=/c echo x > /c/f\n");
+        place.build(&["-t", "image"]).ok();
+        place.file(
+            "home/.config/kiln/config.json",
+            r#"{"cache_mounts": [{"id": "placed", "path": "~/placed"}]}"#,
+        );
+        let chroot = |args: &[&str]| Ran::of(place.command(args).env("KILN_ISOLATION", "chroot"));
+        assert!(chroot(&["cache", "ls"]).ok().out().contains("stored"));
+        chroot(&["cache", "inspect", "stored"]).ok();
+        chroot(&["cache", "export", "stored", "--to=oci:exports"]).ok();
+        chroot(&["du"]).ok();
+        let run = |id: &str| {
+            chroot(&["run", "--rm", &format!("--mount=type=cache,id={id},target=/c"), "image", "true"])
+        };
+        run("stored").ok();
+        run("placed").code(125).says(&["\"placed\"", "chroot"]);
+        assert!(!place.path("home/placed").exists());
+        chroot(&["cache", "rm", "stored"]).ok();
+    });
+}

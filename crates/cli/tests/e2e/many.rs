@@ -189,6 +189,44 @@ fn foundry_13231_a_wait_for_a_locked_cache_can_be_bounded_and_names_who_has_it()
     });
 }
 
+/// The same of all that takes a cache without a build.
+#[test]
+fn foundry_13231_runs_shells_exports_and_imports_wait_so_long_and_say_for_whom() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.builds("RUN --mount=type=cache,id=g,target=/g mkfifo /g/p\n");
+        let locked = "RUN --mount=type=cache,id=l,target=/l,sharing=locked";
+        place.base(&format!("{locked} echo one > /l/one\n"));
+        place.build(&["-t", "image"]).ok();
+        place.kiln(&["cache", "export", "l", "--to=oci:exports"]).ok();
+        place.base(&format!("{locked} --mount=type=cache,id=g,target=/g echo holding && cat /g/p\n"));
+        let first = wait_for(place.start(&[]), " holding\n");
+        let pid = first.pid().as_raw_nonzero().to_string();
+        let mount = "--mount=type=cache,id=l,target=/l,sharing=locked";
+        for (code, args) in [
+            (125, &["run", "--rm", "--lock-timeout=1s", mount, "image", "true"][..]),
+            (3, &["cache", "shell", "l", "--lock-timeout=1s", "--", "true"]),
+            (3, &["cache", "export", "l", "--lock-timeout=1s", "--to=oci:exports"]),
+            (3, &["cache", "import", "--replace", "--lock-timeout=1s", "--from=oci:exports"]),
+        ] {
+            let waited = ["wait", "waited 1 s for cache \"l\"", &pid, "--lock-timeout"];
+            place.kiln(args).code(code).says(&waited);
+        }
+        // What takes a cache away does not wait.
+        place.kiln(&["cache", "rm", "l"]).code(3).says(&["in use by", &pid]);
+        place.kiln(&["cache", "shell", "l", "--lock-timeout=soon"]).code(2).says(&["--lock-timeout soon"]);
+        place.file(
+            "context/open.Dockerfile",
+            &format!("{BASE}RUN --mount=type=cache,id=g,target=/g echo go > /g/p\n"),
+        );
+        open(&place);
+        first.wait().ok();
+        place.kiln(&["run", "--rm", "--lock-timeout=1s", mount, "image", "true"]).ok();
+        place.fsck();
+        place.is_quiet();
+    });
+}
+
 /// <https://github.com/moby/buildkit/issues/1662>, <https://github.com/containers/buildah/issues/2602>: builds at once on one store.
 #[test]
 fn buildah_2602_twenty_builds_at_once_all_end_well_and_share_what_is_equal() {

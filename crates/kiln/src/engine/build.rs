@@ -140,7 +140,8 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(Exports, CarryReport), Error> {
         let started = now();
-        let caches = self.placing(&request.cache_mounts)?;
+        let patience = request.lock_timeout.map(Duration::from_secs);
+        let caches = self.placing(&request.cache_mounts)?.patient(patience);
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry).patient(Patience::of(request));
@@ -253,7 +254,17 @@ impl Build<'_> {
         let snapshot = Snapshot { layers: vec![layer.clone()] };
         let task = Unseen;
         self.cache.present([&snapshot], &task, cancel)?;
-        Ok(self.engine.store.layer_blob(layer, options, cancel)?)
+        let mut waits = None;
+        let mut on_wait = |holder: &str| {
+            waits.get_or_insert_with(|| self.reporter.task("pack a layer")).waiting(Some(holder));
+        };
+        let way = (layer, options);
+        let blob = Patience::of(self.request).blob(&self.engine.store, way, &mut on_wait, cancel);
+        if let Some(task) = waits {
+            task.waiting(None);
+            task.end_with(&blob);
+        }
+        blob
     }
 
     /// Does the steps, and packs layers beside them.

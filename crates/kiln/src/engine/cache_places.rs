@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use kiln_core::{CacheScope, MountKind, Op, Platform};
 use kiln_runtime::IdMode;
-use kiln_store::cache_mount::{CacheError, CacheMounts, CacheName, CacheRequest, PlaceProblem};
+use kiln_store::cache_mount::{CacheError, CacheMounts, CacheName, CachePlace, CacheRequest, PlaceProblem};
 
 use super::Engine;
 use super::build::Build;
@@ -112,6 +112,10 @@ impl Engine {
     /// Lets caches in directories of the user's be the user's although kiln is root: what a step writes as the owner that its mount
     /// asks for belongs on disk to whom the directory belongs. Without root that is so anyway, for root inside is the user.
     pub(super) fn own_places(&self, caches: &CacheMounts, requests: &[CacheRequest]) -> Result<(), Error> {
+        let wanted = |place: &&CachePlace| requests.iter().any(|request| request.id == place.id);
+        let beyond: Vec<CachePlace> = self.out_of_reach.iter().filter(wanted).cloned().collect();
+        // That says why not.
+        self.placing(&beyond)?;
         if !matches!(self.entered.ids(), IdMode::Root | IdMode::Mapped) {
             return Ok(());
         }

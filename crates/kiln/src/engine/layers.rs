@@ -164,6 +164,10 @@ impl LayerProgress for Task<'_> {
     fn progress(&self, item: &str, current: u64, total: u64) {
         Task::progress(self, item, current, Some(total));
     }
+
+    fn waiting(&self, holder: Option<&str>) {
+        Task::waiting(self, holder);
+    }
 }
 
 /// A blob on its way: what is read is kept, counted and reported.

@@ -52,7 +52,7 @@ mod worker;
 use std::path::Path;
 
 use kiln_runtime::{EnterOptions, Entered, IdMode, Isolation};
-use kiln_store::cache_mount::CacheMounts;
+use kiln_store::cache_mount::{CacheMounts, CachePlace};
 use kiln_store::{Ids, Store};
 
 use crate::Error;
@@ -90,6 +90,8 @@ pub struct Engine {
     entered: Entered,
     store: Store,
     caches: CacheMounts,
+    /// Places of caches that cannot be used here.
+    out_of_reach: Vec<CachePlace>,
     trees: Trees,
 }
 
@@ -120,7 +122,7 @@ impl Engine {
             caches = caches.moving();
         }
         let trees = Trees::new(store.clone());
-        Ok(Self { entered, store, caches, trees })
+        Ok(Self { entered, store, caches, out_of_reach: Vec::new(), trees })
     }
 
     /// Uses this snapshotter and no other. Without, overlay is tried when it is first needed.

@@ -122,6 +122,12 @@ impl<'a> Reporter<'a> {
 }
 
 impl Task<'_> {
+    /// Says that it waits for another process, or does not any more.
+    pub(crate) fn waiting(&self, holder: Option<&str>) {
+        let holder = holder.map(str::to_owned);
+        self.reporter.emit(Event::StepWaiting { step: self.step, holder });
+    }
+
     /// Says how far an item of the task is.
     pub(crate) fn progress(&self, item: &str, current: u64, total: Option<u64>) {
         self.reporter.emit(Event::StepProgress { step: self.step, item: item.to_owned(), current, total });

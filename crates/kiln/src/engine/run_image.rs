@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::bases::Bases;
 use super::layers::LayerProgress;
+use super::patience::Patience;
 use super::run_mounts::RunMount;
 use crate::Error;
 use crate::request::RegistryOptions;
@@ -66,18 +67,25 @@ pub struct RunRequest {
 
 impl Engine {
     /// Runs a process in an image, with this process's standard streams. Nothing it changes is kept, but what it writes to
-    /// mounts of this machine and to caches. `signals` are passed on to it.
+    /// mounts of this machine and to caches. `signals` are passed on to it. `on_wait` is told for whom it waits before that.
     ///
     /// # Errors
     /// The image cannot be had, or the process cannot be started.
-    pub fn run(&self, request: &RunRequest, signals: &Signals, cancel: &Cancel) -> Result<ExitStatus, Error> {
+    pub fn run(
+        &self,
+        request: &RunRequest,
+        signals: &Signals,
+        on_wait: &(dyn Fn(&str) + Sync),
+        cancel: &Cancel,
+    ) -> Result<ExitStatus, Error> {
         let _pin = self.store.pin()?;
         let registry =
             RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
-        let bases = Bases::new(&self.store, &registry);
+        let patience = Patience::new("kiln run", self.caches.patience());
+        let bases = Bases::new(&self.store, &registry).patient(patience);
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let base = bases.by_name(&request.image, &platform)?.base;
-        let snapshot = bases.unpack(&base, &Silent, cancel)?;
+        let snapshot = bases.unpack(&base, &OnlyWaits(on_wait), cancel)?;
         let config = &base.image.image.config;
 
         let entrypoint = match &request.entrypoint {
@@ -103,7 +111,8 @@ impl Engine {
         let network =
             super::network::choose(&self.entered, request.network, request.sandbox.network, &env).mode;
         let platform = base.image.image.platform();
-        let mounts = self.mounts(&request.mounts, config, &platform, &snapshot, request.read_only, cancel)?;
+        let mounts =
+            self.mounts(&request.mounts, config, &platform, &snapshot, request.read_only, on_wait, cancel)?;
         let root = self.trees.root(&self.entered, &layer, cancel)?;
         let spec = RunSpec {
             rootfs: root.rootfs(&self.trees, &layer),
@@ -167,4 +176,17 @@ pub(super) struct Silent;
 
 impl LayerProgress for Silent {
     fn progress(&self, _item: &str, _current: u64, _total: u64) {}
+}
+
+/// But one that waits says so.
+struct OnlyWaits<'a>(&'a (dyn Fn(&str) + Sync));
+
+impl LayerProgress for OnlyWaits<'_> {
+    fn progress(&self, _item: &str, _current: u64, _total: u64) {}
+
+    fn waiting(&self, holder: Option<&str>) {
+        if let Some(holder) = holder {
+            (self.0)(holder);
+        }
+    }
 }

@@ -70,6 +70,7 @@ impl Mounts<'_> {
 }
 
 impl Engine {
+    #[allow(clippy::too_many_arguments)]
     /// Makes mounts ready. `read_only`: the root cannot be written to, so that volumes must be mounts of their own.
     pub(super) fn mounts(
         &self,
@@ -78,6 +79,7 @@ impl Engine {
         platform: &Platform,
         snapshot: &Snapshot,
         read_only: bool,
+        on_wait: &(dyn Fn(&str) + Sync),
         cancel: &Cancel,
     ) -> Result<Mounts<'_>, Error> {
         let mut all: Vec<(String, RunMountKind)> =
@@ -91,7 +93,7 @@ impl Engine {
         // What is in another one goes on top of it.
         all.sort_by_key(|(target, _)| target.matches('/').count());
         let mut scratch = Scratch::new(&self.trees, &self.entered);
-        let held = self.take(&all, platform, cancel)?;
+        let held = self.take(&all, platform, on_wait, cancel)?;
         let mut caches = held.as_ref().map_or(&[][..], Held::caches).iter();
         let mut specs = Vec::new();
         for (target, kind) in all {
@@ -146,6 +148,7 @@ impl Engine {
         &self,
         mounts: &[(String, RunMountKind)],
         platform: &Platform,
+        on_wait: &(dyn Fn(&str) + Sync),
         cancel: &Cancel,
     ) -> Result<Option<Held>, Error> {
         let requests: Vec<CacheRequest> = mounts
@@ -167,7 +170,10 @@ impl Engine {
         }
         self.own_places(&self.caches, &requests)?;
         let holder = format!("process {}, kiln run", std::process::id());
-        Ok(Some(self.caches.acquire(&requests, &holder, &mut |_, _| {}, &|_| Ok(None), cancel)?))
+        let mut on_wait = |request: &CacheRequest, holder: &str| {
+            on_wait(&format!("cache mount {:?}, which {holder} holds", request.id));
+        };
+        Ok(Some(self.caches.acquire(&requests, &holder, &mut on_wait, &|_| Ok(None), cancel)?))
     }
 
     /// Whether an image has something at a path, links followed inside it.

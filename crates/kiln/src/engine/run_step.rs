@@ -12,7 +12,7 @@ use kiln_core::{
 };
 use kiln_runtime::{IdMode, RunError};
 use kiln_solver::{Inputs, Place};
-use kiln_store::cache_mount::{CacheError, CacheName, CacheRequest, Held, HeldCache};
+use kiln_store::cache_mount::{CacheName, CacheRequest, Held, HeldCache};
 use kiln_store::owner::LinkOwners;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -305,29 +305,19 @@ impl StepWorker<'_> {
             };
             self.restores.wait(&name, &mut on_wait, cancel)?;
         }
-        let mut bounded = self.patience.bounded(cancel);
-        let (stop, mut waits_for) = (bounded.stop.clone(), String::new());
         let held = self.caches.acquire(
             &requests,
             &holder,
             &mut |request, holder| {
-                bounded.begin();
                 place.leave();
-                waits_for = format!("cache {:?}, held by {holder}", request.id);
                 self.cache_event(number, request, CacheMountState::Waiting { holder: holder.to_owned() });
             },
             &|request| match seeds.get(request.target.as_str()) {
                 Some((from, path)) => self.seed(*from, path, inputs, cancel).map(Some),
                 None => Ok(None),
             },
-            &stop,
-        );
-        let held = held.map_err(|error| match error {
-            CacheError::Cancelled if bounded.expired() && !cancel.is_cancelled() => {
-                self.patience.over(std::mem::take(&mut waits_for))
-            }
-            error => error.into(),
-        })?;
+            cancel,
+        )?;
         for (request, cache) in requests.iter().zip(held.caches()) {
             let waited_us = u64::try_from(cache.waited.as_micros()).unwrap_or(u64::MAX);
             self.cache_event(number, request, CacheMountState::Acquired { new: cache.new, waited_us });

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::counting::Counting;
 use super::home::{Half, Home, copy_error, open_dir};
-use super::lock::{self, HolderNote};
+use super::lock::{self, HolderNote, Waited};
 use super::{CacheError, CacheMounts, CacheRequest, count};
 use crate::copy::clone_tree;
 use crate::scratch::random_name;
@@ -71,7 +71,7 @@ impl CacheMounts {
     /// shared by the two mounts.
     ///
     /// # Errors
-    /// The build was interrupted; a seed cannot be had; the file system failed.
+    /// [`CacheError::TimedOut`], see [`patient`](Self::patient). The build was interrupted; a seed cannot be had; the file system failed.
     pub fn acquire(
         &self,
         requests: &[CacheRequest],
@@ -174,7 +174,7 @@ impl Taking<'_, '_> {
         }
     }
 
-    /// Takes the cache's lock, and tells for whom it waits.
+    /// Takes the cache's lock, and tells for whom it waits. None if it was removed meanwhile.
     fn wait(&mut self, home: &Home, alone: bool) -> Result<Option<OwnedFd>, CacheError> {
         let mut shown = String::new();
         let mut blocked = |polls: u32| {
@@ -188,7 +188,12 @@ impl Taking<'_, '_> {
                 shown = text;
             }
         };
-        lock::wait(&home.lock(), alone, self.cancel, &mut blocked)
+        let timeout = self.caches.patience;
+        match lock::wait(&home.lock(), alone, timeout, self.cancel, &mut blocked)? {
+            Waited::Held(lock) => Ok(Some(lock)),
+            Waited::Gone => Ok(None),
+            Waited::TooLong => Err(self.caches.over(&self.mounts[0].id, home)),
+        }
     }
 
     fn in_place(&mut self, home: &Home, alone: bool) -> Result<Option<Taken>, CacheError> {

@@ -24,6 +24,16 @@ pub enum CacheError {
         /// Which.
         id: String,
     },
+    /// Somebody kept it for longer than was to be waited.
+    #[error("waited {seconds} s for cache {id:?}, held by {holder}")]
+    TimedOut {
+        /// Which.
+        id: String,
+        /// Who has it, as the holder says it.
+        holder: String,
+        /// As asked for.
+        seconds: u64,
+    },
     /// The build was interrupted while it waited.
     #[error("interrupted")]
     Cancelled,

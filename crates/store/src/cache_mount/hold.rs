@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use super::acquire::COUNT_AT_ONCE;
 use super::home::{Half, Home};
 use super::list::who;
-use super::lock::{self, HolderNote};
+use super::lock::{self, HolderNote, Waited};
 use super::{CacheError, CacheMounts, CacheName, CacheRequest, count};
 use crate::scratch::random_name;
 
@@ -67,7 +67,7 @@ impl CacheMounts {
     /// and whenever that changes. `who` is what others see who wait: `process 4711, kiln cache export`.
     ///
     /// # Errors
-    /// There is no such cache ([`HoldAs::Read`]); the wait was interrupted; it is placed where it cannot be replaced; the
+    /// There is no such cache ([`HoldAs::Read`]); the wait was interrupted, or took too long; it is placed where it cannot be replaced; the
     /// file system failed.
     pub fn hold(
         &self,
@@ -104,9 +104,12 @@ impl CacheMounts {
                     shown = text;
                 }
             };
-            let Some(lock) = lock::wait(&home.lock(), true, cancel, &mut blocked)? else {
+            let lock = match lock::wait(&home.lock(), true, self.patience, cancel, &mut blocked)? {
+                Waited::Held(lock) => lock,
                 // Removed in between.
-                if how == HoldAs::Read { return Err(none()) } else { continue }
+                Waited::Gone if how == HoldAs::Read => return Err(none()),
+                Waited::Gone => continue,
+                Waited::TooLong => return Err(self.over(&name.id, &home)),
             };
             if home.adopt_pending_alone()? {
                 continue;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_core::{Cancel, IoError, IoResultExt};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -23,15 +23,27 @@ const POLL: Duration = Duration::from_millis(5);
 /// So many polls after which a wait without a known holder is shown anyway; later, how often it is looked up again.
 const UNKNOWN_AFTER: u32 = 10;
 
-/// Takes the lock on a file, waiting while others hold it. None if the file is gone, or was replaced meanwhile.
+/// What became of a wait.
+pub(super) enum Waited {
+    /// The lock is held.
+    Held(OwnedFd),
+    /// The file is gone, or was replaced meanwhile.
+    Gone,
+    /// Others still have it.
+    TooLong,
+}
+
+/// Takes the lock on a file, waiting while others hold it, so long and no longer.
 /// `blocked` is called now and then while it waits, first at once, then with false.
 pub(super) fn wait(
     path: &Path,
     exclusive: bool,
+    timeout: Option<Duration>,
     cancel: &Cancel,
     blocked: &mut dyn FnMut(u32),
-) -> Result<Option<OwnedFd>, CacheError> {
-    let Some(file) = open(path)? else { return Ok(None) };
+) -> Result<Waited, CacheError> {
+    let Some(file) = open(path)? else { return Ok(Waited::Gone) };
+    let began = Instant::now();
     let operation = match exclusive {
         true => FlockOperation::NonBlockingLockExclusive,
         false => FlockOperation::NonBlockingLockShared,
@@ -51,6 +63,9 @@ pub(super) fn wait(
                 if polls % UNKNOWN_AFTER == 0 || polls < UNKNOWN_AFTER {
                     blocked(polls);
                 }
+                if timeout.is_some_and(|timeout| began.elapsed() >= timeout) {
+                    return Ok(Waited::TooLong);
+                }
                 polls += 1;
                 std::thread::park_timeout(POLL);
             }
@@ -58,7 +73,7 @@ pub(super) fn wait(
             Err(error) => return Err(error).at("lock", path)?,
         }
     }
-    Ok(is_at(&file, path)?.then_some(file))
+    Ok(if is_at(&file, path)? { Waited::Held(file) } else { Waited::Gone })
 }
 
 /// Takes the lock on a file or directory if nobody is in the way; none if somebody is, or if it is gone.

@@ -45,6 +45,8 @@ pub struct CacheMounts {
     /// Which caches are where the user wants them.
     places: Vec<CachePlace>,
     counting: Arc<Counting>,
+    /// How long it waits for who holds a cache.
+    patience: Option<Duration>,
 }
 
 /// What a step wants of one cache.
@@ -99,6 +101,7 @@ impl CacheMounts {
             moves: false,
             places: Vec::new(),
             counting: Arc::default(),
+            patience: None,
         }
     }
 
@@ -112,6 +115,23 @@ impl CacheMounts {
     pub fn moving(mut self) -> Self {
         self.moves = true;
         self
+    }
+
+    /// Waits so long for who holds a cache, and then gives up; as long as it takes if none.
+    #[must_use]
+    pub fn patient(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Returns how long it waits.
+    pub const fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    fn over(&self, id: &str, home: &Home) -> CacheError {
+        let seconds = self.patience.unwrap_or_default().as_secs();
+        CacheError::TimedOut { id: id.to_owned(), holder: home.users(), seconds }
     }
 
     /// Waits for the threads that count what steps have given back, so long and no longer. What is not counted then stays marked so.

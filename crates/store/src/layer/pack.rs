@@ -8,13 +8,13 @@ use kiln_core::{Cancel, Digest, DigestHasher, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
+use crate::claim::{Claimed, Waiting};
 use crate::collect::kept_size;
 use crate::compress::blocks::{self, Earlier};
 use crate::compress::{Compression, Packed, Packer};
 use crate::copy::{CopyManifest, Reuse};
 use crate::error::StoreError;
-use crate::layout::{self, TREE};
-use crate::lock::FileLock;
+use crate::layout::TREE;
 use crate::owner::LinkOwners;
 use crate::record::RecordKind;
 use crate::store::Store;
@@ -87,6 +87,22 @@ impl Store {
         self.pack_on(layer, options, threads(), cancel)
     }
 
+    /// [`layer_blob`](Self::layer_blob) that says for whom it waits. After a wait that takes too long, or for somebody who fails, it
+    /// packs beside the other: both make the same blob.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn layer_blob_beside(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<Layer, StoreError> {
+        let cancel = waiting.cancel;
+        let make = || self.make(layer, options, threads(), cancel);
+        Ok(self.pack_once(&options.key(layer), waiting, make)?.layer)
+    }
+
     pub(crate) fn pack_on(
         &self,
         layer: &LayerId,
@@ -94,22 +110,26 @@ impl Store {
         threads: usize,
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
-        self.pack_once(&options.key(layer), cancel, || self.make(layer, options, threads, cancel))
+        let mut waiting = Waiting { doing: "a build", timeout: None, cancel, on_wait: &mut |_| () };
+        self.pack_once(&options.key(layer), &mut waiting, || self.make(layer, options, threads, cancel))
     }
 
     /// Returns what is recorded, or makes it: one at a time, whoever asks.
     pub(super) fn pack_once(
         &self,
         key: &str,
-        cancel: &Cancel,
+        waiting: &mut Waiting<'_>,
         make: impl FnOnce() -> Result<PackedLayer, StoreError>,
     ) -> Result<PackedLayer, StoreError> {
         if let Some(packed) = self.packed(key)? {
             return Ok(packed);
         }
         let name = format!("pack-{}-{}", self.ids().dir(), Digest::of(key.as_bytes()).hex());
-        let path = self.0.layout.at(layout::LOCKS).join(name);
-        let lock = FileLock::wait_unless(&path, cancel)?.ok_or(StoreError::Interrupted)?;
+        let claim = match self.claim(&name, waiting)? {
+            Claimed::Held { claim, .. } => Some(claim),
+            Claimed::Failed | Claimed::TimedOut(_) => None,
+            Claimed::Cancelled => return Err(StoreError::Interrupted),
+        };
         let made = match self.packed(key)? {
             Some(packed) => Ok(packed),
             None => make(),
@@ -117,7 +137,11 @@ impl Store {
         if let Ok(packed) = &made {
             self.put_record(RecordKind::LayerBlob, key, packed)?;
         }
-        lock.remove();
+        if let (Err(_), Some(claim)) = (&made, claim)
+            && !waiting.cancel.is_cancelled()
+        {
+            claim.fail();
+        }
         made
     }
 

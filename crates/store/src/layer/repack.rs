@@ -3,6 +3,7 @@
 use kiln_core::{Cancel, Layer, LayerId};
 
 use super::pack::{LayerOptions, PackedLayer, threads};
+use crate::claim::Waiting;
 use crate::compress::{Compression, Packed};
 use crate::error::{ArchiveError, StoreError};
 use crate::store::Store;
@@ -26,7 +27,8 @@ impl Store {
             return self.layer_blob(&files, &LayerOptions { compression, epoch: None }, cancel);
         }
         let key = format!("blob {}, {}", layer.digest, compression.version());
-        let packed = self.pack_once(&key, cancel, || {
+        let mut waiting = Waiting { doing: "a build", timeout: None, cancel, on_wait: &mut |_| () };
+        let packed = self.pack_once(&key, &mut waiting, || {
             let blob = self.open_blob(&layer.digest)?;
             let (Packed { blob, diff_id, annotations, .. }, ()) =
                 self.packing(compression, threads(), |packer| {

@@ -1,9 +1,10 @@
 //! Cache mounts: what there is, what it was worth, and taking it away.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kiln_core::{Cancel, Pattern, Platform};
+use kiln_runtime::Isolation;
 use kiln_store::cache_mount::{
     CacheFigures, CacheHold, CacheInfo, CacheMounts, CacheName, CachePart, CachePlace, HoldAs,
 };
@@ -94,8 +95,21 @@ impl Engine {
     /// # Errors
     /// [`CacheError::Place`](kiln_store::cache_mount::CacheError): a directory cannot be a cache.
     pub fn cache_places(mut self, places: &[CachePlace]) -> Result<Self, Error> {
-        self.caches = self.placing(places)?;
+        if self.entered.isolation() == Isolation::Chroot {
+            // Refused where one of them is wanted, not before: a configuration file is there for all commands.
+            self.out_of_reach = places.to_vec();
+        } else {
+            self.caches = self.placing(places)?;
+        }
         Ok(self)
+    }
+
+    /// Waits so many seconds for who holds a cache, or fetches the same, and then gives up; as long as it takes if none. A build
+    /// says it in its request.
+    #[must_use]
+    pub fn lock_timeout(mut self, seconds: Option<u64>) -> Self {
+        self.caches = self.caches.patient(seconds.map(Duration::from_secs));
+        self
     }
 
     pub(in crate::engine) fn placing(&self, places: &[CachePlace]) -> Result<CacheMounts, Error> {
