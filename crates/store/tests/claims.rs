@@ -5,8 +5,8 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kiln_core::Cancel;
-use kiln_store::{Claim, Claimed, Holder, Ids, PruneOptions, Store, Waiting};
+use kiln_core::{Cancel, Digest, Snapshot};
+use kiln_store::{Claim, Claimed, Holder, Ids, LayerOptions, PruneOptions, Store, Waiting};
 use support::store;
 
 /// Waits, calling `on_wait` each time it is told for whom.
@@ -125,21 +125,21 @@ fn a_wait_for_who_is_killed_ends_with_the_claim() {
 
 #[test]
 fn who_waits_for_a_layer_that_another_one_packs_says_so_and_in_the_end_packs_too() {
-    let (_dir, store) = support::store(Ids::Full);
-    let layer = store.begin_layer(&kiln_core::Snapshot::default()).unwrap();
+    let (_dir, store) = store(Ids::Full);
+    let layer = store.begin_layer(&Snapshot::default()).unwrap();
     std::fs::write(layer.upper().join("file"), "content").unwrap();
     let layer = layer.commit().unwrap().unwrap();
-    let options = kiln_store::LayerOptions::default();
+    let options = LayerOptions::default();
     let key = format!("layer {layer}, {}, epoch none", options.compression.version());
-    let name = format!("pack-full-{}", kiln_core::Digest::of(key.as_bytes()).hex());
+    let name = format!("pack-full-{}", Digest::of(key.as_bytes()).hex());
     let cancel = Cancel::new();
     let mut first =
         Waiting { doing: "kiln build elsewhere", timeout: None, cancel: &cancel, on_wait: &mut |_| () };
     let Claimed::Held { claim, .. } = store.claim(&name, &mut first).unwrap() else { panic!("it is free") };
     let pack = |cancel: &Cancel| {
         let mut seen = Vec::new();
-        let mut on_wait = |holder: Option<&kiln_store::Holder>| seen.extend(holder.map(|h| h.doing.clone()));
-        let timeout = Some(std::time::Duration::ZERO);
+        let mut on_wait = |holder: Option<&Holder>| seen.extend(holder.map(|h| h.doing.clone()));
+        let timeout = Some(Duration::ZERO);
         let mut waiting = Waiting { doing: "a test", timeout, cancel, on_wait: &mut on_wait };
         (store.layer_blob_beside(&layer, &options, &mut waiting).map(|blob| blob.digest), seen)
     };
