@@ -117,22 +117,6 @@ impl Engine {
         })
     }
 
-    /// Keeps the store within its bound. A build does not fail of it: what cannot be taken away is told.
-    fn make_room(&self, request: &BuildRequest, reporter: &Reporter<'_>) {
-        match self.keep_bound(&request.bound) {
-            Ok(report) if report.exceeded => {
-                let message = format!(
-                    "the store takes {} MB, which is more than it may (--max-store, --max-cache-mounts), and nothing more can go: \
-                     images with names and what running builds use stay (`kiln du`, `kiln rmi`)",
-                    report.left / 1_000_000
-                );
-                reporter.warn(message, None);
-            }
-            Ok(_) => {}
-            Err(error) => reporter.warn(format!("no room could be made in the store: {error}"), None),
-        }
-    }
-
     fn build_with(
         &self,
         request: &BuildRequest,

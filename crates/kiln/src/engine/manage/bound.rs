@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::caches::{CacheFilter, CachePruneRequest};
 use super::prune::PrunedKind;
 use super::seconds;
-use crate::Error;
 use crate::engine::Engine;
+use crate::engine::reporter::Reporter;
+use crate::{BuildRequest, Error};
 
 /// How large a store may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,22 @@ impl Engine {
         }
         report.exceeded |= report.left > most;
         Ok(report)
+    }
+
+    /// Keeps the store within its bound. A build does not fail of it: what cannot be taken away is told.
+    pub(in crate::engine) fn make_room(&self, request: &BuildRequest, reporter: &Reporter<'_>) {
+        match self.keep_bound(&request.bound) {
+            Ok(report) if report.exceeded => {
+                let message = format!(
+                    "the store takes {} MB, which is more than it may (--max-store, --max-cache-mounts), and nothing more can go: \
+                     images with names and what running builds use stay (`kiln du`, `kiln rmi`)",
+                    report.left / 1_000_000
+                );
+                reporter.warn(message, None);
+            }
+            Ok(_) => {}
+            Err(error) => reporter.warn(format!("no room could be made in the store: {error}"), None),
+        }
     }
 
     /// Says what would go next, least recently used first: at most so many things.
