@@ -124,7 +124,7 @@ fn apply(tree: &mut Tree, edit: &Edit) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn copied_blocks_are_those_that_compressing_makes(steps in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..4)) {
