@@ -25,6 +25,9 @@ const ONE: &str = "unqualified-search-registries = ['a.example']\n";
 const TWO: &str = "unqualified-search-registries = ['a.example:5000/hub', 'docker.io']\n";
 const MINE: &str = "[aliases]\n'fedora' = 'mine.example/fedora'\n'gone' = 'mine.example/gone'\n";
 
+/// registries.conf; podman's own file; what is written; what it may be, or a part of the error.
+type Row<'a> = (String, &'a str, &'a str, Result<Vec<&'a str>, &'a str>);
+
 /// What people wrote in threads about it: containers/podman#9390 and #11530, docker's own names, names of two words.
 #[test]
 fn an_alias_decides_then_the_search_registries_then_docker() {
@@ -33,8 +36,7 @@ fn an_alias_decides_then_the_search_registries_then_docker() {
     let digest = kiln_core::Digest::of(b"").to_string();
     let pinned = format!("fedora@{digest}");
     let pinned_full = format!("f.example/fedora@{digest}");
-    // registries.conf; podman's own file; what is written; what it may be, or a part of the error.
-    let rows: Vec<(String, &str, &str, Result<Vec<&str>, &str>)> = vec![
+    let rows: Vec<Row> = vec![
         (String::new(), "", "fedora", Ok(vec!["docker.io/library/fedora:latest"])),
         (ALIASES.to_owned(), "", "fedora", Ok(vec!["f.example/fedora:latest"])),
         (ALIASES.to_owned(), "", "fedora:41", Ok(vec!["f.example/fedora:41"])),
@@ -109,7 +111,7 @@ fn a_name_with_its_registry_means_itself_whatever_files_say() {
         for (host, name) in hosts.iter().flat_map(|host| names.iter().map(move |name| (host, name))) {
             let Ok(name) = format!("{host}/{name}").parse::<ImageRef>() else { continue };
             let meaning = client.meaning(&name).unwrap();
-            assert_eq!(meaning.candidates, [name.clone()], "{name} by {conf:?}");
+            assert_eq!(meaning.candidates, std::slice::from_ref(&name), "{name} by {conf:?}");
             assert_eq!(meaning.describe(&name), name.to_string());
             // What was resolved once stays what it is.
             let text: ImageRef = name.to_string().parse().unwrap();
