@@ -35,6 +35,7 @@ mod layers;
 mod limits;
 mod logins;
 mod many;
+mod model;
 mod mounts;
 mod nested;
 mod network;

@@ -220,6 +220,19 @@ impl Place {
 
     /// Checks that no process and no mount anywhere knows this place, and that nothing half-made is in the store.
     pub(crate) fn is_quiet(&self) {
+        let found = self.alive(|_| true);
+        assert!(found.is_empty(), "left behind: {found:#?}");
+    }
+
+    /// Waits until no step's process is left of a kiln that was killed.
+    pub(crate) fn wait_until_quiet(&self) {
+        // The others are kiln itself, and may go on.
+        while !self.alive(|command| !command.contains("kiln")).is_empty() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn alive(&self, counts: impl Fn(&str) -> bool) -> Vec<String> {
         let here = self.dir.path().to_str().expect("it is made of ASCII");
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("/proc").flatten() {
@@ -229,11 +242,14 @@ impl Place {
                 String::from_utf8_lossy(&bytes).into_owned()
             };
             let is_process = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
-            if is_process && (read("mountinfo").contains(here) || read("cmdline").contains(here)) {
+            if is_process
+                && (read("mountinfo").contains(here) || read("cmdline").contains(here))
+                && counts(&read("cmdline"))
+            {
                 found.push(format!("{}: {}", process.display(), read("cmdline").replace('\0', " ")));
             }
         }
-        assert!(found.is_empty(), "left behind: {found:#?}");
+        found
     }
 
     /// Returns the names in the store's `tmp/`.
