@@ -1,13 +1,15 @@
 //! Blobs: files named by their digest.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
 
 use kiln_core::{Digest, DigestHasher, IoError, IoResultExt as _};
 
 use crate::early::Early;
 use crate::error::StoreError;
+use crate::lock::FileLock;
+use crate::partial;
 use crate::store::Store;
 
 impl Store {
@@ -63,6 +65,7 @@ impl Store {
             hasher: DigestHasher::new(),
             size: 0,
             early,
+            partial: None,
         })
     }
 
@@ -90,15 +93,61 @@ pub struct BlobWriter {
     hasher: DigestHasher,
     size: u64,
     early: Early,
+    /// Of one that stays for the next try if it is not finished ([`partial`]).
+    partial: Option<FileLock>,
 }
 
 impl BlobWriter {
+    /// Goes on with a file that has so many bytes, which the hasher has seen.
+    pub(crate) fn go_on(
+        store: &Store,
+        file: File,
+        path: PathBuf,
+        lock: FileLock,
+        size: u64,
+        hasher: DigestHasher,
+    ) -> Self {
+        let (store, early) = (store.clone(), Early::default());
+        Self { store, file, path: Some(path), hasher, size, early, partial: Some(lock) }
+    }
+
+    /// Returns what has seen the bytes so far.
+    pub fn hasher(&self) -> DigestHasher {
+        self.hasher.clone()
+    }
+
+    /// Opens what is written so far, from its start.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn written(&self) -> Result<io::Take<File>, StoreError> {
+        let path = self.path.as_deref().unwrap_or(self.store.root());
+        Ok(File::open(path).at("open", path)?.take(self.size))
+    }
+
+    /// Throws it away, whatever a next try could do with it.
+    pub fn discard(mut self) {
+        self.remove();
+    }
+
+    fn remove(&mut self) {
+        // The lock is held meanwhile: nobody goes on with what goes.
+        if let Some(path) = self.path.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// Adds bytes. The same as [`Write::write_all`], with the store's error.
     ///
     /// # Errors
     /// They cannot be written.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(|error| self.error("write", &error))?;
+        if let Err(error) = self.file.write_all(bytes) {
+            let error = self.error("write", &error);
+            // On a full disk what came in part is only in the way.
+            self.remove();
+            return Err(error);
+        }
         self.count(bytes);
         Ok(())
     }
@@ -125,6 +174,9 @@ impl BlobWriter {
     pub fn finish(mut self, expected: Option<(Digest, u64)>) -> Result<Digest, StoreError> {
         let actual = std::mem::take(&mut self.hasher).finish();
         if let Some((digest, size)) = expected {
+            if size != self.size || digest != actual {
+                self.remove();
+            }
             if size != self.size {
                 return Err(StoreError::SizeMismatch { digest, expected: size, actual: self.size });
             }
@@ -140,6 +192,7 @@ impl BlobWriter {
             self.store.publish(from, &to)?;
             self.path = None;
         }
+        self.remove();
         Ok(actual)
     }
 
@@ -154,7 +207,7 @@ impl BlobWriter {
     pub(crate) fn full(store: &Store) -> Self {
         let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (hasher, early) = (DigestHasher::new(), Early::default());
-        Self { store: store.clone(), file, path: None, hasher, size: 0, early }
+        Self { store: store.clone(), file, path: None, hasher, size: 0, early, partial: None }
     }
 
     fn count(&mut self, bytes: &[u8]) {
@@ -182,8 +235,8 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
+        if self.partial.is_none() || self.size < partial::WORTH {
+            self.remove();
         }
     }
 }

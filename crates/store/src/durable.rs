@@ -24,7 +24,7 @@ use crate::layer::kept;
 use crate::layout::{self, Ids, Layout};
 use crate::lock::{FileLock, Hold};
 use crate::store::Store;
-use crate::{record, scratch};
+use crate::{partial, record, scratch};
 
 const MARK: &str = "user.kiln.synced";
 const BOOT_FILE: &str = "boot";
@@ -82,6 +82,7 @@ pub(crate) fn recover(layout: &Layout) -> Result<(), StoreError> {
     if !known() {
         check_blobs(layout)?;
         drop_sources(layout)?;
+        partial::recover(layout)?;
         let gone = drop_layers(layout)?;
         record::forget(layout, &gone)?;
         kept::forget(layout, &gone)?;

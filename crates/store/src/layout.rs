@@ -26,6 +26,8 @@ pub(crate) const LOCKS: &str = "locks";
 pub(crate) const PINS: &str = "pins";
 /// One locked directory per process, for half-made things.
 pub(crate) const SCRATCH: &str = "tmp";
+/// Blobs that came in part.
+pub(crate) const PARTIAL: &str = "partial";
 /// Lists what is not synced yet.
 pub(crate) const PENDING: &str = "pending";
 /// Lists which step records were removed lately, and why.

@@ -26,6 +26,7 @@ mod merged;
 mod moved;
 mod notes;
 pub mod owner;
+mod partial;
 mod pin;
 mod record;
 mod removals;

@@ -47,6 +47,11 @@ impl FileLock {
         Self::attempt(path, Hold::Exclusive, open_lock)
     }
 
+    /// Takes the lock on a file that its holder reads and writes, making it if needed; none if it is held.
+    pub(crate) fn attempt_file(path: &Path) -> Result<Option<Self>, IoError> {
+        Self::attempt(path, Hold::Exclusive, crate::partial::open)
+    }
+
     /// Returns the file that is locked.
     pub(crate) fn file(&self) -> &File {
         &self.file

@@ -154,7 +154,7 @@ fn close_to_others(dir: &Path) -> Result<(), IoError> {
 
 /// Whether the directory holds files that no store has: then it is a mistake to fill it.
 fn is_foreign(root: &Path) -> Result<bool, IoError> {
-    const OWN: [&str; 15] = [
+    const OWN: [&str; 16] = [
         // Not there a moment ago: another process has made the store since.
         FORMAT_FILE,
         "blobs",
@@ -165,6 +165,7 @@ fn is_foreign(root: &Path) -> Result<bool, IoError> {
         "locks",
         "pins",
         "tmp",
+        "partial",
         "pending",
         "removed",
         "account",

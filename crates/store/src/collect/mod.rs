@@ -119,6 +119,7 @@ impl Store {
         let mut owners = Owners::of(&graph, &candidates, &sizes)?;
         let mut gone = Gone { store: self, keys: Vec::new(), why: options.why() };
         let mut report = PruneReport::default();
+        self.prune_partials(options, latest, &mut total, &mut report)?;
         let mut taking = Taking { builds, lock: None, records: 0, cutoff: None };
         for (&index, size) in candidates.iter().zip(&sizes) {
             if options.keep_bytes.is_some_and(|keep| total <= keep) {

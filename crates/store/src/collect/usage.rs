@@ -89,6 +89,9 @@ impl Store {
         let layers = [Ids::Full, Ids::Single].map(|ids| self.0.layout.at(ids.dir()).join(layout::LAYERS));
         let dirs =
             layers.into_iter().chain([layout::BLOBS, layout::SOURCES].map(|dir| self.0.layout.at(dir)));
+        // These grow where they are.
+        let parts = children(&self.0.layout.at(layout::PARTIAL)).unwrap_or_default();
+        let dirs = dirs.chain([self.0.layout.at(layout::PARTIAL)]).chain(parts);
         let stamp = |dir: std::path::PathBuf| {
             let metadata = std::fs::metadata(dir).ok()?;
             Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
