@@ -55,6 +55,16 @@ impl Failure {
         match error.root() {
             Error::Foreign { missing, .. } => return missing.first().map(emulator),
             Error::NoEmulator(missing) => return Some(emulator(missing)),
+            Error::Layer { file: false, .. } => {
+                return Some(
+                    "its publisher has to push the image anew, as its configuration and its layers do not belong together; \
+                     `kiln pull` gets it when that is done, an older digest of it (NAME@sha256:...) may be whole"
+                        .to_owned(),
+                );
+            }
+            Error::Layer { .. } => {
+                return Some("write the archive anew with the program that made it: `kiln load` and copies of it fail alike".to_owned());
+            }
             Error::Registry(error) | Error::NotHad { error, .. } => {
                 if let Some(hint) = registry(error.root()) {
                     return Some(hint);

@@ -168,6 +168,16 @@ pub enum Error {
         /// Where it comes from.
         context: String,
     },
+    /// A layer whose bytes are those of its digest, and not what its image says. None of it is kept.
+    #[error("{place}: {error}")]
+    Layer {
+        /// `registry/repository@digest`, or the archive or layout that it is from.
+        place: String,
+        /// Whether that is a file or directory of this machine.
+        file: bool,
+        /// What is wrong.
+        error: Box<StoreError>,
+    },
     /// An image that is not in the local image store.
     #[error("there is no image {}", name.familiar())]
     NoSuchImage {
@@ -470,18 +480,6 @@ impl Error {
         match self {
             Self::StepFailed { kept, .. } | Self::Step { kept, .. } => kept.as_deref(),
             _ => None,
-        }
-    }
-
-    /// Returns whether a file system had no room (or no quota) left.
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::Step { error, .. } => error.is_full(),
-            Self::Io(error) => error.is_full(),
-            Self::Store(error) => error.is_full(),
-            Self::Copy(CopyError::Io(error)) => error.is_full(),
-            Self::Git(error) => matches!(error.root(), GitError::Io(error) if error.is_full()),
-            _ => false,
         }
     }
 }

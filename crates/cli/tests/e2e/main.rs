@@ -5,6 +5,7 @@ mod architectures;
 mod archives;
 mod attest;
 mod bad_input;
+mod blobs;
 mod bounded;
 mod cache_commands;
 mod cache_mounts;

@@ -3,15 +3,15 @@
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Cancel, Digest, Layer, LayerId, Snapshot};
+use kiln_core::{Cancel, Digest, ImageRef, Layer, LayerId, Snapshot};
 use kiln_oci::OciError;
-use kiln_registry::RegistryError;
-use kiln_store::{RecordKind, StoreError};
+use kiln_registry::{RegistryClient, RegistryError, Resume};
+use kiln_store::{RecordKind, Store, StoreError};
 
 use super::bases::{Base, Bases};
 use super::patience::Turn;
 use super::reporter::Task;
-use super::transfer::Origin;
+use super::transfer::{Origin, origin};
 use crate::Error;
 
 /// Layers fetched and unpacked at once: enough to keep two connections and the disk busy, few enough for memory.
@@ -61,6 +61,9 @@ impl Bases<'_> {
         task: &dyn LayerProgress,
         cancel: &Cancel,
     ) -> Result<(), Error> {
+        if let Origin::Registry(name) = origin {
+            return download(self.store, self.registry, name, &blob_info(layer), task, cancel);
+        }
         let mut reader = self.reader(origin, layer, task, cancel)?;
         reader.drain(&layer.digest, &mut vec![0; 256 * 1024])?;
         reader.finish(&blob_info(layer))
@@ -102,9 +105,53 @@ impl Bases<'_> {
         let mut reader = self.reader(origin, layer, task, cancel)?;
         let unpacked = self.store.unpack(&layer.diff_id, &layer.media_type, &mut reader);
         // If reading failed, the unpacker knows only that it did.
-        unpacked.map_err(|error| reader.failed.take().unwrap_or(Error::Store(error)))?;
-        reader.drain(&layer.diff_id, &mut [0; 4096])?;
-        reader.finish(&blob_info(layer))
+        if unpacked.is_err()
+            && let Some(error) = reader.failed.take()
+            && !reader.is_spoiled()
+        {
+            return Err(error);
+        }
+        // What the unpacker did not want belongs to the blob all the same. And whoever it may be that is to blame for what it
+        // could not take: only all of it tells whether these are the bytes that the digest stands for.
+        if let Err(error) = reader.drain(&layer.digest, &mut vec![0; 256 * 1024]) {
+            return match (reader.is_spoiled(), unpacked) {
+                (false, _) => Err(error),
+                // The layer is what it should be, and stays: only the blob is fetched anew.
+                (true, Ok(_)) => self.fetch_from(origin, layer, task, cancel),
+                // Once: there is nothing left to go on with.
+                (true, Err(_)) => self.unpack_now(origin, layer, task, cancel),
+            };
+        }
+        reader.finish(&blob_info(layer))?;
+        unpacked.map(|_| ()).map_err(|error| self.of_layer(origin, &layer.digest, error))
+    }
+
+    /// Says where a layer is from that is not what its image says.
+    fn of_layer(&self, origin: &Origin, blob: &Digest, error: StoreError) -> Error {
+        if !is_contents(&error) {
+            return Error::Store(error);
+        }
+        // The blob is kept: who meets it next shall be told the same. What cannot be noted is left out, here and below: this is
+        // no time for a second failure.
+        let (place, file) = match origin {
+            Origin::Registry(name) => {
+                let _ = origin::note(self.store, blob, name);
+                (format!("{}@{blob}", name.name()), false)
+            }
+            Origin::Layout(layout) => {
+                let _ = origin::note_file(self.store, blob, layout.location());
+                (format!("{}, blob {blob}", layout.location().display()), true)
+            }
+            Origin::Store => {
+                let from = origin::of(self.store, blob).unwrap_or_default();
+                match (from.first(), origin::file_of(self.store, blob).ok().flatten()) {
+                    (Some(name), _) => (name.to_string(), false),
+                    (None, Some(path)) => (format!("{path}, blob {blob}"), true),
+                    (None, None) => (format!("blob {blob} of the local image store"), true),
+                }
+            }
+        };
+        Error::Layer { place, file, error: Box::new(error) }
     }
 
     /// Reads a layer's blob: from the store if it is there, else from its origin, and into the store on the way.
@@ -122,7 +169,15 @@ impl Bases<'_> {
                 Origin::Store => return Err(StoreError::NoBlob { digest: layer.digest }.into()),
                 Origin::Layout(layout) => (Box::new(layout.blob(&blob_info(layer))?), true),
                 Origin::Registry(name) => {
-                    (Box::new(self.registry.blob(name, &blob_info(layer), None)?), true)
+                    let (store, registry) = (self.store, self.registry);
+                    return BlobReader::download(
+                        store,
+                        registry,
+                        name,
+                        &blob_info(layer),
+                        Start::All,
+                        (task, cancel),
+                    );
                 }
             }
         };
@@ -140,6 +195,19 @@ impl Bases<'_> {
         let made: LayerId = self.store.get_record(RecordKind::Base, &layer.diff_id.hex()).ok()??;
         self.store.has_layer(&made).then_some(made)
     }
+}
+
+/// Whether it is what a layer holds that is wrong.
+pub(super) fn is_contents(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Decompress { .. }
+            | StoreError::LayerRead { .. }
+            | StoreError::BadEntry { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::DiffIdMismatch { .. }
+            | StoreError::MediaType { .. }
+    ) && !error.is_full()
 }
 
 /// Is told how far a layer is.
@@ -181,6 +249,37 @@ pub(super) struct BlobReader<'a> {
     cancel: &'a Cancel,
     /// Why reading failed, as the type it was: on its way through a decompressor only a text is left.
     failed: Option<Error>,
+    /// Bytes yet to be read that an earlier try left in the store.
+    left: u64,
+    /// Whether it went on with what an earlier try left.
+    resumed: bool,
+}
+
+/// What a reader of a blob wants of that of which the start is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Everything.
+    All,
+    /// What is not here yet.
+    Missing,
+}
+
+/// Makes the store have a registry's blob.
+pub(super) fn download(
+    store: &Store,
+    registry: &RegistryClient,
+    name: &ImageRef,
+    info: &kiln_oci::BlobInfo,
+    task: &dyn LayerProgress,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let mut reader = BlobReader::download(store, registry, name, info, Start::Missing, (task, cancel))?;
+    match reader.drain(&info.digest, &mut vec![0; 256 << 10]) {
+        Ok(()) => reader.finish(info),
+        // Once: now there is nothing left of it.
+        Err(_) if reader.is_spoiled() => download(store, registry, name, info, task, cancel),
+        Err(error) => Err(error),
+    }
 }
 
 impl Read for BlobReader<'_> {
@@ -191,8 +290,22 @@ impl Read for BlobReader<'_> {
             self.failed = Some(Error::Interrupted);
             return Err(std::io::Error::other("interrupted"));
         }
-        let count = self.source.read(buffer).inspect_err(|error| self.failed = of_source(error))?;
-        if let Some(into) = &mut self.into
+        let count = match self.source.read(buffer) {
+            Ok(count) => count,
+            Err(error) => {
+                self.failed = of_source(&error);
+                // The next try must not go on with it.
+                if matches!(&self.failed, Some(Error::Registry(error)) if is_wrong(error))
+                    && let Some(into) = self.into.take()
+                {
+                    into.discard();
+                }
+                return Err(error);
+            }
+        };
+        if self.left > 0 {
+            self.left = self.left.saturating_sub(count as u64);
+        } else if let Some(into) = &mut self.into
             && let Err(error) = into.append(&buffer[..count])
         {
             self.failed = Some(error.into());
@@ -216,7 +329,36 @@ impl<'a> BlobReader<'a> {
         cancel: &'a Cancel,
     ) -> Self {
         let (item, total) = (info.digest.short(), info.size);
-        Self { source, into, read: 0, item, total, task, cancel, failed: None }
+        Self { source, into, read: 0, item, total, task, cancel, failed: None, left: 0, resumed: false }
+    }
+
+    /// Reads a registry's blob, and writes it to the store on the way. What an earlier try left there is not fetched again:
+    /// the registry is asked for the rest, and the whole is what its digest says or is thrown away.
+    pub(super) fn download(
+        store: &Store,
+        registry: &RegistryClient,
+        name: &ImageRef,
+        info: &kiln_oci::BlobInfo,
+        start: Start,
+        (task, cancel): (&'a dyn LayerProgress, &'a Cancel),
+    ) -> Result<Self, Error> {
+        let into = store.blob_writer_for(&info.digest, info.size)?;
+        let there = into.size();
+        let resume = (there > 0).then(|| Resume { offset: there, hasher: into.hasher() });
+        let rest = registry.blob(name, info, resume)?;
+        // A chain ends each read where its first part ends.
+        let (source, read, left): (Box<dyn Read + Send>, _, _) = match start {
+            Start::All if there > 0 => (Box::new(into.written()?.chain(rest)), 0, there),
+            _ => (Box::new(rest), there, 0),
+        };
+        let reader = Self::new(source, Some(into), info, task, cancel);
+        Ok(Self { read, left, resumed: there > 0, ..reader })
+    }
+
+    /// Whether it went on with what an earlier try left, and that was no part of it. It is thrown away: the next try begins
+    /// anew.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.resumed && self.into.is_none()
     }
 
     /// Reads what is left: all of it, or what a decompressor did not want. `what` is for the message.
@@ -241,6 +383,11 @@ impl<'a> BlobReader<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether what came is not what was asked for.
+fn is_wrong(error: &RegistryError) -> bool {
+    matches!(error.root(), RegistryError::DigestMismatch { .. } | RegistryError::SizeMismatch { .. })
 }
 
 /// A registry's or a layout's failure, which travels inside an I/O error.

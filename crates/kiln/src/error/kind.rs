@@ -111,6 +111,8 @@ impl Error {
                 _ => ErrorKind::Network,
             },
             // What was served is not what an image promised, or is no layer.
+            Self::Layer { file: true, .. } => ErrorKind::Input,
+            Self::Layer { .. } => ErrorKind::Network,
             Self::Store(
                 StoreError::Decompress { .. }
                 | StoreError::LayerRead { .. }
@@ -144,6 +146,18 @@ impl Error {
                 ErrorKind::Internal
             }
             Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns whether a file system had no room (or no quota) left.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Step { error, .. } => error.is_full(),
+            Self::Io(error) => error.is_full(),
+            Self::Store(error) => error.is_full(),
+            Self::Copy(CopyError::Io(error)) => error.is_full(),
+            Self::Git(error) => matches!(error.root(), GitError::Io(error) if error.is_full()),
+            _ => false,
         }
     }
 }

@@ -34,6 +34,11 @@ pub struct LayoutEntry {
 }
 
 impl Layout {
+    /// Returns where it is.
+    pub fn location(&self) -> &Path {
+        self.files.path()
+    }
+
     /// Opens a layout directory or an uncompressed archive and reads its index; blobs are read when asked for.
     ///
     /// # Errors

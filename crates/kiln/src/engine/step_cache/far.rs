@@ -203,7 +203,7 @@ impl StepCache<'_> {
                     | RegistryError::SizeMismatch { .. }
                     | RegistryError::NotFound { .. }
             ),
-            Error::Oci(_) => false,
+            Error::Oci(_) | Error::Layer { .. } => false,
             Error::Store(
                 StoreError::Decompress { .. }
                 | StoreError::LayerRead { .. }

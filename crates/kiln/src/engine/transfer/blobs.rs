@@ -14,7 +14,7 @@ use kiln_store::{Store, StoreError};
 use super::origin;
 use super::tree::Tree;
 use crate::Error;
-use crate::engine::layers::{BlobReader, LayerProgress, each};
+use crate::engine::layers::{BlobReader, LayerProgress, download, each};
 
 /// Where blobs come from that the store has not.
 #[derive(Debug, Clone)]
@@ -99,7 +99,14 @@ impl<'a> Blobs<'a> {
         let missing = || Error::from(StoreError::NoBlob { digest: *digest });
         let (info, origin) = self.known.get(digest).ok_or_else(missing)?;
         match origin {
-            Origin::Layout(layout) => self.keep(info, Box::new(layout.blob(info)?)),
+            Origin::Layout(layout) => {
+                self.keep(info, Box::new(layout.blob(info)?))?;
+                // What was spooled has its name elsewhere, and that file is gone soon.
+                match layout.location() {
+                    path if path.starts_with(self.store.root()) => Ok(()),
+                    path => origin::note_file(self.store, &info.digest, path),
+                }
+            }
             Origin::Registry(name) => self.download(info, name),
             Origin::Store => {
                 // The image was kept without it, or it went since: whoever had it may have it still.
@@ -116,7 +123,7 @@ impl<'a> Blobs<'a> {
     }
 
     fn download(&self, info: &BlobInfo, name: &ImageRef) -> Result<(), Error> {
-        self.keep(info, Box::new(self.registry.blob(name, info, None)?))?;
+        download(self.store, self.registry, name, info, self.task, self.cancel)?;
         origin::note(self.store, &info.digest, name)
     }
 

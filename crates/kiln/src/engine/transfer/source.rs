@@ -18,6 +18,7 @@ use super::tree::Tree;
 use crate::Error;
 use crate::engine::bases::warning;
 use crate::engine::ids;
+use crate::engine::layers::is_contents;
 use crate::engine::reporter::Reporter;
 use crate::request::{ImagePlace, Platforms};
 
@@ -75,7 +76,8 @@ impl Reader<'_> {
             }
             ImagePlace::DockerArchive { path, name } => {
                 let (archive, spooled) = self.archive(path.as_deref())?;
-                self.named(archive, name.as_ref(), path.as_deref(), platforms, spooled)
+                let found = self.named(archive, name.as_ref(), path.as_deref(), platforms, spooled);
+                found.map_err(|error| of_file(error, path.as_deref()))
             }
             ImagePlace::Engine(name) => self.of_daemon(name, platforms),
         }
@@ -84,7 +86,7 @@ impl Reader<'_> {
     /// Reads all images of an archive of either kind: a file's, or standard input's.
     pub(crate) fn all(&self, path: Option<&Path>) -> Result<Vec<Found>, Error> {
         let (archive, spooled) = self.archive(path)?;
-        self.all_of(archive, spooled)
+        self.all_of(archive, spooled).map_err(|error| of_file(error, path))
     }
 
     fn all_of(&self, archive: Archive, spooled: Option<Arc<Spooled>>) -> Result<Vec<Found>, Error> {
@@ -357,6 +359,17 @@ impl Reader<'_> {
 }
 
 const STDIN: &str = "standard input";
+
+/// Says which archive has a layer that is not what its image says.
+fn of_file(error: Error, path: Option<&Path>) -> Error {
+    match error {
+        Error::Store(error) if is_contents(&error) => {
+            let place = path.map_or_else(|| STDIN.to_owned(), |path| path.display().to_string());
+            Error::Layer { place, file: true, error: Box::new(error) }
+        }
+        other => other,
+    }
+}
 
 fn wanted(platforms: &Platforms) -> Platform {
     match platforms {
