@@ -151,8 +151,9 @@ fn with_finished_cache() -> tempfile::TempDir {
     dir
 }
 
+/// <https://github.com/moby/buildkit/issues/2459>: what mixed modes mean. FIELD P6.
 #[test]
-fn the_sharing_table_holds_between_processes() {
+fn buildkit_2459_the_sharing_table_holds_between_processes() {
     use Sharing::{Locked, Private, Shared};
     let table = [
         (Shared, Shared, "goes on"),
@@ -325,8 +326,9 @@ fn one_step_shares_what_it_names_twice() {
     }
 }
 
+/// <https://github.com/moby/buildkit/issues/1322>, <https://github.com/moby/buildkit/issues/1818>: builds that stood still over their cache mounts. FIELD P6.
 #[test]
-fn steps_that_lock_several_caches_in_any_order_do_not_block_each_other() {
+fn buildkit_1322_steps_that_lock_several_caches_in_any_order_do_not_block_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let orders = [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"], ["c", "a", "b"]];
     std::thread::scope(|scope| {

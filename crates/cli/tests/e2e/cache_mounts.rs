@@ -4,8 +4,9 @@ use crate::images::layers;
 use crate::place::Place;
 use crate::user::{User, for_each_user};
 
+/// <https://github.com/moby/buildkit/issues/4250>: --no-cache forgot the caches as well.
 #[test]
-fn a_cache_is_kept_between_builds_and_by_no_cache() {
+fn buildkit_4250_a_cache_is_kept_between_builds_and_by_no_cache() {
     for_each_user(|user| {
         let place = Place::new(user);
         let count = "RUN --mount=type=cache,target=/c echo x >> /c/f; echo had $(wc -l < /c/f)\n";
@@ -69,8 +70,9 @@ fn buildkit_3041_an_owner_that_is_asked_for_later_is_told_and_no_other_cache() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/2487>: apt in two builds at once. FIELD P6.
 #[test]
-fn locked_waits_for_another_process_and_says_so() {
+fn buildkit_2487_locked_waits_for_another_process_and_says_so() {
     for_each_user(|user| {
         let place = Place::new(user);
         // Two Dockerfiles on one store. The first holds the cache until the other has said that it waits.
@@ -153,8 +155,9 @@ fn a_relative_target_is_below_the_working_directory() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/2147>: what is installed into a cache is not in the image. The check `over_install` says it before. FIELD P7.
 #[test]
-fn a_cache_over_the_install_target_leaves_the_directory_as_it_was() {
+fn buildkit_2147_a_cache_over_the_install_target_leaves_the_directory_as_it_was() {
     for_each_user(|user| {
         let place = Place::with(
             user,

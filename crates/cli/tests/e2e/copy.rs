@@ -1,5 +1,7 @@
 //! COPY, and what steps do to files.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::images::layers;
 use crate::place::Place;
 use crate::user::for_each_user;
@@ -76,6 +78,28 @@ fn chown_takes_names_of_the_image_and_chmod_modes() {
             .map(|(index, name)| (layers[index + 2][*name].owner, layers[index + 2][*name].mode))
             .collect();
         assert_eq!(seen, [((1000, 1001), 0o640), ((1000, 77), 0o640), ((0, 0), 0o4711), ((3, 3), 0o600)]);
+    });
+}
+
+/// <https://github.com/moby/buildkit/issues/4374>, <https://github.com/moby/moby/issues/46708>: a mode that is replaced made the copy
+/// run again. <https://github.com/moby/buildkit/issues/7176>: a directory's new mode was not seen. FIELD P14.
+#[test]
+fn buildkit_4374_a_mode_counts_where_it_is_copied_and_only_there() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.mode("context/f", "f", 0o644);
+        place.file("context/d/sub/f", "f");
+        let chmod = |path: &str, mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(place.path(path), mode).expect("it is ours");
+        };
+        chmod("context/d/sub", 0o755);
+        place.builds("COPY --chmod=640 f /f\nRUN stat -c %a /f\n").prints(&["640"]);
+        chmod("context/f", 0o755);
+        assert_eq!(place.builds("COPY --chmod=640 f /f\nRUN stat -c %a /f\n").count("CACHED"), 2);
+        place.builds("COPY d /d\nRUN stat -c %a /d/sub\n").prints(&["755"]);
+        chmod("context/d/sub", 0o750);
+        place.builds("COPY d /d\nRUN stat -c %a /d/sub\n").prints(&["750"]);
     });
 }
 

@@ -117,8 +117,9 @@ fn a_build_of_hits_asks_once_and_moves_no_layer_to_the_same_registry() {
     });
 }
 
+/// <https://github.com/docker/buildx/issues/1142>, <https://github.com/docker/buildx/issues/841>: an export replaced the one before. FIELD P23.
 #[test]
-fn branches_add_to_a_cache_and_take_nothing_away() {
+fn buildx_1142_branches_add_to_a_cache_and_take_nothing_away() {
     for_each_user(|user| {
         let place = Place::with(user, &chain());
         let registry = FakeRegistry::start();

@@ -368,8 +368,9 @@ fn the_index_answers_for_settled_files_and_only_for_them() {
     }
 }
 
+/// <https://github.com/moby/buildkit/issues/4950>: two files of a checkout with the same size and times.
 #[test]
-fn a_change_of_the_same_size_and_mtime_is_seen() {
+fn buildkit_4950_a_change_of_the_same_size_and_mtime_is_seen() {
     let (dir, indexes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     plant(dir.path(), &["f=1"]);
     let_files_settle();
