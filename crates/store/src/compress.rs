@@ -199,12 +199,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 
     /// Adds the headers of a tar's entry. If it is a file, all of its content has to follow.
     pub(crate) fn header(&mut self, item: &Item<'_>) -> Result<(), StoreError> {
-        let header = header::encode(item);
-        let bytes = header.len() as u64 + item.size;
-        if cut::before(self.work.compression, self.block.length, item.name, bytes) {
-            self.pass(false)?;
-        }
-        self.put(&header)?;
+        self.headers(&header::encode(item), item.size)?;
         if self.has_toc() {
             let entry = estargz::Entry::of(item)?;
             if item.flag == b'0' && item.size > 0 {
@@ -214,6 +209,15 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             self.block.entries.push(entry);
         }
         Ok(())
+    }
+
+    /// Adds the headers of a tar's entry, as bytes. The same entries make the same blocks, wherever they come from.
+    pub(crate) fn headers(&mut self, headers: &[u8], content: u64) -> Result<(), StoreError> {
+        let bytes = (headers.len() as u64).saturating_add(content);
+        if cut::before(self.work.compression, self.block.length, headers, bytes) {
+            self.pass(false)?;
+        }
+        self.put(headers)
     }
 
     /// Adds bytes.

@@ -80,15 +80,15 @@ fn what_steps_make_and_delete() {
 #[test]
 fn layers_of_several_blocks() {
     let dockerfile = format!("{TOOLS}{RUN}{BIG}");
-    holds(&dockerfile, "", "sha256:5233c1fbe7c1465c0946cca97fee684711ca439e486bd8080ab5928eb0c4d5ac");
+    holds(&dockerfile, "", "sha256:138ccd71af20341d09f5a17bd4a6fdc97128e9be30c925794a7dae8fc5c7f0e0");
     holds(
         &dockerfile,
         ",compression=gzip,compression-level=9,force-compression=true",
-        "sha256:826716dab0a26a08d62060ecec00c032939484874966350af35685667d6145cd",
+        "sha256:15afe0c0bf6e0a14f354acda5322adaa225c9bcff47dd73d6a98543620dd3537",
     );
     holds(
         &dockerfile,
         ",compression=zstd,compression-level=7,oci-mediatypes=true",
-        "sha256:087f6ab0bdd503d498c7e62172d0ee1fdaa54296d4a6d8693c77a865915f085e",
+        "sha256:522c879cdefe40760203563938166f5c4db99710dc4239f1c2138b3ac286fc69",
     );
 }

@@ -1,5 +1,5 @@
 //! Where a block of a tar ends. Were it every so many bytes, one file more would move the ends of all blocks after it, and
-//! each would have to be compressed again. So blocks end between files, at places that follow from the files' paths and from
+//! each would have to be compressed again. So blocks end between files, at places that follow from the files' headers and from
 //! what lies before them since the last end: two tars that differ in one file have the same blocks before it, and soon after it.
 //! docs/decisions/0030 has what it costs and saves.
 
@@ -12,7 +12,7 @@ use super::Compression;
 const PART: usize = 4;
 
 /// Whether a block ends before an entry: one of so many bytes, headers included, that would come behind `filled` others.
-pub(super) fn before(compression: Compression, filled: usize, name: &[u8], entry: u64) -> bool {
+pub(super) fn before(compression: Compression, filled: usize, headers: &[u8], entry: u64) -> bool {
     let most = compression.block();
     if filled == 0 || !matches!(compression, Compression::Gzip { .. } | Compression::Zstd { .. }) {
         return false;
@@ -26,7 +26,7 @@ pub(super) fn before(compression: Compression, filled: usize, name: &[u8], entry
         return false;
     }
     let chance = || {
-        let hash = Digest::of(name);
+        let hash = Digest::of(headers);
         u64::from(u32::from_le_bytes(*hash.as_bytes().first_chunk().expect("a digest is longer")))
     };
     // By bytes and not by entries: else there would be too many ends among small files, and too few among larger ones.

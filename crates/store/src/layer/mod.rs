@@ -7,6 +7,7 @@
 pub(crate) mod active;
 pub(crate) mod archive;
 pub(crate) mod changes;
+mod entries;
 pub(crate) mod header;
 pub(crate) mod kept;
 mod links;
