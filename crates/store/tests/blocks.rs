@@ -148,6 +148,24 @@ proptest! {
     }
 }
 
+/// `force-compression` there and back: the tar is cut where packing the files cut it, and so are names that take headers of PAX.
+#[test]
+fn a_blob_that_is_packed_another_way_and_back_is_what_it_was() {
+    let (_dir, store) = store(Ids::Full);
+    let mut tree = tree();
+    for number in 0..40 {
+        let deep = format!("{}ü{number}", "a-long-name/".repeat(20));
+        tree.insert(deep, bytes(number, 50_000));
+    }
+    let packed = anew(&store, &tree, GZIP).layer;
+    let other = store.repack(&packed, ZSTD, &Cancel::new()).unwrap();
+    assert_eq!(other.digest, anew(&store, &tree, ZSTD).layer.digest);
+    // Another level first: it would be no news that the store has the blob.
+    let level = store.repack(&other, Compression::Gzip { level: 6 }, &Cancel::new()).unwrap();
+    assert_ne!(level.digest, packed.digest);
+    assert_eq!(store.repack(&level, GZIP, &Cancel::new()).unwrap(), packed);
+}
+
 #[test]
 fn one_changed_file_spoils_few_blocks() {
     let (_dir, store) = store(Ids::Full);
