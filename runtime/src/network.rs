@@ -20,7 +20,7 @@ use kiln_core::{IoError, IoResultExt};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, getppid, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,8 @@ pub(crate) struct PrivateNetwork {
     namespace: OwnedFd,
     host: Option<IpAddr>,
     ended: Arc<OnceLock<NetworkError>>,
+    /// pasta's process.
+    pasta: OwnedFd,
     /// Closed to end it.
     stop: Option<PipeWriter>,
     keeper: Option<JoinHandle<()>>,
@@ -84,11 +86,14 @@ impl PrivateNetwork {
             }
         });
         let keeper = keeper.at("start", "a thread")?;
-        let this = Self { namespace, host, ended, stop: Some(stop), keeper: Some(keeper) };
         match ready.recv() {
-            Ok(()) => Ok(this),
-            // The keeper has ended.
-            Err(_) => Err(this.finish()),
+            Ok(pasta) => Ok(Self { namespace, host, ended, pasta, stop: Some(stop), keeper: Some(keeper) }),
+            Err(_) => {
+                // The keeper has ended.
+                _ = keeper.join();
+                let unsaid = || NetworkError::Pasta { said: "it ended".to_owned() };
+                Err(ended.get().cloned().unwrap_or_else(unsaid))
+            }
         }
     }
 
@@ -104,25 +109,19 @@ impl PrivateNetwork {
 
     /// Why it works no more, if so.
     pub(crate) fn failure(&self) -> Option<&NetworkError> {
-        self.ended.get()
-    }
-
-    fn finish(mut self) -> NetworkError {
-        self.join();
-        self.ended.get().cloned().unwrap_or_else(|| NetworkError::Pasta { said: "it ended".to_owned() })
-    }
-
-    fn join(&mut self) {
-        self.stop = None;
-        if let Some(keeper) = self.keeper.take() {
-            _ = keeper.join();
-        }
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&self.pasta, PollFlags::IN)], Some(&now));
+        // Its end is seen here, perhaps before the keeper has seen it; that one says why in any case.
+        if matches!(ended, Ok(1..)) { Some(self.ended.wait()) } else { self.ended.get() }
     }
 }
 
 impl Drop for PrivateNetwork {
     fn drop(&mut self) {
-        self.join();
+        self.stop = None;
+        if let Some(keeper) = self.keeper.take() {
+            _ = keeper.join();
+        }
     }
 }
 
@@ -189,7 +188,7 @@ impl Pasta {
         &self,
         namespace: &OwnedFd,
         stopped: &PipeReader,
-        ready: &Sender<()>,
+        ready: &Sender<OwnedFd>,
     ) -> Result<(), NetworkError> {
         let (says, stderr) = io::pipe().at("make", "a pipe")?;
         let (serves, stdout) = io::pipe().at("make", "a pipe")?;
@@ -239,7 +238,7 @@ fn follow(
     pid: Pid,
     pidfd: &OwnedFd,
     [says, serves, stopped]: [&PipeReader; 3],
-    ready: &Sender<()>,
+    ready: &Sender<OwnedFd>,
 ) -> io::Result<Option<String>> {
     let mut said = Vec::new();
     let (mut silent, mut told) = (false, false);
@@ -285,7 +284,7 @@ fn follow(
             told = true;
             if serving.contains(PollFlags::IN) {
                 // If nobody waits any more, its end is near.
-                _ = ready.send(());
+                _ = ready.send(pidfd.try_clone()?);
             }
         }
     }
