@@ -14,6 +14,7 @@ use kiln_store::cache_mount::CacheMounts;
 
 use super::Engine;
 use super::agent::Backend;
+use super::arrival::Unseen;
 use super::bases::{Base, Bases};
 use super::cache_places::label;
 use super::carry::{CarryReport, Restores};
@@ -27,7 +28,6 @@ use super::fetch::Fetch;
 use super::finished::Packed;
 use super::foreign::{self, Ways};
 use super::index::StoreIndex;
-use super::layers::Unseen;
 use super::leak::LeakScanner;
 use super::packer::{self, Packer};
 use super::patience::Patience;

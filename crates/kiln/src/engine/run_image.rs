@@ -8,8 +8,8 @@ use kiln_runtime::{EmulatorSearch, RunError, Signals};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::arrival::LayerProgress;
 use super::bases::Bases;
-use super::layers::LayerProgress;
 use super::patience::Patience;
 use super::run_mounts::RunMount;
 use crate::Error;

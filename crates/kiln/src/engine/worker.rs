@@ -18,6 +18,7 @@ use kiln_store::copy::{CopyInput, CopyRequest, CopyRules, lookup_owner, make_dir
 use kiln_store::tree::{DigestRule, Facts, SourceTree};
 
 use super::agent::Backend;
+use super::arrival::LayerProgress;
 use super::bases::Bases;
 use super::carry::Restores;
 use super::contexts::Contexts;
@@ -25,7 +26,6 @@ use super::debug::Failures;
 use super::explain::{BuildElsewhere, FactsOf, Why};
 use super::foreign::Ways;
 use super::last_copy::LastCopy;
-use super::layers::LayerProgress;
 use super::leak::LeakScanner;
 use super::patience::{Patience, Turn};
 use super::redact::Redactor;

@@ -11,7 +11,8 @@ use kiln_store::{LayerOptions, StoreError};
 
 use super::StepCache;
 use crate::Error;
-use crate::engine::layers::{LayerProgress, each};
+use crate::engine::arrival::LayerProgress;
+use crate::engine::layers::each;
 use crate::engine::transfer::Origin;
 
 /// One of them.

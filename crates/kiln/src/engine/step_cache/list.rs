@@ -18,8 +18,8 @@ use super::export::Exporter;
 use super::place::{Place, write_list};
 use super::record::{Descriptor, EMPTY, EMPTY_TYPE, Entry, Manifest};
 use crate::Error;
+use crate::engine::arrival::Unseen;
 use crate::engine::explain::{BuildElsewhere, StepElsewhere};
-use crate::engine::layers::Unseen;
 use crate::engine::redact::Redactor;
 use crate::engine::transfer::{Blobs, Origin, Push};
 

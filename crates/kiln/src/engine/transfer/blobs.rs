@@ -14,7 +14,8 @@ use kiln_store::{Store, StoreError};
 use super::origin;
 use super::tree::Tree;
 use crate::Error;
-use crate::engine::layers::{BlobReader, LayerProgress, download, each};
+use crate::engine::arrival::{BlobReader, LayerProgress, download};
+use crate::engine::layers::each;
 
 /// Where blobs come from that the store has not.
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@ use kiln_oci::{BlobInfo, Document, Documents};
 
 use super::{Blobs, Origin, Push};
 use crate::Error;
+use crate::engine::arrival::LayerProgress;
 use crate::engine::build::Build;
 use crate::engine::finished::Finished;
-use crate::engine::layers::LayerProgress;
 
 impl Build<'_> {
     /// Sends images to the repositories that these names say, once to each; every name is one manifest more.

@@ -10,7 +10,8 @@ use kiln_store::Store;
 
 use super::{Blobs, CopyOutcome, Found, Origin, Transfer, Tree, origin};
 use crate::Error;
-use crate::engine::layers::{LayerProgress, each};
+use crate::engine::arrival::LayerProgress;
+use crate::engine::layers::each;
 
 /// What is pushed, and what pushing needs.
 pub(crate) struct Push<'a> {

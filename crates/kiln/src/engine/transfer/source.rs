@@ -327,7 +327,7 @@ impl Reader<'_> {
         let mut read = |reader: &mut dyn Read| {
             let read = reader.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
             read.map_err(|error| {
-                let known = crate::engine::layers::of_source(&error);
+                let known = crate::engine::arrival::of_source(&error);
                 known.unwrap_or_else(|| IoError::new("read", digest.to_string(), &error).into())
             })
         };

@@ -151,7 +151,7 @@ impl Archive {
         into.clear();
         into.reserve_exact(usize::try_from(size.min(MAX_PACK)).unwrap_or(0) + 1);
         layout.blob(&info)?.take(size + 1).read_to_end(into).map_err(|error| {
-            crate::engine::layers::of_source(&error)
+            crate::engine::arrival::of_source(&error)
                 .unwrap_or_else(|| IoError::new("read", digest.to_string(), &error).into())
         })?;
         Ok(())
