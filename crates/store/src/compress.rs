@@ -324,8 +324,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         }
         let crew = self.crew.as_ref().expect("made just above");
         let sent = crew.jobs.send(block);
-        // Two more than the compressors: one is filled, one is written.
-        if sent.is_ok() && self.made < self.threads + 2 {
+        if sent.is_ok() && self.made < self.work.compression.most_blocks(self.threads) {
             self.made += 1;
             return Ok(crew.free.try_recv().unwrap_or_default());
         }

@@ -77,6 +77,17 @@ impl Compression {
         }
     }
 
+    /// Returns how many blocks there are for so many threads: one with each, one that is filled and one that is written. Of gzip's,
+    /// which are small, some more wait for a thread: neither a read that goes to the disk nor a thread that has lost its
+    /// processor stops the others then (docs/decisions/0036).
+    pub(super) const fn most_blocks(self, threads: usize) -> usize {
+        let waiting = match self {
+            Self::Gzip { .. } => 12,
+            Self::Estargz { .. } | Self::Zstd { .. } | Self::None => 0,
+        };
+        threads + 2 + waiting
+    }
+
     /// Bytes of a block of input at most. Part of what decides the output.
     pub(super) const fn block(self) -> usize {
         match self {
