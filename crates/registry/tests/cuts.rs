@@ -156,8 +156,8 @@ fn a_registry_that_stalls_in_a_push_is_left() {
     let image = image();
     let mut config = RegistryConfig::default();
     // Each is waited out; but one that answers must be heard within it on a busy machine, too.
-    config.timeouts.stall = Duration::from_millis(300);
-    config.timeouts.connect = Duration::from_millis(300);
+    config.timeouts.stall = Duration::from_millis(500);
+    config.timeouts.connect = Duration::from_millis(1500);
     let client = RegistryClient::new(config, Cancel::new()).unwrap();
     let check = |on: &str| {
         let registry = FakeRegistry::start();

@@ -39,7 +39,8 @@ fn world_is_as_documented() {
         ("env | grep -v -e ^SHLVL -e ^PWD | sort", "HOME=/root\nPATH=/bin\n"),
         ("id -u; id -g", "0\n0\n"),
         ("echo $$", "2\n"),
-        ("ps | wc -l", "5\n"),
+        // Not through a pipe, whose other end may not have begun when ps looks.
+        ("ps > /tmp/all; wc -l < /tmp/all", "4\n"),
         ("ls /..", "bin\ndev\netc\nhome\nproc\nsys\ntmp\n"),
         ("cd /; cd ..; ls", "bin\ndev\netc\nhome\nproc\nsys\ntmp\n"),
         ("grep -c ' / / ' /proc/self/mountinfo", "1\n"),

@@ -52,6 +52,9 @@ pub(crate) fn skip(what: &str) {
 }
 
 fn make_subordinate_user() -> bool {
+    // Each test may be a process of its own, and two that make the same user are one too many: useradd(8) refuses it.
+    let lock = fs::File::create(std::env::temp_dir().join(format!("{SUBORDINATE_USER}.lock"))).unwrap();
+    lock.lock().unwrap();
     let run = |program: &str, args: &[&str]| {
         Command::new(program).args(args).output().is_ok_and(|o| o.status.success())
     };
