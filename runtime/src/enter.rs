@@ -14,6 +14,7 @@ use rustix::process::{getegid, geteuid, getpid};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use crate::caller::Caller;
 use crate::cgroup::{Group, Groups};
 use crate::error::{EnterError, Obstacle, RunError};
 use crate::ids::{self, IdMode, IdRange};
@@ -55,6 +56,8 @@ pub struct Entered {
     /// In a chroot, why it is no better.
     bare: Option<Missing>,
     proc: Option<Proc>,
+    /// Who started it, if in the namespace that was entered this user is root.
+    pub(crate) caller: Option<Caller>,
     /// Whether the system calls that a single id makes impossible are answered in its place.
     answers: bool,
     /// Started for the first step.
@@ -180,6 +183,7 @@ impl Entered {
             raise,
             bare: None,
             proc: None,
+            caller: None,
             answers,
             nursery: OnceLock::new(),
             emulating: Mutex::default(),
@@ -230,7 +234,10 @@ fn best(options: &EnterOptions) -> Result<Entered, EnterError> {
     {
         return bare_or(refused_by(&error), options);
     }
-    let entered = with_user_namespace(options)?;
+    let caller = Caller { uid: geteuid().as_raw(), gid: getegid().as_raw() };
+    let mut entered = with_user_namespace(options)?;
+    // Root stays root in it.
+    entered.caller = Some(caller).filter(|caller| caller.uid != 0);
     mounts::make_all_private().map_err(|error| refused_by(&error))?;
     Ok(entered)
 }

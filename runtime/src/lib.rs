@@ -3,6 +3,7 @@
 //! [`init`] first thing in `main`, [`enter`] before any thread, then [`run`] from as many threads as wanted.
 //! docs/rootless.md tells what each rung of the ladder needs and what is a security boundary.
 
+mod caller;
 mod cgroup;
 mod child;
 mod chroot;
@@ -58,6 +59,7 @@ pub fn init() {
             }
         }
         Some(name) if name == probe::PROBE => probe::serve(),
+        Some(name) if name == caller::CALLER => caller::serve(std::env::args_os().skip(1)),
         _ => {}
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::{
     Advice, CacheError, CarryFailure, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError,
-    NoEmulator, RegistryError,
+    NoEmulator, OciError, RegistryError,
 };
 
 /// Why a command did not do what it was asked.
@@ -239,6 +239,28 @@ fn registry(error: &RegistryError) -> Option<String> {
         RegistryError::AmbiguousName { .. } => {
             "write it with its registry, or give it an alias in ~/.config/containers/registries.conf; \"short_names\": \"docker\" in kiln's \
              configuration takes such names from docker.io".to_owned()
+        }
+        RegistryError::RateLimited { host, .. } => format!(
+            "who logs in (`kiln login HOST`) is mostly allowed more; a mirror is given with --registry-mirror HOST=URL, for {host}"
+        ),
+        RegistryError::Stalled { .. } | RegistryError::Interrupted { .. } => {
+            "try again: what came is kept, and only the rest is asked for; a proxy or a firewall may be in the way".to_owned()
+        }
+        RegistryError::Status { status: 500.., .. } => {
+            "the registry fails, not the name: try again later, or give a mirror with --registry-mirror HOST=URL".to_owned()
+        }
+        RegistryError::DigestMismatch { .. } | RegistryError::SizeMismatch { .. } => {
+            "nothing of it is kept: the registry, a mirror or a proxy sends other bytes than were pushed; `kiln doctor registry IMAGE` tells \
+             who is asked".to_owned()
+        }
+        RegistryError::Protocol { .. } | RegistryError::Status { .. } => {
+            "is it a registry, or a proxy's page? `kiln doctor registry IMAGE` tells what was asked and answered".to_owned()
+        }
+        RegistryError::Image { error: OciError::NoPlatform { .. }, .. } => {
+            "--platform takes one that is there".to_owned()
+        }
+        RegistryError::Image { .. } => {
+            "it came as it was pushed: whoever publishes it has to push it anew; an older digest (NAME@sha256:...) may be whole".to_owned()
         }
         RegistryError::Login { .. } => "many registries want a token in place of the password".to_owned(),
         _ => return None,

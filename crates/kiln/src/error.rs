@@ -22,10 +22,12 @@ use crate::ssh::SshKeyError;
 mod carry;
 mod kind;
 mod look;
+mod words;
 
 pub use carry::CarryFailure;
 pub use kind::ErrorKind;
 pub use look::LookError;
+use words::{inside_text, killed, nearby_text};
 
 /// Why there is no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -177,6 +179,14 @@ pub enum Error {
         file: bool,
         /// What is wrong.
         error: Box<StoreError>,
+    },
+    /// An archive or layout of this machine that is not what it says.
+    #[error("{place}: {error}")]
+    Archive {
+        /// Which.
+        place: String,
+        /// What is wrong.
+        error: OciError,
     },
     /// An image that is not in the local image store.
     #[error("there is no image {}", name.familiar())]
@@ -462,10 +472,6 @@ pub enum Error {
     Interrupted,
 }
 
-fn killed(exceeded: Option<Exceeded>) -> String {
-    exceeded.map(|exceeded| format!(": {exceeded}")).unwrap_or_default()
-}
-
 impl Error {
     /// Returns what went wrong in the step, if it was in one.
     pub fn root(&self) -> &Self {
@@ -482,16 +488,4 @@ impl Error {
             _ => None,
         }
     }
-}
-
-fn inside_text(inside: &Option<String>) -> String {
-    inside.as_ref().map_or(String::new(), |context| format!(" in {context}"))
-}
-
-fn nearby_text(nearby: &[PathBuf]) -> String {
-    if nearby.is_empty() {
-        return String::new();
-    }
-    let names: Vec<String> = nearby.iter().map(|path| path.display().to_string()).collect();
-    format!("; there is {} (give it with --file)", names.join(", "))
 }

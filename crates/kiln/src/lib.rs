@@ -38,7 +38,7 @@ pub use kiln_core::{
 };
 pub use kiln_frontend::{Argument, MountName, NamedContext, Outline, Target};
 pub use kiln_git::GitError;
-pub use kiln_oci::LoadedImage;
+pub use kiln_oci::{LoadedImage, OciError};
 pub use kiln_registry::{
     Account, CredentialSource, Credentials, DaemonError, DaemonOptions, DownloadError, HostFiles, Kept,
     RegistryError, RequestTrace, ServerTrace, ShortNames, Trace,

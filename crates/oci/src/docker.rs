@@ -71,13 +71,21 @@ impl Archive {
     /// # Errors
     /// [`OciError::NotALayout`], or the files cannot be read.
     pub fn open(path: &Path) -> Result<Self, OciError> {
-        let files = Files::open(path)?;
+        Self::open_as(path, path)
+    }
+
+    /// The same for a copy: messages, and [`Layout::location`], call it by the `name` of what it is a copy of.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_as(path: &Path, name: &Path) -> Result<Self, OciError> {
+        let files = Files::open_as(path, name)?;
         if files.get("oci-layout")?.is_some() && files.get("index.json")?.is_some() {
             return Ok(Self::Layout(Layout::of(files)?));
         }
         let Some(list) = files.small("manifest.json")? else {
             let reason = "it has neither oci-layout and index.json nor docker's manifest.json".to_owned();
-            return Err(OciError::NotALayout { path: path.to_owned(), reason });
+            return Err(OciError::NotALayout { path: name.to_owned(), reason });
         };
         let list = serde_json::from_slice(&list).map_err(|error| OciError::Malformed {
             what: "manifest.json".to_owned(),

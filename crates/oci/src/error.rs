@@ -142,6 +142,31 @@ pub enum OciError {
     Io(#[from] IoError),
 }
 
+impl OciError {
+    /// Whether its message says already which file or directory it is about.
+    pub fn names_path(&self) -> bool {
+        match self {
+            Self::NotALayout { .. }
+            | Self::NoImage { .. }
+            | Self::SeveralImages { .. }
+            | Self::NoBlob { .. }
+            | Self::NoFile { .. }
+            | Self::Io(_) => true,
+            Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::Schema1
+            | Self::MediaType { .. }
+            | Self::Malformed { .. }
+            | Self::NoPlatform { .. }
+            | Self::Nesting { .. }
+            | Self::LayerCount { .. }
+            | Self::SamePlatform { .. }
+            | Self::PlatformUnknown { .. } => false,
+        }
+    }
+}
+
 fn list(items: &[String]) -> String {
     if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
 }

@@ -57,13 +57,14 @@ impl RegistryClient {
                 None => self.manifest(image, digest)?,
             },
         };
+        let pinned = ImageRef { digest: Some(root.digest), ..image.clone() };
         let loaded = load(root, platform, &mut |info: &BlobInfo| match known(&info.digest) {
             Some(bytes) => Ok(bytes),
             None => self.part(image, info).map_err(Failure::Registry),
         });
         loaded.map_err(|failure| match failure {
             Failure::Registry(error) => error,
-            Failure::Oci(error) => RegistryError::Image { image: image.familiar(), error },
+            Failure::Oci(error) => RegistryError::Image { image: pinned.familiar(), error },
         })
     }
 

@@ -67,6 +67,9 @@ pub struct Credentials {
     pub sources: Vec<CredentialSource>,
     /// The directories where programs named `docker-credential-NAME` are looked for: what PATH says.
     pub programs: Vec<PathBuf>,
+    /// What starts them as the user, where kiln's own process is somebody else to itself.
+    #[serde(default)]
+    pub launcher: Option<Launcher>,
     /// How long such a program may take.
     pub patience: Duration,
 }
@@ -74,8 +77,18 @@ pub struct Credentials {
 impl Default for Credentials {
     fn default() -> Self {
         // It may have to ask its user for a password.
-        Self { sources: Vec::new(), programs: Vec::new(), patience: Duration::from_secs(60) }
+        let patience = Duration::from_secs(60);
+        Self { sources: Vec::new(), programs: Vec::new(), launcher: None, patience }
     }
+}
+
+/// A program that executes another one, whose path and arguments follow its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launcher {
+    /// Where it is.
+    pub program: PathBuf,
+    /// Its own arguments, the zeroth first.
+    pub args: Vec<String>,
 }
 
 /// One place with credentials, in the form of docker's `config.json` and containers' `auth.json`.

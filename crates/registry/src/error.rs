@@ -287,7 +287,10 @@ impl RegistryError {
 
     /// Adds registry, repository and reference to a failure that does not name them.
     pub(crate) fn of_what(self, name: &str, reference: &dyn Display) -> Self {
+        let subject = format!("{name}{}", separated(&reference.to_string()));
         match self {
+            // It names the repository; which part of an image is kept back is told, too.
+            Self::Unauthorized { .. } if subject.contains('@') => Self::Of { subject, error: Box::new(self) },
             Self::RateLimited { .. }
             | Self::Status { .. }
             | Self::Unreachable { .. }
@@ -297,10 +300,7 @@ impl RegistryError {
             | Self::Interrupted { .. }
             | Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }
-            | Self::TooLarge { .. } => {
-                let subject = format!("{name}{}", separated(&reference.to_string()));
-                Self::Of { subject, error: Box::new(self) }
-            }
+            | Self::TooLarge { .. } => Self::Of { subject, error: Box::new(self) },
             other => other,
         }
     }

@@ -21,6 +21,7 @@ mod exchange;
 mod hosts;
 mod http;
 mod login;
+mod proxy;
 mod push;
 mod referrers;
 mod response;
@@ -35,7 +36,7 @@ mod trickle;
 
 pub use blob::{BlobReader, Resume};
 pub use client::RegistryClient;
-pub use config::{CredentialSource, Credentials, HostFiles, RegistryConfig, ShortNames, Timeouts};
+pub use config::{CredentialSource, Credentials, HostFiles, Launcher, RegistryConfig, ShortNames, Timeouts};
 pub use daemon::{Daemon, DaemonError, DaemonOptions, Held};
 pub use download::{
     Answer, DownloadConfig, DownloadError, Downloader, HostCredentials, Part, Validators, Wanted, redacted,

@@ -8,7 +8,7 @@ use reqwest::Response;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use crate::{RegistryError, date};
+use crate::{RegistryError, date, proxy};
 
 /// Says what a failed exchange was.
 pub(crate) fn transport(host: &str, stall: Duration, error: &reqwest::Error) -> RegistryError {
@@ -39,6 +39,9 @@ pub(crate) fn transport(host: &str, stall: Duration, error: &reqwest::Error) -> 
         None if error.is_timeout() => "the connection took too long".to_owned(),
         None => "the connection broke".to_owned(),
     };
+    // Nobody thinks of it when a host does not answer that does in a browser.
+    let proxy = error.url().filter(|_| error.is_connect()).and_then(proxy::before);
+    let cause = proxy.map_or(cause.clone(), |proxy| format!("{cause}, through the proxy {proxy}"));
     RegistryError::Unreachable { host, cause }
 }
 

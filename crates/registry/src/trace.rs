@@ -43,6 +43,8 @@ pub struct ServerTrace {
     pub verified: Option<bool>,
     /// Files with certificates of authorities, besides the system's.
     pub authorities: Vec<String>,
+    /// The proxy that it is reached through, without credentials, if the environment has one for it.
+    pub proxy: Option<String>,
     /// What it was asked, in order.
     pub requests: Vec<RequestTrace>,
     /// Where the credentials are from that it got, or its token service.
@@ -184,6 +186,7 @@ impl<'a> Asked<'a> {
             decided_by: endpoint.from.clone(),
             verified: secure.then_some(!endpoint.trust.unverified),
             authorities: endpoint.trust.ca.iter().map(|file| file.display().to_string()).collect(),
+            proxy: crate::proxy::before(&endpoint.base),
             requests: Vec::new(),
             credentials: None,
             failed: Vec::new(),

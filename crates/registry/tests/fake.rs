@@ -115,6 +115,7 @@ fn what_is_not_there_is_named() {
     registry.put_manifest("a/b", &["old"], &Document::new("", br#"{"schemaVersion":1}"#.to_vec()));
     let host = registry.host();
     let missing = image.blobs.keys().next().copied().unwrap();
+    let old = Digest::of(br#"{"schemaVersion":1}"#);
     let cases = [
         ("a/b:two", format!("{host} has no a/b:two")),
         ("none:two", format!("{host} has no none:two")),
@@ -127,7 +128,7 @@ fn what_is_not_there_is_named() {
         (
             "a/b:old",
             format!(
-                "{host}/a/b:old: the image has a docker schema 1 manifest, which is not supported; push it again with a current docker"
+                "{host}/a/b:old@{old}: the image has a docker schema 1 manifest, which is not supported; push it again with a current docker"
             ),
         ),
     ];

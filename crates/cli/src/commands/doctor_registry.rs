@@ -55,6 +55,12 @@ fn about(server: &ServerTrace) -> Vec<String> {
         Some(true) => {}
     }
     lines.extend(server.authorities.iter().map(|file| format!("  trusts also {file}")));
+    let proxy = server.proxy.iter();
+    lines.extend(
+        proxy.map(|proxy| {
+            format!("  through the proxy {proxy}, by the environment (HTTPS_PROXY and its like)")
+        }),
+    );
     for request in &server.requests {
         let status = request.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
         lines.push(format!("  {} {}: {status}, {} ms", request.method, request.url, request.milliseconds));

@@ -106,6 +106,54 @@ fn a_helper_is_asked_and_its_secret_seen_by_no_step() {
     });
 }
 
+/// `pass` and gpg ask who they are and whose their files are, and a client of the desktop's bus tells it its user id.
+#[test]
+fn a_helper_runs_as_the_user_who_started_kiln() {
+    for_each_user(|user| {
+        let registry = registry();
+        let place = place(user, &registry);
+        let (host, home) = (registry.host(), place.path("home").display().to_string());
+        place.mode(
+            "home/docker-credential-x",
+            &format!(
+                "#!/bin/sh\ncat > {home}/server\n{{ id -u; id -g; id -un; stat -c %u:%g {home}; \
+                 echo $HOME $DBUS_SESSION_BUS_ADDRESS $SSH_AUTH_SOCK; }} > {home}/told 2>&1\n\
+                 echo '{{\"Username\": \"me\", \"Secret\": \"hunter2\"}}'\n"
+            ),
+            0o755,
+        );
+        place.file("home/auth.json", &format!("{{\"credHelpers\": {{\"{host}\": \"x\"}}}}"));
+        let path = format!("{home}:/usr/bin:/bin");
+        let variables = [
+            ("PATH", path.as_str()),
+            ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/run/bus"),
+            ("SSH_AUTH_SOCK", "/run/agent"),
+        ];
+        let (uid, gid) = user.ids();
+        let name = std::process::Command::new("id").args(["-un", &uid.to_string()]).output().unwrap();
+        let name = String::from_utf8(name.stdout).unwrap();
+        let expected = format!("{uid}\n{gid}\n{name}{uid}:{gid}\n{home} unix:path=/run/bus /run/agent\n");
+        let image = format!("{host}/team/base:1");
+        let commands = [
+            place.build_command("store", &[]),
+            place.command_on("other", &["pull", &image]),
+            place.command_on("third", &["doctor", "registry", &image]),
+        ];
+        for mut command in commands {
+            place.file("home/told", "");
+            Ran::of(command.envs(variables).env("REGISTRY_AUTH_FILE", place.path("home/auth.json"))).ok();
+            assert_eq!(place.read("home/told"), expected);
+            assert_eq!(place.read("home/server"), host);
+        }
+        // One that cannot be executed is named.
+        place.mode("home/docker-credential-x", "#!/nonexistent/sh\n", 0o755);
+        let mut command = place.command_on("fourth", &["pull", &image]);
+        Ran::of(command.envs(variables).env("REGISTRY_AUTH_FILE", place.path("home/auth.json")))
+            .code(4)
+            .says(&["docker-credential-x has no credentials for", "o such file or directory"]);
+    });
+}
+
 #[test]
 fn an_inline_configuration_comes_first_and_is_shown_nowhere() {
     for_each_user(|user| {
@@ -157,6 +205,28 @@ fn what_docker_and_podman_are_told_decides_where_a_build_goes() {
             .says(&["registries.conf: line 1: a [[registry]] needs a prefix or a location"]);
         // Nobody reads it where no registry is needed.
         place.builds("RUN true\n");
+    });
+}
+
+#[test]
+fn a_proxy_that_stands_between_is_named_and_its_password_not() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        let ask = |args: &[&str], no_proxy: &str| {
+            let mut command = place.command(args);
+            Ran::of(command.env("HTTPS_PROXY", "http://me:hunter2@127.0.0.1:1").env("NO_PROXY", no_proxy))
+        };
+        let words = ["through the proxy http://127.0.0.1:1"];
+        ask(&["pull", "some.invalid/team/app"], "").code(4).says(&words).lacks(&["hunter2"]);
+        ask(&["pull", "some.invalid/team/app"], "invalid").code(4).lacks(&words);
+        let ran = ask(&["doctor", "registry", "some.invalid/team/app"], "").code(4);
+        assert!(
+            ran.out().contains("  through the proxy http://127.0.0.1:1, by")
+                && !ran.out().contains("hunter2"),
+            "{ran}"
+        );
+        let ran = ask(&["doctor", "registry", "some.invalid/team/app"], ".invalid").code(4);
+        assert!(!ran.out().contains("through the proxy"), "{ran}");
     });
 }
 

@@ -126,8 +126,7 @@ impl Engine {
         let started = now();
         let patience = request.lock_timeout.map(Duration::from_secs);
         let caches = self.placing(&request.cache_mounts)?.patient(patience);
-        let registry =
-            RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
+        let registry = RegistryClient::new(self.registry_config(&request.registry), cancel.clone())?;
         let bases = Bases::new(&self.store, &registry).patient(Patience::of(request));
 
         let remotes = Remotes::new(&self.store, request, reporter);
@@ -350,7 +349,7 @@ impl Build<'_> {
             let (layers, made) = std::sync::mpsc::channel();
             // A client of its own, for it ends when a step fails.
             let client = self.early.any().then(|| {
-                let config = super::manage::registry_config(&self.request.registry);
+                let config = self.engine.registry_config(&self.request.registry);
                 RegistryClient::new(config, stop.clone())
             });
             if let Some(Ok(client)) = client {

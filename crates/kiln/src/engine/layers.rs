@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use kiln_core::{Cancel, Digest, Layer, LayerId, Snapshot};
-use kiln_store::{RecordKind, StoreError};
+use kiln_store::{RecordKind, Store, StoreError};
 
 use super::arrival::{BlobReader, LayerProgress, Start, download};
 use super::bases::{Base, Bases};
@@ -121,35 +121,7 @@ impl Bases<'_> {
             };
         }
         reader.finish(&blob_info(layer))?;
-        unpacked.map(|_| ()).map_err(|error| self.of_layer(origin, &layer.digest, error))
-    }
-
-    /// Says where a layer is from that is not what its image says.
-    fn of_layer(&self, origin: &Origin, blob: &Digest, error: StoreError) -> Error {
-        if !is_contents(&error) {
-            return Error::Store(error);
-        }
-        // The blob is kept: who meets it next shall be told the same. What cannot be noted is left out, here and below: this is
-        // no time for a second failure.
-        let (place, file) = match origin {
-            Origin::Registry(name) => {
-                let _ = origin::note(self.store, blob, name);
-                (format!("{}@{blob}", name.name()), false)
-            }
-            Origin::Layout(layout) => {
-                let _ = origin::note_file(self.store, blob, layout.location());
-                (format!("{}, blob {blob}", layout.location().display()), true)
-            }
-            Origin::Store => {
-                let from = origin::of(self.store, blob).unwrap_or_default();
-                match (from.first(), origin::file_of(self.store, blob).ok().flatten()) {
-                    (Some(name), _) => (name.to_string(), false),
-                    (None, Some(path)) => (format!("{path}, blob {blob}"), true),
-                    (None, None) => (format!("blob {blob} of the local image store"), true),
-                }
-            }
-        };
-        Error::Layer { place, file, error: Box::new(error) }
+        unpacked.map(|_| ()).map_err(|error| of_layer(self.store, origin, &layer.digest, error))
     }
 
     /// Reads a layer's blob: from the store if it is there, else from its origin, and into the store on the way.
@@ -193,6 +165,34 @@ impl Bases<'_> {
         let made: LayerId = self.store.get_record(RecordKind::Base, &layer.diff_id.hex()).ok()??;
         self.store.has_layer(&made).then_some(made)
     }
+}
+
+/// Says where a layer is from that is not what its image says.
+pub(super) fn of_layer(store: &Store, origin: &Origin, blob: &Digest, error: StoreError) -> Error {
+    if !is_contents(&error) {
+        return Error::Store(error);
+    }
+    // The blob is kept: who meets it next shall be told the same. What cannot be noted is left out, here and below: this is
+    // no time for a second failure.
+    let (place, file) = match origin {
+        Origin::Registry(name) => {
+            let _ = origin::note(store, blob, name);
+            (format!("{}@{blob}", name.name()), false)
+        }
+        Origin::Layout(layout) => {
+            let _ = origin::note_file(store, blob, layout.location());
+            (format!("{}, blob {blob}", layout.location().display()), true)
+        }
+        Origin::Store => {
+            let from = origin::of(store, blob).unwrap_or_default();
+            match (from.first(), origin::file_of(store, blob).ok().flatten()) {
+                (Some(name), _) => (name.to_string(), false),
+                (None, Some(path)) => (format!("{path}, blob {blob}"), true),
+                (None, None) => (format!("blob {blob} of the local image store"), true),
+            }
+        }
+    };
+    Error::Layer { place, file, error: Box::new(error) }
 }
 
 /// Whether it is what a layer holds that is wrong.
@@ -239,7 +239,7 @@ pub(super) fn each<T: Sync>(
     }
 }
 
-fn blob_info(layer: &Layer) -> kiln_oci::BlobInfo {
+pub(super) fn blob_info(layer: &Layer) -> kiln_oci::BlobInfo {
     kiln_oci::BlobInfo { media_type: layer.media_type.clone(), digest: layer.digest, size: layer.size }
 }
 

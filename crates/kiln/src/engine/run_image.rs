@@ -79,8 +79,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<ExitStatus, Error> {
         let _pin = self.store.pin()?;
-        let registry =
-            RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
+        let registry = RegistryClient::new(self.registry_config(&request.registry), cancel.clone())?;
         let patience = Patience::new("kiln run", self.caches.patience());
         let bases = Bases::new(&self.store, &registry).patient(patience);
         let platform = request.platform.clone().unwrap_or_else(Platform::host);

@@ -83,6 +83,7 @@ impl Error {
             | Self::ContextChanged { .. }
             | Self::Tree(_)
             | Self::Copy(_)
+            | Self::Archive { .. }
             | Self::Oci(_) => ErrorKind::Input,
             Self::Download(DownloadError::Address { .. })
             | Self::Store(

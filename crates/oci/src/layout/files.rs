@@ -21,6 +21,11 @@ pub(crate) type Opened<'a> = (Box<dyn Read + Send + 'a>, u64);
 
 impl Files {
     pub(crate) fn open(path: &Path) -> Result<Self, OciError> {
+        Self::open_as(path, path)
+    }
+
+    /// Opens what messages call by another name.
+    pub(crate) fn open_as(path: &Path, name: &Path) -> Result<Self, OciError> {
         let meta = std::fs::metadata(path).at("open", path)?;
         if meta.is_dir() {
             return Ok(Self::Directory(path.to_owned()));
@@ -30,13 +35,13 @@ impl Files {
         let count = file.read_at(&mut magic, 0).at("read", path)?;
         if matches!(magic[..count], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]) {
             let reason = "the archive is compressed; unpack it to a plain tar first".to_owned();
-            return Err(OciError::NotALayout { path: path.to_owned(), reason });
+            return Err(OciError::NotALayout { path: name.to_owned(), reason });
         }
         let found = scan(&file).map_err(|error| OciError::NotALayout {
-            path: path.to_owned(),
+            path: name.to_owned(),
             reason: format!("it is no tar archive: {error}"),
         })?;
-        Ok(Self::Archive { path: path.to_owned(), file, found })
+        Ok(Self::Archive { path: name.to_owned(), file, found })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -83,8 +83,10 @@ impl Keychain {
             };
             if let Some(Entry { key, value: helper }) = file.helper(host) {
                 // Docker asks for https://index.docker.io/v1/, podman for docker.io, each as it wrote it here.
-                if let Some(credential) = self.ask(helper, key, unwanted)? {
-                    let source = format!("docker-credential-{helper}, by credHelpers {key:?} in {name}");
+                let by = format!("credHelpers {key:?} in {name}");
+                let answer = self.ask(helper, key, unwanted).map_err(|error| named(error, &by))?;
+                if let Some(credential) = answer {
+                    let source = format!("docker-credential-{helper}, by {by}");
                     search.found = Some(Found { source, credential });
                     return Ok(search);
                 }
@@ -106,7 +108,9 @@ impl Keychain {
                         return Ok(search);
                     }
                     Ok(None) => {}
-                    Err(error) => search.failed.push(error.to_string()),
+                    Err(error) => {
+                        search.failed.push(named(error, &format!("credsStore in {name}")).to_string());
+                    }
                 }
             }
             if written.is_some() {
@@ -138,6 +142,16 @@ impl Keychain {
     }
 }
 
+/// Says where a program is named that does not help.
+fn named(error: RegistryError, by: &str) -> RegistryError {
+    match error {
+        RegistryError::Helper { program, server, reason } => {
+            RegistryError::Helper { program, server, reason: format!("{reason}; {by} names it") }
+        }
+        other => other,
+    }
+}
+
 /// What a helper is asked for: docker has an address for docker.io, and hosts for all others.
 pub(crate) fn server(host: &str) -> String {
     match host {
@@ -148,7 +162,12 @@ pub(crate) fn server(host: &str) -> String {
 
 impl Credentials {
     pub(crate) fn helper(&self, name: &str) -> Helper {
-        Helper { name: name.to_owned(), programs: self.programs.clone(), limit: self.patience }
+        Helper {
+            name: name.to_owned(),
+            programs: self.programs.clone(),
+            launcher: self.launcher.clone(),
+            limit: self.patience,
+        }
     }
 }
 

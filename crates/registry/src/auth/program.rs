@@ -2,6 +2,7 @@
 //! <https://github.com/docker/docker-credential-helpers#development>
 
 use std::io::{self, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Credential;
-use crate::{RegistryError, response};
+use crate::{Launcher, RegistryError, response};
 
 /// More than any credentials have, bytes.
 const LIMIT: u64 = 1 << 20;
@@ -47,6 +48,8 @@ pub(crate) struct Helper {
     pub(crate) name: String,
     /// Where it is looked for, in order.
     pub(crate) programs: Vec<PathBuf>,
+    /// What starts it as the user.
+    pub(crate) launcher: Option<Launcher>,
     /// How long it may take. It may have to ask its user.
     pub(crate) limit: Duration,
 }
@@ -143,11 +146,21 @@ impl Helper {
         let path =
             self.programs.iter().map(|directory| directory.join(&program)).find(|path| is_program(path));
         let path = path.ok_or("it is not in PATH")?;
-        let mut command = Command::new(path);
+        let mut command = launched(self.launcher.as_ref(), &path);
         command.arg(verb.name()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| response::plain(&error.to_string()))?;
         attend(child, input, self.limit, unwanted)
     }
+}
+
+fn launched(launcher: Option<&Launcher>, path: &Path) -> Command {
+    let Some(Launcher { program, args }) = launcher else { return Command::new(path) };
+    let mut command = Command::new(program);
+    if let Some((name, args)) = args.split_first() {
+        command.arg0(name).args(args);
+    }
+    command.arg(path);
+    command
 }
 
 fn is_program(path: &Path) -> bool {

@@ -38,6 +38,8 @@ pub(super) async fn fetch(
     }
     match source.ask(*offset, *offset + PART).await {
         Ok(answer) if answer.status() == StatusCode::PARTIAL_CONTENT => {
+            // Before more is asked for: a blob of another size has no such parts.
+            source.start_of(&answer, *offset)?;
             parts(source, answer, offset, sender).await
         }
         // It knows no ranges, and sends everything.

@@ -190,7 +190,7 @@ impl Source {
     }
 
     /// Returns which byte an answer starts with.
-    fn start_of(&self, answer: &Response, offset: u64) -> Result<u64, RegistryError> {
+    pub(super) fn start_of(&self, answer: &Response, offset: u64) -> Result<u64, RegistryError> {
         if answer.status() != StatusCode::PARTIAL_CONTENT {
             return Ok(0);
         }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use kiln_core::Layer;
+use kiln_core::{DigestHasher, Layer};
 
 use super::entry::Kind;
 use super::tree::{clean, split};
@@ -16,17 +16,19 @@ impl Store {
     /// order of the tar.
     ///
     /// # Errors
-    /// The bytes cannot be read or decompressed, or the tar is damaged.
+    /// The bytes cannot be read or decompressed, the tar is damaged, or it is not the one of the layer's diff id. What was shown
+    /// until then is worth nothing.
     pub fn list_blob(
         &self,
         layer: &Layer,
         reader: impl Read,
         see: &mut (dyn FnMut(&[u8], Said) + Send),
     ) -> Result<(), StoreError> {
+        let mut hasher = DigestHasher::new();
         let read = stream(
             reader,
             &UnpackOptions::default(),
-            |_| {},
+            |bytes| hasher.update(bytes),
             |entries| {
                 while let Some(entry) = entries.next_entry()? {
                     let path = clean(&entry.name).map_err(|problem| entries.bad(problem))?;
@@ -58,6 +60,10 @@ impl Store {
                 entries.drain()
             },
         );
-        read.map_err(|error: ArchiveError| error.of_layer(layer.diff_id))
+        read.map_err(|error: ArchiveError| error.of_layer(layer.diff_id))?;
+        match hasher.finish() {
+            actual if actual == layer.diff_id => Ok(()),
+            actual => Err(StoreError::DiffIdMismatch { expected: layer.diff_id, actual }),
+        }
     }
 }

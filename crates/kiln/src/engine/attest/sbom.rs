@@ -44,7 +44,7 @@ impl Engine {
     /// The image cannot be had, or its files cannot be looked at. What of them cannot be read is a note.
     pub fn sbom(&self, request: &SbomRequest, cancel: &Cancel) -> Result<Sbom, Error> {
         let _pin = self.store.pin()?;
-        let config = crate::engine::manage::registry_config(&request.registry);
+        let config = self.registry_config(&request.registry);
         let registry = RegistryClient::new(config, cancel.clone())?;
         let bases = Bases::new(&self.store, &registry);
         let platform = request.platform.clone().unwrap_or_else(Platform::host);

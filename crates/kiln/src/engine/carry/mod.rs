@@ -105,7 +105,7 @@ impl Engine {
         reporter: &Reporter<'_>,
         cancel: &Cancel,
     ) -> Result<CarryExport, Error> {
-        let registry = RegistryClient::new(super::manage::registry_config(registry), cancel.clone())?;
+        let registry = RegistryClient::new(self.registry_config(registry), cancel.clone())?;
         let task = reporter.task(&format!("exporting cache mounts to {place}"));
         let done = depot::open(place, true, &registry, &self.store, cancel).and_then(|depot| {
             let carrier = Carrier { engine: self, caches, reporter, cancel, name: tag_name(place) };
@@ -126,8 +126,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<CarryImport, Error> {
         let reporter = Reporter::new(events);
-        let registry =
-            RegistryClient::new(super::manage::registry_config(&request.registry), cancel.clone())?;
+        let registry = RegistryClient::new(self.registry_config(&request.registry), cancel.clone())?;
         let task = reporter.task(&format!("importing cache mounts from {}", request.place));
         let done = depot::open(&request.place, false, &registry, &self.store, cancel).and_then(|depot| {
             let (caches, name) = (&self.caches, tag_name(&request.place));

@@ -159,7 +159,7 @@ impl Restores {
         task: &crate::engine::reporter::Task<'_>,
         cancel: &Cancel,
     ) -> Result<Option<CarryImport>, Error> {
-        let registry = crate::engine::manage::registry_config(&request.registry);
+        let registry = engine.registry_config(&request.registry);
         let registry = RegistryClient::new(registry, cancel.clone())?;
         let depot = depot::open(&source.place, false, &registry, &engine.store, cancel)?;
         let place = source.place.to_string();

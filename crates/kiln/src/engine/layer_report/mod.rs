@@ -10,8 +10,10 @@ use kiln_store::Said;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::layers::of_layer;
 use super::manage::history;
 use super::manage::stored::layer_dirs;
+use super::transfer::Origin;
 use crate::Error;
 use caches::Left;
 use fold::Fold;
@@ -144,7 +146,8 @@ impl Engine {
                 return Ok(self.store.list_layer(&dir, see)?);
             }
         }
-        Ok(self.store.list_blob(layer, self.store.open_blob(&layer.digest)?, see)?)
+        let listed = self.store.list_blob(layer, self.store.open_blob(&layer.digest)?, see);
+        listed.map_err(|error| of_layer(&self.store, &Origin::Store, &layer.digest, error))
     }
 
     /// Returns the largest files of a layer.

@@ -11,7 +11,7 @@ pub(super) mod stored;
 use std::time::SystemTime;
 
 use kiln_core::LayerId;
-use kiln_registry::RegistryConfig;
+use kiln_registry::{Launcher, RegistryConfig};
 use kiln_store::{Problem, RecordKind};
 
 use super::Engine;
@@ -41,6 +41,15 @@ pub(crate) fn registry_config(options: &RegistryOptions) -> RegistryConfig {
 }
 
 impl Engine {
+    /// The same for requests of this process, which may have entered a namespace where its user is root: the user's programs
+    /// still run as the user.
+    pub(crate) fn registry_config(&self, options: &RegistryOptions) -> RegistryConfig {
+        let mut config = registry_config(options);
+        config.credentials.launcher =
+            self.entered.as_caller().map(|args| Launcher { program: "/proc/self/exe".into(), args });
+        config
+    }
+
     /// Looks at everything in the store; returns what is not as it must be.
     ///
     /// # Errors

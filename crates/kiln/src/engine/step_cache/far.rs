@@ -204,7 +204,7 @@ impl StepCache<'_> {
                     | RegistryError::SizeMismatch { .. }
                     | RegistryError::NotFound { .. }
             ),
-            Error::Oci(_) | Error::Layer { .. } => false,
+            Error::Oci(_) | Error::Archive { .. } | Error::Layer { .. } => false,
             Error::Store(
                 StoreError::Decompress { .. }
                 | StoreError::LayerRead { .. }

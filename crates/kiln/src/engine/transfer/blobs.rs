@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_core::{Cancel, Digest, ImageRef, IoError, IoResultExt as _};
@@ -101,12 +101,10 @@ impl<'a> Blobs<'a> {
         let (info, origin) = self.known.get(digest).ok_or_else(missing)?;
         match origin {
             Origin::Layout(layout) => {
-                self.keep(info, Box::new(layout.blob(info)?))?;
-                // What was spooled has its name elsewhere, and that file is gone soon.
-                match layout.location() {
-                    path if path.starts_with(self.store.root()) => Ok(()),
-                    path => origin::note_file(self.store, &info.digest, path),
-                }
+                let kept = layout.blob(info).map_err(Error::from);
+                let kept = kept.and_then(|blob| self.keep(info, Box::new(blob)));
+                kept.map_err(|error| of_archive(error, layout.location()))?;
+                origin::note_file(self.store, &info.digest, layout.location())
             }
             Origin::Registry(name) => self.download(info, name),
             Origin::Store => {
@@ -136,6 +134,16 @@ impl<'a> Blobs<'a> {
     }
 }
 
+/// Says which archive or layout it is that is damaged, where that is not said yet.
+pub(super) fn of_archive(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Oci(error) if !error.names_path() => {
+            Error::Archive { place: path.display().to_string(), error }
+        }
+        other => other,
+    }
+}
+
 impl BlobSource for Blobs<'_> {
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read + '_>, IoError> {
         if let Some(document) = self.documents.get(digest) {
@@ -143,8 +151,8 @@ impl BlobSource for Blobs<'_> {
         }
         if !self.store.has_blob(digest) {
             if let Some((info, Origin::Layout(layout))) = self.known.get(digest) {
-                let blob = layout.blob(info);
-                return Ok(Box::new(blob.map_err(|error| self.note(digest, error.into()))?));
+                let blob = layout.blob(info).map_err(|error| of_archive(error.into(), layout.location()));
+                return Ok(Box::new(blob.map_err(|error| self.note(digest, error))?));
             }
             self.bring_one(digest).map_err(|error| self.note(digest, error))?;
         }

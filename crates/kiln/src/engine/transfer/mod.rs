@@ -6,6 +6,7 @@
 
 mod blobs;
 mod built;
+mod check;
 pub(crate) mod daemon;
 mod early;
 mod import;
@@ -171,7 +172,7 @@ impl Engine {
     ) -> Result<T, Error> {
         let reporter = Reporter::new(events);
         let _pin = self.store.pin()?;
-        let registry = RegistryClient::new(super::manage::registry_config(options), cancel.clone())?;
+        let registry = RegistryClient::new(self.registry_config(options), cancel.clone())?;
         let result =
             work(&Transfer { engine: self, registry: &registry, reporter: &reporter, cancel, daemon });
         if cancel.is_cancelled() {

@@ -66,6 +66,7 @@ impl Transfer<'_> {
             blobs.add_blob(blob, origin);
         }
         blobs.bring(&tree.blobs)?;
+        self.check(tree, origin, task)?;
         for document in &tree.documents {
             store.put_blob(&document.bytes)?;
         }

@@ -10,10 +10,10 @@ use kiln_core::{Cancel, Digest, ImageRef, IoError, IoResultExt as _, Layer, Plat
 use kiln_oci::{
     Archive, ArchivedImage, BlobInfo, DockerArchive, Document, Layout, LayoutEntry, MAX_DOCUMENT, OciError,
 };
-use kiln_registry::{DaemonOptions, RegistryClient};
+use kiln_registry::{DaemonOptions, RegistryClient, RegistryError};
 use kiln_store::{Spooled, Store, begins_archive};
 
-use super::blobs::Origin;
+use super::blobs::{Origin, of_archive};
 use super::tree::Tree;
 use crate::Error;
 use crate::engine::bases::warning;
@@ -61,12 +61,17 @@ impl Reader<'_> {
                 found
             }
             ImagePlace::Layout { path, tag } => {
-                self.of_layout(Layout::open(path)?, tag.as_deref(), platforms, None)
+                let found = Layout::open(path).map_err(Error::from);
+                let found = found.and_then(|layout| self.of_layout(layout, tag.as_deref(), platforms, None));
+                found.map_err(|error| of_file(error, Some(path)))
             }
             ImagePlace::OciArchive { path, tag } => {
                 let (archive, spooled) = self.archive(path.as_deref())?;
                 match archive {
-                    Archive::Layout(layout) => self.of_layout(layout, tag.as_deref(), platforms, spooled),
+                    Archive::Layout(layout) => {
+                        let found = self.of_layout(layout, tag.as_deref(), platforms, spooled);
+                        found.map_err(|error| of_file(error, path.as_deref()))
+                    }
                     Archive::Docker(_) => {
                         let reason = "it is docker's archive: write docker-archive:".to_owned();
                         let path = path.clone().unwrap_or_else(|| STDIN.into());
@@ -140,7 +145,8 @@ impl Reader<'_> {
         }
         // A plain tar does not begin like a compressed one.
         if meta.is_file() && start.get(257..262) == Some(b"ustar") {
-            return Ok((Archive::open(path)?, None));
+            let archive = Archive::open(path).map_err(|error| of_archive(error.into(), path))?;
+            return Ok((archive, None));
         }
         self.spooled(&path.display().to_string(), std::io::Cursor::new(start).chain(file))
     }
@@ -155,10 +161,8 @@ impl Reader<'_> {
         let spooled = self.store.spool(name, reader, self.cancel);
         task.end_with(&spooled);
         let spooled = spooled?;
-        let archive = Archive::open(spooled.path()).map_err(|error| match error {
-            OciError::NotALayout { reason, .. } => OciError::NotALayout { path: name.into(), reason },
-            other => other,
-        })?;
+        let archive = Archive::open_as(spooled.path(), Path::new(name));
+        let archive = archive.map_err(|error| of_archive(error.into(), Path::new(name)))?;
         Ok((archive, Some(Arc::new(spooled))))
     }
 
@@ -168,12 +172,22 @@ impl Reader<'_> {
             self.reporter.warn(warning, None);
         }
         let (digest, name) = (had.what, &had.image);
+        let found = self.of_manifest(name, digest, platforms).map_err(|error| match error {
+            Error::Oci(error) => {
+                let image = ImageRef { digest: Some(digest), ..name.clone() }.familiar();
+                RegistryError::Image { image, error }.into()
+            }
+            other => other,
+        })?;
+        Ok(Found { name: Some(name.clone()), ..found })
+    }
+
+    fn of_manifest(&self, name: &ImageRef, digest: Digest, platforms: &Platforms) -> Result<Found, Error> {
         let root = match self.cached(&digest).and_then(|bytes| Document::typed(bytes).ok()) {
             Some(root) => root,
             None => Document::typed(self.registry.manifest(name, digest)?.bytes)?,
         };
-        let found = self.found(root, Origin::Registry(name.clone()), platforms)?;
-        Ok(Found { name: Some(name.clone()), ..found })
+        self.found(root, Origin::Registry(name.clone()), platforms)
     }
 
     fn of_layout(
@@ -360,14 +374,14 @@ impl Reader<'_> {
 
 const STDIN: &str = "standard input";
 
-/// Says which archive has a layer that is not what its image says.
+/// Says which archive is not what it says, or has a layer that is not what its image says.
 fn of_file(error: Error, path: Option<&Path>) -> Error {
+    let path = path.unwrap_or(Path::new(STDIN));
     match error {
         Error::Store(error) if is_contents(&error) => {
-            let place = path.map_or_else(|| STDIN.to_owned(), |path| path.display().to_string());
-            Error::Layer { place, file: true, error: Box::new(error) }
+            Error::Layer { place: path.display().to_string(), file: true, error: Box::new(error) }
         }
-        other => other,
+        other => of_archive(other, path),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kiln_core::{Digest, ImageRef};
-use kiln_oci::{BlobInfo, Children, Document, MAX_DOCUMENT, OciError, children};
+use kiln_oci::{BlobInfo, Children, Document, MAX_DOCUMENT, OciError, children, media};
 
 use crate::Error;
 
@@ -60,6 +60,12 @@ impl Tree {
         }
         match children(&document)? {
             Children::Manifest { config, layers } => {
+                let BlobInfo { digest, size, .. } = config;
+                // What is beside an image may have any blob in its place.
+                let image = matches!(config.media_type.as_str(), media::OCI_CONFIG | media::DOCKER_CONFIG);
+                if image && size > MAX_DOCUMENT {
+                    return Err(OciError::TooLarge { digest, size, limit: MAX_DOCUMENT }.into());
+                }
                 self.configs.push(config.digest);
                 for blob in layers.into_iter().chain([config]) {
                     if seen.insert(blob.digest) {

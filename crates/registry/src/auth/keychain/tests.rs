@@ -63,24 +63,24 @@ fn the_first_source_that_knows_a_registry_decides() {
         (
             "y.example",
             "app",
-            "a of auths \"y.example\" in file 2; docker-credential-gone has no credentials for y.example to give: it is not in PATH",
+            "a of auths \"y.example\" in file 2; docker-credential-gone has no credentials for y.example to give: it is not in PATH; credsStore in file 2 names it",
         ),
         (
             "registry-1.docker.io",
             "library/a",
             "b of auths \"docker.io\" in file 2; docker-credential-gone has no credentials for \
-             https://index.docker.io/v1/ to give: it is not in PATH",
+             https://index.docker.io/v1/ to give: it is not in PATH; credsStore in file 2 names it",
         ),
         (
             "z.example",
             "app",
-            "none; docker-credential-gone has no credentials for z.example to give: it is not in PATH",
+            "none; docker-credential-gone has no credentials for z.example to give: it is not in PATH; credsStore in file 2 names it",
         ),
         // One for this host may not.
         (
             "gone.example",
             "app",
-            "docker-credential-gone has no credentials for gone.example to give: it is not in PATH",
+            "docker-credential-gone has no credentials for gone.example to give: it is not in PATH; credHelpers \"gone.example\" in file 1 names it",
         ),
     ];
     for (host, repository, expected) in cases {

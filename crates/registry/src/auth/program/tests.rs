@@ -3,7 +3,7 @@ use super::*;
 
 fn named(directory: &Path, name: &str) -> Helper {
     let programs = vec!["/nonexistent".into(), directory.to_owned()];
-    Helper { name: name.to_owned(), programs, limit: Duration::from_secs(60) }
+    Helper { name: name.to_owned(), programs, launcher: None, limit: Duration::from_secs(60) }
 }
 
 fn get(script: &str) -> Result<Option<Credential>, RegistryError> {
