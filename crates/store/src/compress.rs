@@ -24,7 +24,7 @@ use kiln_core::{Digest, DigestHasher};
 use zstd::zstd_safe::CParameter;
 
 pub use self::alone::deflate_alone;
-use self::blocks::{BlockPlace, Earlier};
+use self::blocks::{BlockPlace, Earlier, FileId, Known};
 pub use self::kind::Compression;
 use self::kind::LARGE_TABLES;
 use crate::blob::BlobWriter;
@@ -53,17 +53,19 @@ impl Work {
         if !self.listed {
             return self.compression.pack(block);
         }
-        let key = blocks::key(&block.window, block.bytes(), block.last);
-        let known = self.earlier.as_ref().and_then(|earlier| earlier.take(&key, &mut block.packed));
-        let check = if let Some(check) = known {
-            block.crc = Crc::new();
-            block.crc.update(&block.raw[..block.length]);
-            check
-        } else {
+        let key = blocks::key(&block.window, block.bytes(), &block.known, block.last);
+        let known = self.earlier.as_ref().and_then(|earlier| Some((earlier, earlier.get(&key)?)));
+        // Else deflate does it.
+        if known.is_some() || !matches!(self.compression, Compression::Gzip { .. }) {
+            block.crc = blocks::crc(block.bytes());
+        }
+        let raw = block.crc.sum();
+        let copied = known.is_some_and(|(earlier, place)| earlier.take(place, raw, &mut block.packed));
+        if !copied {
             self.compression.pack(block)?;
-            Digest::of(&block.packed)
-        };
-        block.place = Some((key, check, known.is_some()));
+        }
+        let (raw, packed) = (block.crc.sum(), blocks::crc(&block.packed).sum());
+        block.place = Some(Fate { key, raw, packed, copied });
         Ok(())
     }
 }
@@ -97,6 +99,8 @@ pub(crate) struct Packer<'scope, 'env> {
     crew: Option<Crew<'scope>>,
     made: usize,
     file: File,
+    /// The file whose content comes, where it is known by more than its bytes: how much was put, and how much is to come.
+    known: Option<(FileId, u64, u64)>,
 }
 
 /// For estargz: the file whose content comes.
@@ -126,8 +130,19 @@ struct Block {
     entries: Vec<estargz::Entry>,
     content: usize,
     digest: Option<Digest>,
-    /// For a list of blocks: what went in, what came out, and whether that was copied.
-    place: Option<(Digest, Digest, bool)>,
+    /// For a list of blocks: which of its bytes are known, and what became of it.
+    known: Vec<Known>,
+    place: Option<Fate>,
+}
+
+/// What became of a block.
+struct Fate {
+    /// Of what went in.
+    key: Digest,
+    /// Checksums of what went in and what came out.
+    raw: u32,
+    packed: u32,
+    copied: bool,
 }
 
 struct Crew<'scope> {
@@ -181,7 +196,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         let (threads, block, file) =
             (threads.clamp(1, compression.most_threads()), Block::default(), File::default());
         let work = Work { compression, listed: false, earlier: None };
-        Ok(Self { scope, work, threads, block, output, crew: None, made: 1, file })
+        Ok(Self { scope, work, threads, block, output, crew: None, made: 1, file, known: None })
     }
 
     /// Notes what the blocks become, and copies what an earlier blob has. To be said before anything is put.
@@ -220,6 +235,11 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         self.put(headers)
     }
 
+    /// Says which file it is whose content comes next: then its bytes need not be hashed to know a block again.
+    pub(crate) fn content_of(&mut self, id: FileId, size: u64) {
+        self.known = (self.work.listed && size > 0).then_some((id, 0, size));
+    }
+
     /// Adds bytes.
     pub(crate) fn put(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         while !bytes.is_empty() {
@@ -254,6 +274,13 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 
     /// Says how much of the [`space`](Self::space) was filled.
     pub(crate) fn filled(&mut self, length: usize) {
+        if let Some((id, at, left)) = self.known.take() {
+            let known = usize::try_from(left).map_or(length, |left| left.min(length));
+            let begin = self.block.length;
+            self.block.known.push(Known { bytes: begin..begin + known, id, at });
+            let (at, left) = (at + known as u64, left - known as u64);
+            self.known = (left > 0).then_some((id, at, left));
+        }
         self.block.length += length;
         if self.file.left > 0 {
             self.file.left -= length as u64;
@@ -313,6 +340,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         next.number = number;
         next.window = window;
         (next.length, next.content) = (0, 0);
+        next.known.clear();
         self.block = next;
         Ok(())
     }
@@ -394,9 +422,9 @@ impl Output {
             toc.take(&mut block.entries, self.blob.size(), content, block.digest)?;
         }
         self.crc.combine(&block.crc);
-        if let Some((key, check, copied)) = block.place.take() {
+        if let Some(Fate { key, raw, packed, copied }) = block.place.take() {
             let length = u32::try_from(block.packed.len()).unwrap_or(u32::MAX);
-            self.places.push(BlockPlace { key, at: self.blob.size(), length, check });
+            self.places.push(BlockPlace { key, at: self.blob.size(), length, raw, packed });
             self.copied += usize::from(copied);
         }
         self.blob.append(&block.packed)

@@ -4,12 +4,14 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::{Duration, UNIX_EPOCH};
 
-use kiln_core::{Cancel, LayerId, Snapshot};
-use kiln_store::copy::CopyManifest;
+use kiln_core::{Cancel, IgnoreList, LayerId, Selection, Snapshot, Unpack};
+use kiln_store::copy::{CopyInput, CopyManifest, CopyReport, CopyRequest, CopyRules, copy};
+use kiln_store::tree::{DigestRule, SourceTree};
 use kiln_store::{Compression, Ids, LayerOptions, PackedLayer, Store};
 use proptest::prelude::*;
 use support::store;
@@ -60,6 +62,46 @@ fn layer(store: &Store, tree: &Tree, copy: Option<Option<&LayerId>>) -> LayerId 
     id
 }
 
+/// Copies it as a COPY does, sharing files with an earlier layer.
+fn copied(store: &Store, tree: &Tree, before: Option<&LayerId>) -> (LayerId, CopyReport) {
+    let source = tempfile::tempdir().unwrap();
+    for (path, bytes) in tree {
+        let path = source.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    for path in tree.keys() {
+        let time = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for path in Path::new(path).ancestors() {
+            File::open(source.path().join(path)).unwrap().set_modified(time).unwrap();
+        }
+    }
+    let root = File::open(source.path()).unwrap();
+    let context = SourceTree::context(root.into(), source.path(), IgnoreList::default(), None);
+    let selected = context.select(&Selection::all()).unwrap();
+    selected.digest(DigestRule::COPY).unwrap();
+    let layer = store.begin_layer(&Snapshot::default()).unwrap();
+    let report = copy(&CopyRequest {
+        layer: layer.upper(),
+        parent: None,
+        inputs: &[CopyInput::Files(selected)],
+        dest: "/",
+        dest_is_dir: true,
+        unpack: Unpack::Never,
+        rules: &CopyRules { owner: None, keep_owners: true, chmod: None, epoch: None, ids: store.ids() },
+        reuse: before.and_then(|before| store.reuse(before)).as_ref(),
+        cancel: &Cancel::new(),
+    });
+    (layer.commit().unwrap().unwrap(), report.unwrap())
+}
+
+/// One that the next copy can share with.
+fn noted(store: &Store, tree: &Tree, before: Option<&LayerId>) -> LayerId {
+    let (id, report) = copied(store, tree, before);
+    store.note_copy(&id, &report.manifest, before).unwrap();
+    id
+}
+
 fn pack(store: &Store, layer: &LayerId, compression: Compression) -> PackedLayer {
     store.pack_layer(layer, &LayerOptions { compression, epoch: Some(1) }, &Cancel::new()).unwrap()
 }
@@ -82,7 +124,7 @@ fn list(store: &Store, layer: &LayerId) -> PathBuf {
 
 /// How many blocks a layer was packed into.
 fn blocks(store: &Store, layer: &LayerId) -> usize {
-    usize::try_from((fs::metadata(list(store, layer)).unwrap().len() - 104) / 76).unwrap()
+    usize::try_from((fs::metadata(list(store, layer)).unwrap().len() - 104) / 52).unwrap()
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +187,52 @@ proptest! {
                 before = here;
             }
         }
+    }
+}
+
+/// As above, where the copy's list says which file it is, and the bytes are not asked.
+#[test]
+fn blocks_that_are_known_by_the_digests_of_files_are_those_that_compressing_makes() {
+    let (_dir, store) = store(Ids::Full);
+    let rounds: [&[Edit]; 4] = [
+        &[Edit::Write(0, 1, 10), Edit::Append(200, 600)],
+        &[Edit::Remove(3), Edit::Add("d2/new".to_owned(), 2_000_000), Edit::Rename(250, "d0/0".to_owned())],
+        // The large one: its blocks are parts of it.
+        &[Edit::Append(151, 1 << 20), Edit::Write(0, 2, 0)],
+        &[],
+    ];
+    for compression in [GZIP, ZSTD] {
+        let mut tree = tree();
+        let mut before = noted(&store, &tree, None);
+        assert_eq!(pack(&store, &before, compression).copied, 0);
+        for edits in rounds {
+            edits.iter().for_each(|edit| apply(&mut tree, edit));
+            let here = noted(&store, &tree, Some(&before));
+            let packed = pack(&store, &here, compression);
+            assert_eq!(packed.layer, pack(&store, &copied(&store, &tree, None).0, compression).layer);
+            let spoilt = blocks(&store, &here) - packed.copied;
+            assert!(compression == ZSTD || spoilt <= 5 * edits.len(), "{spoilt} spoilt by {edits:?}");
+            before = here;
+        }
+    }
+}
+
+/// The list says what a file was; what goes into the image is what it is.
+#[test]
+fn a_file_that_was_damaged_in_the_store_does_not_pass_for_what_it_was() {
+    for compression in [GZIP, ZSTD] {
+        let (_dir, store) = store(Ids::Full);
+        let before = noted(&store, &tree(), None);
+        pack(&store, &before, compression);
+        let here = noted(&store, &tree(), Some(&before));
+        let file = store.layer_dir(&here).join("d3/f150");
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[1 << 20] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let packed = pack(&store, &here, compression);
+        assert!(packed.copied > 0);
+        assert!((1..=2).contains(&(blocks(&store, &here) - packed.copied)));
+        store.check_layer(&packed.layer).unwrap();
     }
 }
 
@@ -251,7 +339,7 @@ fn what_was_damaged_is_compressed_anew() {
         fs::write(&list, &bad).unwrap();
         assert_eq!(copied(&format!("byte {at} of the list")), 0);
     }
-    for length in [0, 8, 103, 104, good_list.len() - 1, good_list.len() - 76] {
+    for length in [0, 8, 103, 104, good_list.len() - 1, good_list.len() - 52] {
         fs::write(&list, &good_list[..length]).unwrap();
         assert_eq!(copied(&format!("{length} bytes of the list")), 0);
     }
@@ -273,7 +361,7 @@ fn a_list_that_says_what_is_not_so_is_not_believed() {
     for (at, value) in [(32, u64::MAX), (32, 1 << 40), (32, 11), (40, u64::from(u32::MAX)), (40, 0), (40, 1)]
     {
         let mut bad = good.clone();
-        for record in bad[104..].chunks_mut(76) {
+        for record in bad[104..].chunks_mut(52) {
             let width = if at == 32 { 8 } else { 4 };
             record[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
         }

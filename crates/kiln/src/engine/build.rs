@@ -340,7 +340,7 @@ impl Build<'_> {
         let depth = |manifest: &Digest| self.bases.get(manifest).map_or(0, |base| base.image.layers.len());
         let (packer, queue) = Packer::new(&plan.graph, &wanted, depth);
         let ways = super::finished::ways(self.request, self.epoch);
-        let (solved, packed) = std::thread::scope(|scope| {
+        let (solved, packed, saved) = std::thread::scope(|scope| {
             let stop = Cancel::new();
             let _forward = cancel.on_cancel({
                 let stop = stop.clone();
@@ -378,14 +378,17 @@ impl Build<'_> {
                 }
                 Ok(_) => (!packing.is_finished()).then(|| reporter.task("exporting layers")),
             };
+            // Beside packing, which does not keep all processors busy to its end.
+            let saved = self.contexts.save();
+            worker.why.prepare(&worker);
             let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.early.end();
             if let Some(task) = task {
                 task.end_with(&packed);
             }
-            (solved, packed)
+            (solved, packed, saved)
         });
-        self.contexts.save()?;
+        saved?;
         let verdict = match &solved {
             Ok(_) => BuildVerdict::Done,
             Err(_) if cancel.is_cancelled() => BuildVerdict::Cancelled,

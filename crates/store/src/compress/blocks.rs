@@ -1,22 +1,41 @@
 //! What the blocks of an earlier blob became: a block that is the same again is copied from there instead of compressed.
 //!
 //! A block's result is a function of its bytes, for gzip of the [`WINDOW`](super::WINDOW) before them, of whether it is the last,
-//! and of the compressor, which the list names. So copying gives the bytes that compressing would have given. What is copied is
-//! checked against a hash of what was once written: a blob that was damaged meanwhile is not copied from.
+//! and of the compressor, which the list names. So copying gives the bytes that compressing would have given.
+//!
+//! Of a file that a copy put there, the copy's own list says which it is: its digest, known since it was chosen, is not computed
+//! again. Checksums hold both ends: of the bytes that went in, so that a file that was damaged since is not taken for what it was,
+//! and of what is copied, so that nothing is copied from a blob that was damaged. They are there for accidents, like gzip's own: who
+//! could make others with the same checksum can write to the store.
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use flate2::Crc;
 use kiln_core::{Digest, DigestHasher};
 
 use super::Compression;
 
-const MAGIC: &[u8; 8] = b"kilnblk1";
+const MAGIC: &[u8; 8] = b"kilnblk2";
 /// Magic, hash of the rest, hash of the compressor's version, blob.
 const HEAD: usize = 8 + 32 + 32 + 32;
-const RECORD: usize = 32 + 8 + 4 + 32;
+const RECORD: usize = 32 + 8 + 4 + 4 + 4;
+
+/// Of a file's content and all else that a copy gave it: part of a hash.
+pub(crate) type FileId = [u64; 2];
+
+/// Bytes of a block that are part of a file's content.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    /// In the block.
+    pub(crate) bytes: Range<usize>,
+    pub(crate) id: FileId,
+    /// Where they begin in the file.
+    pub(crate) at: u64,
+}
 
 /// What one block became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,18 +45,39 @@ pub(crate) struct BlockPlace {
     /// Where it begins in the blob, and its bytes.
     pub(crate) at: u64,
     pub(crate) length: u32,
-    /// Of these bytes.
-    pub(crate) check: Digest,
+    /// CRC-32 of what went in.
+    pub(crate) raw: u32,
+    /// And of what it became.
+    pub(crate) packed: u32,
 }
 
-/// Names all that decides what a block becomes, but for the compressor.
-pub(super) fn key(window: &[u8], raw: &[u8], last: bool) -> Digest {
+/// Names all that decides what a block becomes, but for the compressor. `known` is in order.
+pub(super) fn key(window: &[u8], raw: &[u8], known: &[Known], last: bool) -> Digest {
     let mut hasher = DigestHasher::new();
-    hasher.update(&[u8::from(last)]);
-    hasher.update(&(window.len() as u64).to_le_bytes());
-    hasher.update(window);
-    hasher.update(raw);
+    let mut part = |kind: u8, bytes: &[u8]| {
+        hasher.update(&[kind]);
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(u8::from(last), window);
+    let mut done = 0;
+    for Known { bytes, id, at } in known {
+        if done < bytes.start {
+            part(2, &raw[done..bytes.start]);
+        }
+        let numbers = [id[0], id[1], *at, bytes.len() as u64];
+        part(3, numbers.map(u64::to_le_bytes).as_flattened());
+        done = bytes.end;
+    }
+    part(2, &raw[done..]);
     hasher.finish()
+}
+
+/// Sums up bytes as gzip does.
+pub(super) fn crc(bytes: &[u8]) -> Crc {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc
 }
 
 /// Returns where the list is of the blob that a layer was packed into in some way.
@@ -62,8 +102,9 @@ pub(crate) fn write(
     for place in places {
         body.extend_from_slice(place.key.as_bytes());
         body.extend_from_slice(&place.at.to_le_bytes());
-        body.extend_from_slice(&place.length.to_le_bytes());
-        body.extend_from_slice(place.check.as_bytes());
+        for number in [place.length, place.raw, place.packed] {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
     }
     std::fs::write(path, [&MAGIC[..], Digest::of(&body).as_bytes(), &body].concat())
 }
@@ -74,7 +115,7 @@ pub(crate) struct Earlier {
     size: u64,
     /// Bytes that no block becomes more than.
     most: u64,
-    places: HashMap<[u8; 32], (u64, u32, Digest)>,
+    places: HashMap<Digest, BlockPlace>,
 }
 
 impl Earlier {
@@ -97,26 +138,29 @@ impl Earlier {
         let blob = File::open(find(&digest(&head[72..])?)).ok()?;
         let size = blob.metadata().ok()?.len();
         let place = |record: &[u8; RECORD]| {
-            let at = u64::from_le_bytes(record[32..40].try_into().ok()?);
-            let length = u32::from_le_bytes(record[40..44].try_into().ok()?);
-            Some((record[..32].try_into().ok()?, (at, length, digest(&record[44..])?)))
+            let number = |at: usize| Some(u32::from_le_bytes(*record[at..].first_chunk()?));
+            let at = u64::from_le_bytes(*record[32..].first_chunk()?);
+            let (length, raw, packed) = (number(40)?, number(44)?, number(48)?);
+            let key = digest(&record[..32])?;
+            Some((key, BlockPlace { key, at, length, raw, packed }))
         };
         let places = records.iter().map(place).collect::<Option<_>>()?;
         Some(Self { blob, size, most: 2 * compression.block() as u64, places })
     }
 
-    /// Puts what a block became into `packed`. Returns whether it is known, and still what it was.
-    pub(super) fn take(&self, key: &Digest, packed: &mut Vec<u8>) -> Option<Digest> {
-        let (at, length, check) = *self.places.get(key.as_bytes())?;
-        let length = u64::from(length);
-        if length > self.most || at.checked_add(length).is_none_or(|end| end > self.size) {
-            return None;
+    /// Returns what a block became.
+    pub(super) fn get(&self, key: &Digest) -> Option<&BlockPlace> {
+        self.places.get(key)
+    }
+
+    /// Puts it into `packed`. Returns whether it is what it was, and so is what went in: `raw` is that one's checksum.
+    pub(super) fn take(&self, place: &BlockPlace, raw: u32, packed: &mut Vec<u8>) -> bool {
+        let length = u64::from(place.length);
+        let there = place.at.checked_add(length).is_some_and(|end| end <= self.size);
+        if raw != place.raw || length > self.most || !there {
+            return false;
         }
-        packed.resize(usize::try_from(length).ok()?, 0);
-        let same = self.blob.read_exact_at(packed, at).is_ok() && Digest::of(packed) == check;
-        if !same {
-            packed.clear();
-        }
-        same.then_some(check)
+        packed.resize(place.length as usize, 0);
+        self.blob.read_exact_at(packed, place.at).is_ok() && crc(packed).sum() == place.packed
     }
 }

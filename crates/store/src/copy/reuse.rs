@@ -20,10 +20,33 @@ use crate::tree::selected::open_dir;
 
 const MAGIC: &[u8; 8] = b"kilncpy2";
 const RECORD: usize = 24;
-const PATH: usize = 8;
 
-/// 8 bytes of the hash of a path in a layer, 16 of that of what is there.
-pub(super) type Record = [u8; RECORD];
+/// A file of a layer: 8 bytes of the hash of its path, 16 of that of what is there. As numbers, which compare in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Record {
+    path: u64,
+    file: [u64; 2],
+}
+
+impl Record {
+    fn to_bytes(self) -> [u8; RECORD] {
+        let mut bytes = [0; RECORD];
+        for (to, from) in bytes.as_chunks_mut().0.iter_mut().zip([self.path, self.file[0], self.file[1]]) {
+            *to = from.to_be_bytes();
+        }
+        bytes
+    }
+
+    fn of_bytes(bytes: &[u8; RECORD]) -> Self {
+        let number = |at: usize| first_of(&bytes[8 * at..]);
+        Self { path: number(0), file: [number(1), number(2)] }
+    }
+}
+
+/// The number that the first eight of some bytes are.
+fn first_of(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(*bytes.first_chunk().expect("a digest is longer, and so are records"))
+}
 
 /// All that a plain file is: without extended attributes, and with one name.
 #[derive(Debug, Clone, Copy)]
@@ -44,15 +67,13 @@ impl PlainFile<'_> {
             hasher.update(&number.to_le_bytes());
         }
         hasher.update(&self.mtime.secs.to_le_bytes());
-        let mut record = [0; RECORD];
-        record[..PATH].copy_from_slice(&hash_of(path));
-        record[PATH..].copy_from_slice(&hasher.finish().as_bytes()[..RECORD - PATH]);
-        record
+        let hash = hasher.finish();
+        Record { path: hash_of(path), file: [first_of(hash.as_bytes()), first_of(&hash.as_bytes()[8..])] }
     }
 }
 
-fn hash_of(path: &Path) -> [u8; PATH] {
-    *Digest::of(path.as_os_str().as_bytes()).as_bytes().first_chunk().expect("a digest is longer")
+fn hash_of(path: &Path) -> u64 {
+    first_of(Digest::of(path.as_os_str().as_bytes()).as_bytes())
 }
 
 /// Which plain files a copy put where: kept beside the layer, for the next copy.
@@ -65,14 +86,13 @@ impl CopyManifest {
     /// Lists what was put, without `spoilt`: paths where something else may be by now, or that are names of one file.
     pub(super) fn new(mut records: Vec<Record>, spoilt: &[PathBuf]) -> Self {
         records.sort_unstable();
-        let spoilt: HashSet<[u8; PATH]> = spoilt.iter().map(|path| hash_of(path)).collect();
-        let path = |record: &Record| *record.first_chunk::<PATH>().expect("a record is longer");
+        let spoilt: HashSet<u64> = spoilt.iter().map(|path| hash_of(path)).collect();
         // Of two for one path, one was put over the other, in an order that is not known here.
         let alone = |at: usize| {
-            let same = |other: Option<&Record>| other.is_some_and(|other| path(other) == path(&records[at]));
+            let same = |other: Option<&Record>| other.is_some_and(|other| other.path == records[at].path);
             !same(at.checked_sub(1).and_then(|before| records.get(before))) && !same(records.get(at + 1))
         };
-        let keep = |at: &usize| alone(*at) && !spoilt.contains(&path(&records[*at]));
+        let keep = |at: &usize| alone(*at) && !spoilt.contains(&records[*at].path);
         Self { records: (0..records.len()).filter(keep).map(|at| records[at]).collect() }
     }
 
@@ -91,20 +111,40 @@ impl CopyManifest {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), IoError> {
-        let body = self.records.as_flattened();
-        let mut bytes = Vec::with_capacity(40 + body.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(Digest::of(body).as_bytes());
-        bytes.extend_from_slice(body);
-        std::fs::write(path, bytes).at("write", path)
+        let body: Vec<u8> = self.records.iter().flat_map(|record| record.to_bytes()).collect();
+        std::fs::write(path, [&MAGIC[..], Digest::of(&body).as_bytes(), &body].concat()).at("write", path)
     }
 
-    fn read(path: &Path) -> Option<Self> {
+    /// Says which file was put at a path: part of a hash of all that it is.
+    pub(crate) fn file(&self, path: &Path) -> Option<[u64; 2]> {
+        Some(self.find(hash_of(path))?.file)
+    }
+
+    /// Hashes lie evenly: one is near the place that its value says, which saves most of what a search by halves would fetch from
+    /// memory.
+    fn find(&self, path: u64) -> Option<&Record> {
+        let count = self.records.len();
+        let near = ((u128::from(path) * count as u128) >> 64) as usize;
+        let (mut from, mut to, mut step) = (near, near, 16);
+        while from > 0 && self.records[from].path >= path {
+            from = from.saturating_sub(step);
+            step *= 4;
+        }
+        while to < count && self.records[to].path <= path {
+            to = (to + step).min(count);
+            step *= 4;
+        }
+        let within = &self.records[from..to];
+        let at = within.binary_search_by_key(&path, |record| record.path).ok()?;
+        within.get(at)
+    }
+
+    pub(crate) fn read(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         let (head, body) = bytes.split_at_checked(40)?;
         let sound = head[..8] == *MAGIC && head[8..] == *Digest::of(body).as_bytes();
         let (records, rest) = body.as_chunks::<RECORD>();
-        (sound && rest.is_empty()).then(|| Self { records: records.to_vec() })
+        (sound && rest.is_empty()).then(|| Self { records: records.iter().map(Record::of_bytes).collect() })
     }
 }
 
@@ -141,7 +181,7 @@ pub(super) struct ReuseDir<'a> {
 impl ReuseDir<'_> {
     /// Returns whether the layer has just this file.
     pub(super) fn has(&self, record: &Record) -> bool {
-        self.reuse.manifest.records.binary_search(record).is_ok()
+        self.reuse.manifest.find(record.path) == Some(record)
     }
 
     /// Gives a file of this directory the same name in another one.
@@ -152,5 +192,55 @@ impl ReuseDir<'_> {
     /// Returns where the layer has a path, for messages.
     pub(super) fn full(&self, path: &Path) -> PathBuf {
         self.reuse.path.join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn manifest(paths: &[u64]) -> CopyManifest {
+        let records = paths.iter().map(|path| Record { path: *path, file: [!path, path / 2] }).collect();
+        CopyManifest::new(records, &[])
+    }
+
+    proptest! {
+        /// Also where hashes do not lie evenly.
+        #[test]
+        fn what_is_listed_is_found_and_nothing_else(
+            even in prop::collection::btree_set(any::<u64>(), 0..300),
+            dense in prop::collection::btree_set(0..500_u64, 0..300),
+            asked in any::<u64>(),
+        ) {
+            for shift in [0, 55] {
+                let paths: HashSet<u64> = even.iter().copied().chain(dense.iter().map(|path| path << shift)).collect();
+                let listed: Vec<u64> = paths.iter().copied().collect();
+                let manifest = manifest(&listed);
+                prop_assert_eq!(manifest.len(), paths.len());
+                for path in &paths {
+                    prop_assert_eq!(manifest.find(*path).map(|record| record.file), Some([!path, path / 2]));
+                }
+                for path in (0..500).chain([asked, 0, u64::MAX, u64::MAX - 1]) {
+                    prop_assert_eq!(manifest.find(path).is_some(), paths.contains(&path));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("copied");
+        let written = manifest(&[7, u64::MAX, 1 << 40, 0]);
+        written.write(&path).expect("written");
+        assert_eq!(CopyManifest::read(&path), Some(written));
+        let bytes = std::fs::read(&path).expect("it is there");
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).expect("written");
+            assert_eq!(CopyManifest::read(&path), None, "{at}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::header::{self, Item};
 use super::{DIRECTORY, is_opaque, is_whiteout};
 use crate::compress::Packer;
+use crate::copy::CopyManifest;
 use crate::error::StoreError;
 use crate::estargz;
 use crate::owner::{self, LinkOwners, Owner};
@@ -27,6 +28,8 @@ pub(crate) struct Plan<'a> {
     /// Whether the layer says something about the root directory.
     pub(crate) root: bool,
     pub(crate) links: LinkOwners,
+    /// What a copy put there.
+    pub(crate) copied: Option<&'a CopyManifest>,
     /// Latest time that may appear.
     pub(crate) epoch: Option<u64>,
     pub(crate) cancel: &'a Cancel,
@@ -59,7 +62,9 @@ pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<Pat
 /// Bytes at the end of a tar, all zero.
 pub(crate) const END: usize = 2 * header::BLOCK;
 
-const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A file that got a name in another layer a moment ago has changed since it was last read: so its time of access would be written
+/// anew, which costs more than opening it.
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
 
 /// Longest path in bytes: what is longer nobody can unpack by its name (PATH_MAX), and [`unpack`](crate::unpack) refuses.
 pub(crate) const MAX_PATH: usize = 4095;
@@ -208,6 +213,9 @@ impl Writer<'_, '_, '_, '_> {
         let written = self.out.header(&item);
         self.path = path;
         written?;
+        if let Some(id) = self.plan.copied.and_then(|copied| copied.file(&self.shown())) {
+            self.out.content_of(id, size);
+        }
         self.content(file, size)
     }
 
@@ -301,7 +309,13 @@ impl Writer<'_, '_, '_, '_> {
     }
 
     fn open(&self, dir: &OwnedFd, name: &CStr, flags: OFlags) -> Result<OwnedFd, StoreError> {
-        openat(dir, name, flags, Mode::empty()).map_err(|error| self.io("open", error))
+        let open = |flags| openat(dir, name, flags, Mode::empty());
+        match open(flags) {
+            // Others' files may be read, but not without a trace: open(2).
+            Err(Errno::PERM) => open(flags.difference(OFlags::NOATIME)),
+            opened => opened,
+        }
+        .map_err(|error| self.io("open", error))
     }
 
     /// Where we are in the tree.

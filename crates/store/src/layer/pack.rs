@@ -225,7 +225,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         for WholeTree { view, links, below } in trees {
             let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_raw_fd()));
-            let plan = archive::Plan { tree: &tree, below: &below, root: true, links, epoch, cancel };
+            let plan =
+                archive::Plan { tree: &tree, below: &below, root: true, links, copied: None, epoch, cancel };
             let Packed { blob, .. } = self.pack(&plan, Compression::None, 1)?.0;
             let tar = blob.into_reader()?;
             // One after the other they are one tar, with one end.
@@ -267,18 +268,20 @@ impl Store {
             return Err(StoreError::NoLayer { layer: layer.clone() });
         }
         let dir = self.0.layout.layer(layer);
+        let copied = CopyManifest::read(&dir.join(COPIED_FILE));
         let plan = archive::Plan {
             tree: &dir.join(TREE),
             below: "",
             root: self.layer_info(layer)?.root,
             links: LinkOwners::read(&dir)?,
+            copied: copied.as_ref(),
             epoch: options.epoch,
             cancel,
         };
         let list = blocks::path(&dir, options.compression);
         let (packed, sockets) = self.packing(options.compression, threads, |packer| {
             // Only a copy finds most of its blocks in the one before.
-            if dir.join(COPIED_FILE).exists() {
+            if copied.is_some() {
                 packer.list_blocks(self.earlier_blocks(layer, options.compression));
             }
             archive::write(&plan, packer)

@@ -11,6 +11,19 @@ use super::{FactsOf, Why, line, past};
 use crate::Error;
 
 impl Why<'_> {
+    /// Does what [`keep`](Self::keep) spends most of its time on, once all steps have ended: compares, and keeps the files that
+    /// they took. What cannot be done here fails there.
+    pub(crate) fn prepare(&self, facts: &dyn FactsOf) {
+        if !self.of.is_on {
+            return;
+        }
+        let started = self.state().started.clone();
+        for id in started {
+            let _ = self.explain(id, facts);
+            let _ = self.keep_files(id, facts);
+        }
+    }
+
     /// Notes what this build was, and returns why its steps ran. What cannot be noted is missing later, no more.
     pub(crate) fn keep(
         &self,
