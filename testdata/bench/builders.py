@@ -101,16 +101,23 @@ class Docker(Builder):
         self.log = open(self.bench.out / "dockerd.log", "w")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.env(),
                                         start_new_session=True)
-        for _ in range(300):
-            if subprocess.run([self.client, "version"], env=self.env(), capture_output=True).returncode == 0:
-                break
+        until = time.monotonic() + 60
+        while not self.ask("version"):
             if self.process.poll() is not None:
                 return "dockerd ended at once, see dockerd.log"
+            if time.monotonic() > until:
+                self.stop()
+                return "dockerd does not answer, see dockerd.log"
             time.sleep(0.1)
-        else:
-            self.stop()
-            return "dockerd does not answer, see dockerd.log"
         self.daemons = [self.process.pid, *children_of(self.process.pid)]
+
+    def ask(self, *command):
+        """Whether the daemon does it. Never waits for one that has ended."""
+        try:
+            done = subprocess.run([self.client, *command], env=self.env(), capture_output=True, timeout=60)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
 
     def stop(self):
         if getattr(self, "process", None) and self.process.poll() is None:
@@ -126,8 +133,12 @@ class Docker(Builder):
 
     def forget(self):
         for command in (["container", "prune", "-f"], ["image", "prune", "-af"], ["builder", "prune", "-af"]):
-            subprocess.run([self.client, *command], env=self.env(), capture_output=True)
-        # What it remembers of pushed layers, or it would not send them again; read anew each time.
+            if self.process.poll() is None:
+                self.ask(*command)
+        self.forget_pushed()
+
+    def forget_pushed(self):
+        """What it remembers of pushed layers, or it would not send them again; read anew each time."""
         for known in (self.dir / "data/image").glob("*/distribution"):
             for name in ("diffid-by-digest", "v2metadata-by-diffid"):
                 subprocess.run([str(DISCARD), str(known / name)])
@@ -150,6 +161,7 @@ class Docker(Builder):
 class Buildah(Builder):
     kind = "buildah"
     programs = ("buildah", "runc", "crun", "conmon", "fuse-overlayfs")
+    probe = "FROM busybox\nRUN true\n"  # it has to build this
 
     def start(self):
         super().start()
@@ -164,7 +176,7 @@ class Buildah(Builder):
         # What it needs is found by trying: in a sandbox its own choice of isolation may not work.
         probe = self.bench.fs / "probe"
         probe.mkdir(exist_ok=True)
-        (probe / "Dockerfile").write_text("FROM busybox\nRUN true\n")
+        (probe / "Dockerfile").write_text(self.probe)
         for self.isolation in ([], ["--isolation=chroot"]):
             for self.driver in ("overlay", "vfs"):
                 command = [*self.head("bud"), *self.isolation, "--network=host", "-t", "probe", str(probe)]

@@ -23,7 +23,8 @@ class Sample:
 
 
 def run(commands, *, env, log, programs=(), daemons=(), watch=False):
-    """Runs the commands one after the other. `daemons` are process ids that work for them."""
+    """Runs the commands one after the other. `daemons` are process ids that work for them,
+    the daemon itself first."""
     sample = Sample(rss=0 if watch else None)
     for command in commands:
         one = run_one(command, env, log, programs, daemons, watch)
@@ -38,6 +39,9 @@ def run(commands, *, env, log, programs=(), daemons=(), watch=False):
 
 
 def run_one(command, env, log, programs, daemons, watch):
+    gone = dead(daemons)
+    if gone:
+        return Sample(rss=0 if watch else None, error=gone)
     cpu_before = sum(map(cpu_of, daemons))
     if watch:
         for pid in daemons:
@@ -49,11 +53,17 @@ def run_one(command, env, log, programs, daemons, watch):
         begun = time.perf_counter()
         child = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         watcher = Watcher(child.pid, programs, daemons) if watch else None
-        alarm = threading.Timer(TIMEOUT, lambda: os.kill(child.pid, signal.SIGKILL))
-        alarm.start()
-        _, status, usage = os.wait4(child.pid, 0)
+        guard = Guard(child.pid, daemons)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            # Whoever is told to end leaves nothing behind that holds a mount.
+            child.kill()
+            child.wait()
+            raise
+        finally:
+            guard.stop()
         wall = time.perf_counter() - begun
-        alarm.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
     sample = Sample(wall=wall, cpu=usage.ru_utime + usage.ru_stime)
     sample.cpu += sum(map(cpu_of, daemons)) - cpu_before
@@ -64,8 +74,44 @@ def run_one(command, env, log, programs, daemons, watch):
         with open(log, "rb") as said:
             said.seek(begin_at)
             tail = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()][-3:]
-        sample.error = f"status {child.returncode}: " + " | ".join(tail)
+        sample.error = guard.reason or f"status {child.returncode}: " + " | ".join(tail)
     return sample
+
+
+class Guard(threading.Thread):
+    """Ends a command that takes too long, or whose daemon has ended: its client may wait for ever."""
+
+    def __init__(self, pid, daemons):
+        super().__init__(daemon=True)
+        self.pid, self.daemons, self.reason = pid, list(daemons), None
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        until = time.monotonic() + TIMEOUT
+        while not self.over.wait(0.2):
+            self.reason = dead(self.daemons)
+            if time.monotonic() > until:
+                self.reason = f"it took more than {TIMEOUT} s"
+            if self.reason:
+                os.kill(self.pid, signal.SIGKILL)
+                return
+
+    def stop(self):
+        self.over.set()
+        self.join()
+
+
+def dead(daemons):
+    """Says that the daemon, the first of them, has ended. Others are its children, which may come and go."""
+    for pid in daemons[:1]:
+        try:
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            state = "X"
+        if state in "XZ":
+            return f"its daemon, process {pid}, has ended"
+    return None
 
 
 class Watcher(threading.Thread):
