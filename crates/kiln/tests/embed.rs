@@ -5,6 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use kiln_testkit::tools::as_user;
+
 /// A user id that has no entry anywhere.
 const NOBODY_SPECIAL: u32 = 54_330;
 
@@ -46,10 +48,7 @@ impl Place {
     fn embed_with(&self, dockerfile: &str, more: &[&str]) -> Output {
         fs::write(self.dir.path().join("context/Dockerfile"), dockerfile).expect("writing");
         let mut command = if self.root {
-            let mut command = Command::new("setpriv");
-            let (uid, gid) = (format!("--reuid={NOBODY_SPECIAL}"), format!("--regid={NOBODY_SPECIAL}"));
-            command.args([&uid, &gid, "--clear-groups"]).arg(self.dir.path().join("embed"));
-            command
+            as_user((NOBODY_SPECIAL, NOBODY_SPECIAL), self.dir.path().join("embed"))
         } else {
             Command::new(self.dir.path().join("embed"))
         };

@@ -13,6 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use kiln_core::{CacheScope, Cancel, Digest, Sharing, Snapshot};
 use kiln_store::cache_mount::CacheRequest;
 use kiln_store::{Claimed, Ids, LayerOptions, Problem, PruneOptions, RecordKind, Store, Waiting};
+use kiln_testkit::random::{Random, number};
 
 const ROLE: &str = "KILN_MODEL_CHILD";
 const PROCESSES: usize = 3;
@@ -56,34 +57,21 @@ impl Act {
     }
 }
 
-/// <https://prng.di.unimi.it/splitmix64.c>
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % most
-    }
-
-    /// No two processes do something with one name at once: who was last would be anybody's guess.
-    fn act(&mut self, name: &'static str) -> Act {
-        match self.below(20) {
-            0..=9 => {
-                let length = 1 + self.below(3);
-                let steps = (0..length).map(|_| char::from(b'a' + self.below(3) as u8)).collect();
-                Act::Build { steps, name: (self.below(3) > 0).then_some(name) }
-            }
-            10 | 11 => Act::Untag(name),
-            12..=14 => Act::Cache,
-            15 => Act::DropCache,
-            16 => Act::Prune { all: false, keep: None, dry: false },
-            17 => Act::Prune { all: true, keep: None, dry: false },
-            18 => Act::Prune { all: true, keep: None, dry: true },
-            _ => Act::Prune { all: false, keep: Some(150_000), dry: false },
+/// No two processes do something with one name at once: who was last would be anybody's guess.
+fn act(random: &mut Random, name: &'static str) -> Act {
+    match random.below(20) {
+        0..=9 => {
+            let length = 1 + random.below(3);
+            let steps = (0..length).map(|_| char::from(b'a' + random.below(3) as u8)).collect();
+            Act::Build { steps, name: (random.below(3) > 0).then_some(name) }
         }
+        10 | 11 => Act::Untag(name),
+        12..=14 => Act::Cache,
+        15 => Act::DropCache,
+        16 => Act::Prune { all: false, keep: None, dry: false },
+        17 => Act::Prune { all: true, keep: None, dry: false },
+        18 => Act::Prune { all: true, keep: None, dry: true },
+        _ => Act::Prune { all: false, keep: Some(150_000), dry: false },
     }
 }
 
@@ -287,21 +275,16 @@ impl Model {
     }
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
-
 #[test]
 fn whatever_several_processes_do_and_whenever_one_is_killed_the_store_is_whole() {
-    let seed = number("KILN_MODEL_SEED", 20_261_122);
-    let mut random = Random(seed);
+    let (mut random, seed) = Random::seeded("KILN_MODEL_SEED", 20_261_122);
     let (_dir, store) = support::store(Ids::Full);
     let start = || Process::start(store.root());
     let mut processes: Vec<Process> = (0..PROCESSES).map(|_| start()).collect();
     let mut model = Model::default();
     let (mut ran_in_all, mut killed_in_all, mut hits_in_all) = (0, 0, 0);
     for round in 0..number("KILN_MODEL_ROUNDS", ROUNDS) {
-        let acts: Vec<Act> = NAMES.iter().map(|name| random.act(name)).collect();
+        let acts: Vec<Act> = NAMES.iter().map(|name| act(&mut random, name)).collect();
         let killed = (random.below(4) == 0).then(|| random.below(PROCESSES as u64) as usize);
         let told = format!("in round {round} of seed {seed}: {acts:?}, killed {killed:?}");
         for (process, act) in processes.iter_mut().zip(&acts) {

@@ -5,6 +5,7 @@ pub mod debian_registry;
 pub mod git;
 pub mod image;
 pub mod layers;
+pub mod random;
 pub mod registry;
 pub mod tools;
 

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use kiln_core::{ExitStatus, Machine, MountSpec, MountSpecKind, NetworkMode, Rootfs, RunSpec, Security};
 use kiln_runtime::RunError;
+use kiln_testkit::tools::as_user;
+pub(crate) use kiln_testkit::tools::skip;
 use tempfile::TempDir;
 
 /// A user id that has no entry anywhere.
@@ -43,12 +45,6 @@ pub(crate) fn rungs() -> &'static [Rung] {
         }
         rungs
     })
-}
-
-#[expect(clippy::print_stderr, reason = "a skip is told to whoever runs the tests")]
-pub(crate) fn skip(what: &str) {
-    eprintln!("skipped: {what}");
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "under CI nothing may be skipped: {what}");
 }
 
 fn make_subordinate_user() -> bool {
@@ -104,12 +100,7 @@ impl Rung {
         if matches!(self, Self::Root | Self::Caller) {
             return Command::new(program);
         }
-        let (uid, gid) = self.ids();
-        let mut command = Command::new("setpriv");
-        command
-            .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()])
-            .arg(program);
-        command
+        as_user(self.ids(), program)
     }
 }
 

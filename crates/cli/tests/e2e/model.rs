@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kiln_testkit::random::{Random, number};
 use kiln_testkit::registry::FakeRegistry;
 use rustix::process::Signal;
 
@@ -51,30 +52,17 @@ enum Act {
     },
 }
 
-/// <https://prng.di.unimi.it/splitmix64.c>
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % most
-    }
-
-    fn act(&mut self) -> Act {
-        let place = self.below(PLACES as u64) as usize;
-        match self.below(16) {
-            0..=5 => {
-                Act::Build { file: self.below(4), remove: self.below(5) == 0, bounded: self.below(8) == 0 }
-            }
-            6..=9 => Act::Export { place, capped: self.below(3) == 0 },
-            10..=12 => Act::Import { place, replace: self.below(2) == 0 },
-            13 => Act::DropCache { prune: self.below(2) == 0 },
-            14 => Act::DropImage,
-            _ => Act::Collect { all: self.below(2) == 0 },
+fn act(random: &mut Random) -> Act {
+    let place = random.below(PLACES as u64) as usize;
+    match random.below(16) {
+        0..=5 => {
+            Act::Build { file: random.below(4), remove: random.below(5) == 0, bounded: random.below(8) == 0 }
         }
+        6..=9 => Act::Export { place, capped: random.below(3) == 0 },
+        10..=12 => Act::Import { place, replace: random.below(2) == 0 },
+        13 => Act::DropCache { prune: random.below(2) == 0 },
+        14 => Act::DropImage,
+        _ => Act::Collect { all: random.below(2) == 0 },
     }
 }
 
@@ -350,10 +338,6 @@ fn entries(dir: &Path) -> usize {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(below).sum()
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
-
 #[test]
 fn caches_are_what_builds_exports_and_imports_made_of_them_whoever_is_killed() {
     for_each_user(|user| {
@@ -373,7 +357,7 @@ fn caches_are_what_builds_exports_and_imports_made_of_them_whoever_is_killed() {
         };
         place.kiln(&["images"]).ok();
         for round in 1..=number("KILN_MODEL_ROUNDS", ROUNDS) {
-            let acts: Vec<Act> = (0..SLOTS).map(|_| random.act()).collect();
+            let acts: Vec<Act> = (0..SLOTS).map(|_| act(&mut random)).collect();
             let victim = (random.below(2) == 0).then(|| random.below(SLOTS as u64) as usize);
             let (far, at_once) = (random.below(12) as usize, entries(&place.path("")));
             run.told = format!(

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use kiln_testkit::tools::as_user;
+pub(crate) use kiln_testkit::tools::skip;
+
 /// One of the three kinds of user that kiln treats differently, or whoever runs the tests, where that is not root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
@@ -58,12 +61,6 @@ pub(crate) fn users() -> &'static [User] {
     })
 }
 
-/// Says what is left out. Under CI nothing may be.
-pub(crate) fn skip(what: &str) {
-    told(&format!("skipped: {what}"));
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "under CI nothing may be skipped: {what}");
-}
-
 #[expect(clippy::print_stderr, reason = "for whoever runs the tests")]
 fn told(what: &str) {
     eprintln!("{what}");
@@ -93,18 +90,12 @@ impl User {
         matches!(self, Self::Root | Self::Sub | Self::Plain)
     }
 
-    /// Makes a command that this user runs. `setpriv` executes the program in its own process, so that the child's id is
-    /// the program's.
+    /// Makes a command that this user runs; the child is the program itself.
     pub(crate) fn command(self, program: impl AsRef<OsStr>) -> Command {
         if matches!(self, Self::Root | Self::Caller) {
             return Command::new(program);
         }
-        let (uid, gid) = self.ids();
-        let mut command = Command::new("setpriv");
-        command
-            .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()])
-            .arg(program);
-        command
+        as_user(self.ids(), program)
     }
 }
 
