@@ -20,6 +20,7 @@ const FLAGS: &[(&str, &str)] = &[
         "there are no containers: `kiln run` is one process, and it ends with it",
     ),
     ("-p --publish -P --publish-all", "write `kiln run --network=host`: ports are open there as they are"),
+    ("--volumes", "kiln has no volumes; `kiln prune --cache-mounts` takes cache mounts"),
     ("--privileged --cap-add --cap-drop --device", "`kiln run` gives what a RUN step has, no more"),
 ];
 

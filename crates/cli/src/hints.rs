@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::{
     Advice, CacheError, CarryFailure, DaemonError, DownloadError, Error, ErrorKind, GitError, LookError,
-    NoEmulator, OciError, RegistryError,
+    NoEmulator, OciError, RegistryError, StoreError,
 };
 
 /// Why a command did not do what it was asked.
@@ -49,8 +49,19 @@ impl Failure {
                 "make room with `kiln prune --all`, or put the store elsewhere with --root".to_owned(),
             );
         }
-        if error.to_string().ends_with("read-only file system") {
+        // Some of what writes archives keeps no number of the error, only the system's words.
+        let said = error.to_string().to_lowercase();
+        if said.ends_with("no space left on device") {
+            return Some("make room there, or write to another disk".to_owned());
+        }
+        if said.ends_with("read-only file system") {
             return Some("put the store where it can be written, with --root or KILN_ROOT".to_owned());
+        }
+        if said.ends_with("file too large") {
+            return Some(
+                "no file may be larger here than `ulimit -f` says, in blocks of 512 or 1024 bytes: raise it"
+                    .to_owned(),
+            );
         }
         match error.root() {
             Error::Foreign { missing, .. } => return missing.first().map(emulator),
@@ -91,6 +102,16 @@ impl Failure {
                 );
             }
             Error::Git(error) => return git(error.root()),
+            Error::Store(StoreError::NotYours { .. }) => {
+                return Some("each user has a store of their own: --root or KILN_ROOT says where".to_owned());
+            }
+            Error::Store(StoreError::Owners { root }) => {
+                let root = root.display();
+                return Some(format!(
+                    "copy it again as root, with `cp -a` or `rsync -aHX --numeric-ids`, or take another --root; if /etc/subuid says \
+                     other ids here, `mv {root}/full {root}/full.copied` keeps the images and lets steps run again"
+                ));
+            }
             Error::WrongCommit { .. } => {
                 return Some(
                     "the ref was moved, or is not what it should be; nothing was fetched".to_owned(),
@@ -137,6 +158,9 @@ impl Failure {
             ),
             Error::SeveralAlike { .. } => Some("`kiln images` lists what is there".to_owned()),
             Error::SeveralNames { .. } => Some("give one of the names, or --force for all of them".to_owned()),
+            Error::CacheMount(CacheError::Held { .. }) => {
+                Some("it can go when that process has ended; `kiln cache ls` shows who holds what".to_owned())
+            }
             Error::NoSuchCache { .. } | Error::SeveralCaches { .. } | Error::CacheMount(CacheError::NoCache { .. }) => Some("`kiln cache ls` lists what is there".to_owned()),
             Error::Carry(CarryFailure::Nothing { .. }) => Some(
                 "`kiln cache export --to PLACE` or `kiln build --cache-mounts-to PLACE` makes the first".to_owned(),

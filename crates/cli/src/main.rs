@@ -17,6 +17,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 fn main() -> ExitCode {
     // A re-executed child (the init of a step, a library's engine) never comes back from here.
     kiln::init();
+    // With `ulimit -f`, a write that would make a file too large fails as it does on a full disk, and does not end kiln without a word. A
+    // handler and not "ignored", which steps would inherit: signal(7).
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     match parse().and_then(commands::run) {
         Ok(code) => code,
         Err(failure) => {

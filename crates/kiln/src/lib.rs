@@ -49,7 +49,7 @@ pub use kiln_runtime::{
 pub use kiln_store::cache_mount::{
     CacheError, CacheFigures, CacheHold, CacheName, CachePart, CachePlace, PlaceProblem,
 };
-pub use kiln_store::{Change, FileState, Problem, Room, Usage};
+pub use kiln_store::{Change, FileState, Problem, Room, StoreError, Usage};
 pub use outcome::{BuildOutcome, BuiltImage, CacheVerdict, Export, StepReport};
 pub use plan::{PlanRequest, doctor, plan_text};
 pub use remote::{Builder, init};

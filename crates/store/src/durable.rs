@@ -23,6 +23,7 @@ use crate::error::StoreError;
 use crate::layer::kept;
 use crate::layout::{self, Ids, Layout};
 use crate::lock::{FileLock, Hold};
+use crate::probe::{self, Shown};
 use crate::store::Store;
 use crate::{partial, record, scratch};
 
@@ -70,16 +71,22 @@ impl Store {
     }
 }
 
-/// Once after each reboot: removes or checks what was not marked before it.
+/// Once after each reboot, and in a copy without attributes: removes or checks what is not marked.
+///
+/// # Errors
+/// As [`probe::look`] has them; something cannot be looked at or removed.
 pub(crate) fn recover(layout: &Layout) -> Result<(), StoreError> {
     let boot = boot_id()?;
     let file = layout.at(BOOT_FILE);
     let known = || std::fs::read_to_string(&file).is_ok_and(|known| known == boot);
-    if known() {
+    let shown = probe::look(layout)?;
+    if known() && shown == Shown::Same {
         return Ok(());
     }
     let lock = FileLock::wait(&layout.at(layout::LOCKS).join("recover"), Hold::Exclusive)?;
-    if !known() {
+    // Somebody else may have done it meanwhile.
+    let shown = probe::look(layout)?;
+    if !known() || shown == Shown::Bare {
         check_blobs(layout)?;
         drop_sources(layout)?;
         partial::recover(layout)?;
@@ -87,7 +94,10 @@ pub(crate) fn recover(layout: &Layout) -> Result<(), StoreError> {
         record::forget(layout, &gone)?;
         kept::forget(layout, &gone)?;
         let _ = std::fs::remove_file(layout.at(layout::PENDING));
-        std::fs::write(&file, boot).at("write", file)?;
+        std::fs::write(&file, &boot).at("write", &file)?;
+    }
+    if shown != Shown::Same {
+        probe::settle(layout)?;
     }
     lock.remove();
     Ok(())

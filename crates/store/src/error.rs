@@ -30,6 +30,21 @@ pub enum StoreError {
         /// The directory.
         root: PathBuf,
     },
+    /// The directory belongs to somebody else.
+    #[error("the store {root} belongs to another user", root = root.display())]
+    NotYours {
+        /// The store's directory.
+        root: PathBuf,
+    },
+    /// Files have not the owners that they were given: what steps left would be taken for something else.
+    #[error(
+        "the files in {root}/full have not the owners that kiln gave them: it was copied without them, or from where other ids are",
+        root = root.display()
+    )]
+    Owners {
+        /// The store's directory.
+        root: PathBuf,
+    },
     /// Bytes are not what their digest says.
     #[error("digest mismatch: {expected} was promised, the bytes have {actual}")]
     DigestMismatch {

@@ -46,6 +46,8 @@ pub(crate) const NOTES: &str = "notes";
 pub(crate) const LAYERS: &str = "layers";
 /// The tree of a layer or a source, in its directory.
 pub(crate) const TREE: &str = "fs";
+/// Shows whether the store was copied, below the directory of the [`Ids`].
+pub(crate) const PROBE: &str = "probe";
 /// Facts about a layer, in its directory.
 pub(crate) const LAYER_FILE: &str = "layer.json";
 /// Owners of a layer's symbolic links, in its directory.

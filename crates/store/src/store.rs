@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use kiln_core::{IoError, IoResultExt as _, LayerId};
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
 use crate::cache_mount::CacheMounts;
 use crate::durable::{self, Unsynced};
 use crate::error::StoreError;
 use crate::layout::{self, FORMAT, FORMAT_FILE, Ids, Layout};
 use crate::scratch::{self, Scratch};
-use crate::tree::StatIndex;
+use crate::tree::{FileStat, StatIndex};
 
 /// One directory with everything kiln keeps. Cheap to clone; safe to use from many threads and processes at once.
 #[derive(Debug, Clone)]
@@ -33,9 +36,9 @@ impl Store {
     /// The store was written by a newer kiln, the directory holds something else, or a system call failed.
     pub fn open(root: &Path, ids: Ids) -> Result<Self, StoreError> {
         let layout = Layout { root: std::path::absolute(root).at("find", root)?, ids };
-        make(&layout)?;
-        scratch::sweep(&layout.at(layout::SCRATCH))?;
+        make(&layout).map_err(|error| whose(&layout, error))?;
         durable::recover(&layout)?;
+        scratch::sweep(&layout.at(layout::SCRATCH))?;
         let scratch = Scratch::new(layout.at(layout::SCRATCH));
         Ok(Self(Arc::new(Inner { layout, scratch, unsynced: Unsynced::default() })))
     }
@@ -102,7 +105,8 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
     match std::fs::read_to_string(&format) {
         Ok(text) => {
             // An empty or odd file is that of a store: the machine went down while it was made.
-            let found = text.trim().parse().unwrap_or(FORMAT);
+            let digits = text.trim_start().split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            let found = digits.parse().unwrap_or(if digits.is_empty() { FORMAT } else { u32::MAX });
             if found > FORMAT {
                 return Err(StoreError::NewerFormat { root: layout.root.clone(), found, known: FORMAT });
             }
@@ -139,6 +143,15 @@ fn make(layout: &Layout) -> Result<(), StoreError> {
         close_to_others(&layout.at(dir))?;
     }
     Ok(())
+}
+
+/// A store of somebody else's cannot be opened, whatever it fails at.
+fn whose(layout: &Layout, error: StoreError) -> StoreError {
+    let StoreError::Io(IoError { errno: Some(errno), .. }) = &error else { return error };
+    let denied = [Errno::ACCESS, Errno::PERM].map(Errno::raw_os_error).contains(errno);
+    let others =
+        FileStat::at(CWD, &layout.root).is_ok_and(|found| found.uid != rustix::process::geteuid().as_raw());
+    if denied && others { StoreError::NotYours { root: layout.root.clone() } } else { error }
 }
 
 /// Lets nobody else in. Below there are programs with set-user-ID bits, of images and of steps: whoever can reach one is

@@ -18,11 +18,14 @@ fn du(paths: &[&Path]) -> u64 {
 /// The whole store, with the files that tell of it: they may be written right after they were counted.
 #[track_caller]
 fn assert_is_all(store: &Store, total: u64) {
-    let output =
-        std::process::Command::new("du").args(["-s", "--block-size=1"]).arg(store.root()).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let all: u64 = text.split_whitespace().next().unwrap().parse().unwrap();
+    let all = du_of(store.root());
     assert!(total.abs_diff(all) <= 8192, "{total}, du says {all}");
+}
+
+fn du_of(path: &Path) -> u64 {
+    let output = std::process::Command::new("du").args(["-s", "--block-size=1"]).arg(path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// A layer with files of 100 kB, some of which are those of another layer.
@@ -140,4 +143,62 @@ fn what_was_removed_is_known_with_its_reason() {
         found,
         [(key.clone(), RemovalReason::Pruned), (key, RemovalReason::Room), (lost, RemovalReason::Lost)]
     );
+}
+
+/// Directories below each other whose path no system call takes.
+fn deep(top: &Path) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let name = "n".repeat(200);
+    let open = |at: &std::os::fd::OwnedFd| openat(at, &*name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut at = openat(CWD, top, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..100 {
+        mkdirat(&at, &*name, Mode::from_raw_mode(0o755)).unwrap();
+        at = open(&at);
+    }
+    openat(&at, "f", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644)).unwrap();
+}
+
+#[test]
+fn what_any_tool_does_in_a_cache_is_counted_at_once() {
+    for ids in [Ids::Full, Ids::Single] {
+        let (_dir, store) = store(ids);
+        let caches = store.root().join(ids.dir()).join("caches");
+        let [one, two] = ["one", "two"].map(|id| caches.join("global").join(id).join("data"));
+        std::fs::create_dir_all(&one).unwrap();
+        std::fs::create_dir_all(&two).unwrap();
+        let check = || {
+            let usage = store.usage().unwrap();
+            assert_eq!((usage.total(), usage.caches), (du_of(store.root()), du_of(&caches)));
+            assert_eq!(usage.unread, 0);
+        };
+        check();
+        // Sparse, with several names in one cache and in two, a directory of several blocks, links, fifos, and a path too long to say.
+        let sparse = std::fs::File::create(one.join("sparse")).unwrap();
+        sparse.set_len(1 << 30).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &[7; 5000], 700_000).unwrap();
+        check();
+        std::fs::write(one.join("a"), vec![7; 50_000]).unwrap();
+        std::fs::hard_link(one.join("a"), one.join("b")).unwrap();
+        std::fs::hard_link(one.join("a"), two.join("c")).unwrap();
+        check();
+        let wide = two.join("wide");
+        std::fs::create_dir(&wide).unwrap();
+        for number in 0..3000 {
+            std::fs::write(wide.join(format!("{number:0100}")), []).unwrap();
+        }
+        std::os::unix::fs::symlink("x".repeat(2000), two.join("long link")).unwrap();
+        std::os::unix::fs::symlink("/", two.join("link")).unwrap();
+        check();
+        deep(&two);
+        check();
+        // Other users' files, some closed to all.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(one.join("b"), Some(1001), Some(100)).unwrap();
+            std::fs::set_permissions(&wide, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+            std::os::unix::fs::lchown(&wide, Some(100_005), Some(1)).unwrap();
+            check();
+        }
+        std::fs::remove_file(one.join("sparse")).unwrap();
+        check();
+    }
 }

@@ -24,7 +24,8 @@ pub(crate) fn run(global: Global, command: CacheCommand) -> Result<ExitCode, Fai
             if json {
                 ui::print(serde_json::to_string_pretty(&caches).unwrap_or_default());
             } else if quiet {
-                caches.iter().for_each(|cache| ui::print(&cache.id));
+                // A line each, whatever an id holds; --json has it as it is.
+                caches.iter().for_each(|cache| ui::print(ui::clean(&cache.id)));
             } else if let Some(template) = template {
                 let rows: Vec<Value> = caches.iter().map(|cache| row(cache, now)).collect();
                 format_flag::print(&template, &rows)?;
@@ -93,7 +94,7 @@ fn list(caches: &[CacheSummary], now: u64) {
     let mut table = Table::new(heading);
     for cache in caches {
         table.row([
-            cache.id.clone(),
+            short(&cache.id),
             cache.scope.clone(),
             size(cache),
             cache.files.to_string(),
@@ -112,13 +113,13 @@ fn list(caches: &[CacheSummary], now: u64) {
     }
 }
 
-/// A step's command may be long; `inspect` shows it whole.
-fn short(holder: &str) -> String {
+/// A step's command may be long, and so may an id: `inspect` and --json show them whole.
+pub(super) fn short(text: &str) -> String {
     const MOST: usize = 60;
-    if holder.chars().count() <= MOST {
-        return holder.to_owned();
+    if text.chars().count() <= MOST {
+        return text.to_owned();
     }
-    holder.chars().take(MOST).chain("...".chars()).collect()
+    text.chars().take(MOST).chain("...".chars()).collect()
 }
 
 /// What templates see.
@@ -277,7 +278,7 @@ fn room(caches: &[CacheSummary], as_json: bool) {
     sorted.sort_by_key(|cache| std::cmp::Reverse(cache.size));
     let mut table = Table::new(["SIZE", "FILES", "ID", "SCOPE", "PATH"]);
     for cache in sorted {
-        table.row([size(cache), cache.files.to_string(), cache.id.clone(), cache.scope.clone(), path(cache)]);
+        table.row([size(cache), cache.files.to_string(), short(&cache.id), cache.scope.clone(), path(cache)]);
     }
     let files = caches.iter().filter(stored).map(|cache| cache.files).sum::<u64>();
     table.row([
@@ -291,11 +292,22 @@ fn room(caches: &[CacheSummary], as_json: bool) {
 }
 
 fn removed(cache: &CacheSummary, verb: &str, forgot: &str) {
+    let (id, scope) = (ui::clean(&cache.id), ui::clean(&cache.scope));
     if cache.placed {
         let stay = if cache.missing { "is not there" } else { "keeps its files" };
-        ui::print(format_args!("{forgot} {} ({}); {} {stay}", cache.id, cache.scope, cache.path.display()));
+        ui::print(format_args!("{forgot} {id} ({scope}); {} {stay}", cache.path.display()));
     } else {
-        ui::print(format_args!("{verb} {} ({}), {}", cache.id, cache.scope, ui::bytes(cache.size)));
+        ui::print(format_args!("{verb} {id} ({scope}), {}", ui::bytes(cache.size)));
+    }
+}
+
+/// Says which caches stay though they were meant.
+pub(super) fn kept(caches: &[CacheSummary]) {
+    for cache in caches {
+        let holder = cache.held_by.as_deref().unwrap_or("a build that runs has used it, and may again");
+        let uses = if cache.held_by.is_some() { " uses it" } else { "" };
+        let (id, scope) = (ui::clean(&cache.id), ui::clean(&cache.scope));
+        ui::note(format_args!("kept {id} ({scope}): {}{uses}", ui::clean(holder)));
     }
 }
 
@@ -316,10 +328,7 @@ fn prune(global: Global, args: &CachePruneArgs) -> Result<(), Failure> {
     let report = start_with_caches(global)?.prune_caches(&request)?;
     let (verb, forgot) = if args.dry_run { ("would remove", "would forget") } else { ("removed", "forgot") };
     report.removed.iter().for_each(|cache| removed(cache, verb, forgot));
-    for cache in &report.held {
-        let holder = cache.held_by.as_deref().unwrap_or("another step");
-        ui::note(format_args!("kept {} ({}): {holder} uses it", cache.id, cache.scope));
-    }
+    kept(&report.held);
     ui::print(format_args!(
         "{}: {}",
         if args.dry_run { "Would reclaim" } else { "Total reclaimed space" },

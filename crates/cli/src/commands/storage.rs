@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln::{NextToGo, PruneRequest, PrunedKind, StoreBound};
 
-use super::{machine_flags, resource_flags, start, start_with_caches};
+use super::{caches, machine_flags, resource_flags, start, start_with_caches};
 use crate::args::{BoundArgs, DuArgs, Global, PruneArgs};
 use crate::config;
 use crate::hints::Failure;
@@ -23,7 +23,7 @@ pub(crate) fn du(global: Global, args: &DuArgs) -> Result<ExitCode, Failure> {
     }
     let bound = bound(&args.bound)?;
     let engine = start_with_caches(global)?;
-    let (usage, next) = (engine.usage()?, engine.next_to_go(args.next)?);
+    let (usage, next) = (engine.usage()?, engine.next_to_go(&bound, args.next)?);
     if args.json {
         let said = Said {
             usage,
@@ -51,6 +51,12 @@ pub(crate) fn du(global: Global, args: &DuArgs) -> Result<ExitCode, Failure> {
         table.row([kind.to_owned(), ui::bytes(bytes) + &most(limit)]);
     }
     ui::print(table);
+    if usage.unread > 0 {
+        let closed = usage.unread;
+        ui::note(format_args!(
+            "cache mounts have directories that may not be read ({closed}): what is in them is not counted"
+        ));
+    }
     if next.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -58,8 +64,13 @@ pub(crate) fn du(global: Global, args: &DuArgs) -> Result<ExitCode, Failure> {
     let now = config::now();
     let mut table = Table::new(["KIND", "SIZE", "LAST USED", "ID", "WHY"]);
     for thing in next {
-        let id = thing.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-        let id: String = id.chars().take(12).collect();
+        let id = match thing.kind {
+            PrunedKind::CacheMount => caches::short(&thing.name),
+            _ => {
+                let id = thing.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+                id.chars().take(12).collect()
+            }
+        };
         let (used, size) = (ui::age(now, thing.used), ui::bytes(thing.bytes));
         table.row([kind(thing.kind).0.to_owned(), size, used, id, thing.why]);
     }
@@ -134,7 +145,8 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
     }
     if args.verbose || args.dry_run {
         for thing in &report.removed {
-            ui::note(format_args!("{} {}, {}", kind(thing.kind).0, thing.name, ui::bytes(thing.bytes)));
+            let name = ui::clean(&thing.name);
+            ui::note(format_args!("{} {name}, {}", kind(thing.kind).0, ui::bytes(thing.bytes)));
         }
     }
     let mut table = Table::new(["KIND", "COUNT", "SIZE"]);
@@ -157,6 +169,7 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
     if !report.removed.is_empty() {
         ui::print(table);
     }
+    caches::kept(&report.held);
     let would = if args.dry_run { "would be freed" } else { "freed" };
     ui::print(format_args!("{} {would}", ui::bytes(report.bytes)));
     if report.removed.is_empty() && !args.all {
@@ -179,20 +192,65 @@ fn kind(kind: PrunedKind) -> (&'static str, &'static str) {
 
 /// `until=24h` -> seconds.
 pub(super) fn age(filter: &str) -> Result<u64, Failure> {
-    let bad = || Failure::usage(format!("--filter {filter}: write until=AGE, such as until=24h or until=7d"));
+    let bad = || {
+        Failure::usage(format!(
+            "--filter {filter}: write until=AGE, such as until=24h, until=1h30m or until=7d"
+        ))
+    };
     let text = filter.strip_prefix("until=").ok_or_else(bad)?;
     seconds(text).ok_or_else(bad)
 }
 
-/// `24h`, `7d` -> seconds.
+/// `24h`, `7d`, `1h30m` -> seconds.
 pub(super) fn seconds(text: &str) -> Option<u64> {
-    let (count, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    count.parse::<u64>().ok()?.checked_mul(unit)
+    let mut sum = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (count, units) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let unit = match units.as_bytes()[0] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            _ => return None,
+        };
+        sum = sum.checked_add(count.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        rest = &units[1..];
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{age, seconds};
+
+    #[test]
+    fn ages_as_docker_takes_them_and_days() {
+        let rows = [
+            ("24h", Some(86_400)),
+            ("7d", Some(604_800)),
+            ("1h30m", Some(5400)),
+            ("90s", Some(90)),
+            ("0s", Some(0)),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+        for text in [
+            "",
+            "24",
+            "h",
+            "1w",
+            "1h30",
+            "-1h",
+            "1.5h",
+            "99999999999999999999h",
+            "9999999999999999999d",
+            "1hß",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+        let error = age("until=2026-11-22T00:00:00").unwrap_err();
+        assert!(matches!(error, crate::hints::Failure::Usage(text) if text.contains("until=24h")));
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) use ask::{ask, ask_secretly};
 pub(crate) use diagnostics::show_diagnostics;
 pub(crate) use failure::show_failure;
 use live::Live;
-pub(crate) use table::{Columns, Table};
+pub(crate) use table::{Columns, Table, clean};
 pub(crate) use text::{age, bytes, counted, seconds};
 pub(crate) use words::{one_line, reason};
 

@@ -204,6 +204,51 @@ fn prune_takes_what_is_asked_for_and_says_what_it_would_take() {
     });
 }
 
+/// Between two steps a build holds none of its caches, and the next one may want what the last one left.
+#[test]
+fn prune_leaves_what_a_running_build_has_used() {
+    for_each_user(|user| {
+        let place = place(user);
+        place
+            .base("RUN --mount=type=cache,id=made,target=/c echo x > /c/f\nRUN echo begun && sleep 100000\n");
+        let mut build = place.start(&[]);
+        assert!(build.until(" begun\n"), "{}", build.seen);
+        for args in [&["cache", "prune", "--all"][..], &["prune", "--all", "--cache-mounts"]] {
+            place.kiln(args).ok().says(&["kept made (global): a build that runs has used it"]);
+            assert_eq!(ids(&place, "id=made"), "made");
+        }
+        build.signal(rustix::process::Signal::INT);
+        build.wait().code(130);
+        place.kiln(&["prune", "--all", "--cache-mounts"]).ok().lacks(&["kept made"]);
+        assert!(listed(&place, &[]).is_empty());
+        place.fsck();
+    });
+}
+
+/// While a step has it nobody takes it, and whoever wants to is told who has it.
+#[test]
+fn a_cache_in_use_stays_and_says_whose_it_is() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN --mount=type=cache,id=used,target=/c echo x > /c/f && echo begun && sleep 100000\n",
+        );
+        let mut build = place.start(&[]);
+        assert!(build.until(" begun\n"), "{}", build.seen);
+        let held = place.kiln(&["cache", "rm", "used"]).code(3);
+        held.says(&["is in use by process", "sleep 100000", "`kiln cache ls` shows who"])
+            .lacks(&["kiln doctor"]);
+        assert!(listed(&place, &[])[0]["held_by"].as_str().is_some_and(|by| by.contains("sleep 100000")));
+        for args in [&["cache", "prune", "--all"][..], &["prune", "--all", "--cache-mounts"]] {
+            place.kiln(args).ok().says(&["kept used (global): process", "uses it"]);
+        }
+        build.signal(rustix::process::Signal::INT);
+        build.wait().code(130);
+        place.kiln(&["cache", "rm", "used"]).ok();
+        place.fsck();
+    });
+}
+
 #[test]
 fn odd_ids_are_shown_and_found_and_stay_inside() {
     for_each_user(|user| {
@@ -222,9 +267,55 @@ fn odd_ids_are_shown_and_found_and_stay_inside() {
             place.kiln(&["cache", "rm", id]).ok();
         }
         assert!(listed(&place, &[]).is_empty());
-        // Those cannot be typed into a Dockerfile, and are no reason to panic.
-        for id in ["a\nb", "\u{1b}[31m", ""] {
-            place.kiln(&["cache", "path", id]).code(2).lacks(&["\u{1b}[31m", "panicked"]);
+        // Nobody types these into a Dockerfile, but an argument may bring them.
+        let accents = "é".repeat(200);
+        let odd = [
+            "a\nb",
+            "\u{1b}[31mred",
+            "\u{202e}txt.exe",
+            "größe 日本",
+            "-rf",
+            "..",
+            ".hidden",
+            "a+b",
+            "global",
+            accents.as_str(),
+        ];
+        for id in odd {
+            place.base("ARG ID\nRUN --mount=type=cache,id=$ID,target=/a echo \"$ID\" > /a/f\n");
+            place.kiln(&["cache", "path", "--", id]).code(2).lacks(&["\u{1b}[31m", "panicked"]);
+            place.build(&[&format!("--build-arg=ID={id}")]).ok();
+            let path = place.kiln(&["cache", "path", "--", id]).ok().out();
+            let path = path.strip_suffix('\n').expect("one line");
+            assert!(
+                path.starts_with(&place.text("store/")) && !path.contains(['\n', '\u{1b}', '\u{202e}']),
+                "{path:?}"
+            );
+            assert_eq!(fs::read_to_string(format!("{path}/f")).expect("root may"), format!("{id}\n"));
         }
+        let shown = place.kiln(&["cache", "ls"]).ok().out();
+        let quiet = place.kiln(&["cache", "ls", "-q"]).ok().out();
+        assert_eq!((shown.lines().count(), quiet.lines().count()), (odd.len() + 1, odd.len()), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+        assert!(!(shown + &quiet).contains(['\u{1b}', '\u{202e}']));
+        let mut found: Vec<String> = listed(&place, &[])
+            .iter()
+            .map(|cache| cache["id"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        found.sort();
+        let mut sorted = odd.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(found, sorted);
+        let inspected = place.kiln(&["cache", "inspect", "--", odd[0]]).ok().out();
+        assert!(inspected.contains("a\\nb"), "{inspected}");
+        for id in odd {
+            let gone = place.kiln(&["cache", "rm", "--", id]).ok();
+            assert_eq!(gone.out().lines().count(), 1, "{gone}");
+            assert!(!gone.out().contains(['\u{1b}', '\u{202e}']), "{gone}");
+        }
+        // An empty one is none: the target counts.
+        place.base("RUN --mount=type=cache,id=,target=/a true\n");
+        place.build(&[]).ok();
+        assert_eq!(listed(&place, &[])[0]["id"], "/a");
     });
 }

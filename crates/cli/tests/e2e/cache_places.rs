@@ -132,7 +132,13 @@ fn a_place_that_cannot_be_a_cache_is_refused() {
         if user != User::Root {
             // In its user namespace the user is root, and its own directory's mode does not bind it; a stranger's does.
             chown(place.path("volume"), Some(0), Some(0)).expect("root may");
-            with(&format!("{id},path={volume}")).code(2).says(&["cannot be written to", "`ro`"]);
+            with(&format!("{id},path={volume}"))
+                .code(2)
+                .says(&["cannot be written to (permission denied)", "`ro`"]);
+            with(&format!("{id},path={volume}/new/dir"))
+                .code(2)
+                .says(&["kept in", "it is not there and cannot be made: permission denied"])
+                .lacks(&["put the store", "kiln doctor"]);
             place.base("RUN --mount=type=cache,target=/root/.cache/pip,ro cat /root/.cache/pip/f\n");
             with(&format!("{id},path={volume}")).ok().prints(&["kept"]);
         }
@@ -217,6 +223,12 @@ fn buildkit_1237_as_root_a_cache_in_somebodys_directory_is_his() {
             ])
             .ok();
         assert_eq!(owner("his/r"), (4321, 4322));
+        // One that is not there is made for whom the one above belongs to.
+        place.base("RUN --mount=type=cache,id=his/new/pip,target=/c,mode=0750 test $(stat -c %u:%g:%a /c) = 0:0:750 && echo x > /c/f\n");
+        place.build(&[&flag("his/new/pip")]).ok();
+        for made in ["his/new", "his/new/pip", "his/new/pip/f"] {
+            assert_eq!(owner(made), (4321, 4322), "{made}");
+        }
         // A copy cannot be renamed over what is mounted.
         place.base("RUN --mount=type=cache,id=private,target=/c,sharing=private true\n");
         place.build(&[&flag("private")]).code(2).says(&["something is mounted there", "sharing=locked"]);

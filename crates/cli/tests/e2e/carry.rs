@@ -332,24 +332,6 @@ fn what_is_damaged_or_foreign_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn a_registry_that_dies_in_the_middle_loses_nothing() {
-    for_each_user(|user| {
-        let registry = FakeRegistry::start();
-        let place = Place::with(user, FILL);
-        let there = format!("docker://{}/c:main", registry.host());
-        place.build_on("one", &[]).ok();
-        place.export("one", &there);
-        place.cached("one", "big", &noise(300_000, 7));
-        registry.fault("PUT", 100, Fault::Status { status: 403, headers: vec![], body: String::new() });
-        place.on("one", &["cache", "export", "c", "--to", &there]).code(4);
-        // What was there is there still.
-        place.on("two", &["cache", "import", "--from", &there]).ok();
-        assert!(place.cache_path("two", "c").join("a").exists());
-        assert!(!place.cache_path("two", "c").join("big").exists());
-    });
-}
-
-#[test]
 fn caps_leave_behind_what_was_used_least() {
     for_each_user(|user| {
         let place = Place::with(user, FILL);

@@ -141,6 +141,61 @@ fn a_registry_that_breaks_off_is_gone_on_with_or_nothing_has_changed() {
 }
 
 #[test]
+fn a_registry_that_dies_in_the_middle_loses_nothing() {
+    for_each_user(|user| {
+        let registry = FakeRegistry::start();
+        let place = Place::with(user, FILL);
+        let there = format!("docker://{}/c:main", registry.host());
+        place.build_on("one", &[]).ok();
+        place.export("one", &there);
+        place.cached("one", "big", &noise(300_000, 7));
+        registry.fault("PUT", 100, Fault::Status { status: 403, headers: vec![], body: String::new() });
+        place.on("one", &["cache", "export", "c", "--to", &there]).code(4);
+        // What was there is there still.
+        place.on("two", &["cache", "import", "--from", &there]).ok();
+        assert!(place.cache_path("two", "c").join("a").exists());
+        assert!(!place.cache_path("two", "c").join("big").exists());
+    });
+}
+
+/// `ulimit -f`: a write fails like one on a full disk, and kiln says so instead of dying of the signal.
+#[test]
+fn a_file_that_may_not_grow_ends_an_export_and_a_build_and_loses_nothing() {
+    for_each_user(|user| {
+        let place = Place::with(user, FILL);
+        place.build_on("one", &[]).ok();
+        with_large(&place, "large", 1);
+        let limited = |store: &str, args: &[&str]| {
+            let kiln = place.text("kiln");
+            Ran::of(&mut place.as_user(
+                "prlimit",
+                store,
+                &[&["--fsize=524288", kiln.as_str()], args].concat(),
+            ))
+        };
+        for (to, dir) in [("oci:images", "images"), ("oci-archive:file.tar", "")] {
+            limited("one", &["cache", "export", "c", "--to", to])
+                .code(3)
+                .says(&["ile too large", "`ulimit -f`"]);
+            assert_eq!(half_made(&place.path(dir)), [] as [String; 0], "{to}");
+            place.export("one", to);
+        }
+        limited("two", &["cache", "import", "--from", "oci:images"]).code(3).says(&["ile too large"]);
+        place.on("two", &["cache", "import", "--from", "oci:images"]).ok();
+        assert!(fs::read(place.cache_path("two", "c").join("large")).unwrap() == noise(3_000_000, 1));
+        // Busybox is larger.
+        let ran = limited("three", &["build", "--progress=plain", "context"]);
+        assert!(ran.code.is_some_and(|code| code == 2 || code == 3), "{ran}");
+        ran.says(&["ile too large", "`ulimit -f`"]);
+        place.build_on("three", &[]).ok();
+        for store in ["one", "two", "three"] {
+            place.on(store, &["debug", "fsck"]).ok().says(&["0 problems"]);
+        }
+        place.is_quiet();
+    });
+}
+
+#[test]
 fn a_damaged_pack_of_a_directory_is_replaced_by_the_next_export() {
     for_each_user(|user| {
         let place = Place::with(user, FILL);

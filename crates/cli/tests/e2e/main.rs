@@ -19,6 +19,7 @@ mod ci_recipes;
 mod commands;
 mod context_modes;
 mod contexts;
+mod copied_stores;
 mod copy;
 mod debug_shell;
 mod engines;

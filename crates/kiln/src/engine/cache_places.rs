@@ -122,7 +122,8 @@ impl Engine {
         for request in requests {
             let name = CacheName { id: request.id.clone(), scope: request.scope.clone() };
             let Some(place) = caches.place(&name) else { continue };
-            // One that is not there is made, for the step's owner.
+            caches.make_for_owner(&name, request.mode);
+            // One that is still not there is made for the step's owner.
             let Ok(found) = std::fs::metadata(place) else { continue };
             let (uid, gid) = ((found.uid(), request.uid), (found.gid(), request.gid));
             if uid.0 == uid.1 {

@@ -267,7 +267,7 @@ impl Grip {
                 if !home.is_same(&data)? {
                     return Ok(());
                 }
-                let counted = if read_only { None } else { count::count(&home.data(), COUNT_AT_ONCE) };
+                let counted = if read_only { None } else { count::count_small(&home.data(), COUNT_AT_ONCE) };
                 home.update(|meta| {
                     meta.stepped(step, &targets);
                     meta.counted(read_only, counted);
@@ -289,7 +289,7 @@ impl Grip {
                     drop(copy);
                     return home.update(|meta| meta.stepped(step, &targets));
                 }
-                let counted = count::count(&copy.0, COUNT_AT_ONCE);
+                let counted = count::count_small(&copy.0, COUNT_AT_ONCE);
                 // From here on it is in use no more, only waiting.
                 drop(lock);
                 if home.publish(&copy.0)? {

@@ -57,7 +57,7 @@ impl Counting {
 
 impl Home {
     fn recount(&self) {
-        let Some(counted) = count::count(&self.data(), u64::MAX) else { return };
+        let Some(counted) = count::count(&self.data()) else { return };
         // One that is in use may have changed while it was counted.
         let idle = lock::holders(&self.holders()).alive.is_empty();
         // If it cannot be written, the next use counts again.

@@ -97,6 +97,12 @@ pub enum PlaceProblem {
         /// What the system says.
         error: String,
     },
+    /// It is not there, and its parent does not let it be made.
+    #[error("it is not there and cannot be made: {error}")]
+    NotMade {
+        /// What the system says.
+        error: String,
+    },
     /// flock(2) fails, as on some network file systems.
     #[error("it cannot be locked ({error}), so that nothing would keep two builds apart")]
     NoLock {

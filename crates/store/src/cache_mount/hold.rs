@@ -170,7 +170,7 @@ impl CacheHold {
         }
         let Stage { half, lock: staged, .. } = stage;
         let Self { home, name, who, note, lock } = self;
-        let counted = count::count(&half.0, COUNT_AT_ONCE);
+        let counted = count::count_small(&half.0, COUNT_AT_ONCE);
         let Some(guard) = lock::guard(&home.dir)? else { return Err(CacheError::NoCache { id: name.id }) };
         let to = home.data();
         rustix::fs::renameat_with(CWD, &half.0, CWD, &to, RenameFlags::EXCHANGE).at("rename to", &to)?;
@@ -187,7 +187,7 @@ impl CacheHold {
     /// # Errors
     /// What is known of it cannot be written.
     pub fn changed(self) -> Result<(), CacheError> {
-        let counted = count::count(&self.home.data(), COUNT_AT_ONCE);
+        let counted = count::count_small(&self.home.data(), COUNT_AT_ONCE);
         changed(&self.home, &self.who, counted)
     }
 }

@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use kiln_core::{CacheScope, Cancel, Digest, IoError, IoResultExt as _};
-use rustix::fs::{Access, AtFlags, CWD, FlockOperation, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    Access, AtFlags, CWD, FlockOperation, Gid, Mode, RenameFlags, StatxAttributes, StatxFlags, Uid, chownat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,7 @@ use super::{CacheError, CacheMounts, CacheName, CacheRequest, PlaceProblem, lock
 use crate::copy::clone_tree;
 use crate::layout::Ids;
 use crate::scratch::random_name;
+use crate::tree::FileStat;
 
 /// The link to the user's directory.
 pub(super) const PLACE: &str = "place";
@@ -106,6 +109,20 @@ impl CacheMounts {
         of(&self.places, &name.id, &name.scope).map(|place| place.path.as_path())
     }
 
+    /// Makes the directory of a placed cache that is not there, if what is above it is somebody else's, for that user: as
+    /// `~/.cache/pip`, when root builds for the user. What fails is told when the cache is wanted.
+    pub fn make_for_owner(&self, name: &CacheName, mode: u32) {
+        let Some(place) = self.place(name) else { return };
+        let Some(above) = place.ancestors().find(|above| above.exists()) else { return };
+        let own = rustix::process::geteuid().as_raw();
+        if above != place
+            && FileStat::at(CWD, above).is_ok_and(|above| above.uid != own)
+            && make_for_owner(place).is_ok()
+        {
+            let _ = rustix::fs::chmod(place, Mode::from_raw_mode(mode & 0o7777));
+        }
+    }
+
     /// Returns the directories that caches are placed in, each with its id.
     pub fn places(&self) -> impl Iterator<Item = (&str, &Path)> {
         let mut before: Option<&CachePlace> = None;
@@ -133,7 +150,8 @@ impl Home {
             Ok(found) if found.is_dir() => false,
             Ok(_) => return Err(wrong(PlaceProblem::NotADirectory)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(place).at("create", place)?;
+                std::fs::create_dir_all(place)
+                    .map_err(|error| wrong(PlaceProblem::NotMade { error: lower(&error) }))?;
                 true
             }
             Err(error) => return Err(wrong(PlaceProblem::Io(IoError::new("look at", place, &error)))),
@@ -245,6 +263,22 @@ fn is_empty(dir: &Path) -> Result<bool, IoError> {
     Ok(std::fs::read_dir(dir).at("read", dir)?.next().is_none())
 }
 
+/// Makes a directory and those above it that are missing, each for whom the one above belongs to.
+fn make_for_owner(path: &Path) -> std::io::Result<()> {
+    let Some(parent) = path.parent().filter(|_| !path.exists()) else { return Ok(()) };
+    make_for_owner(parent)?;
+    std::fs::create_dir(path)?;
+    let above = FileStat::at(CWD, parent)?;
+    let (uid, gid) = (Uid::from_raw(above.uid), Gid::from_raw(above.gid));
+    chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
 fn reason(errno: Errno) -> String {
-    std::io::Error::from(errno).to_string()
+    lower(&errno.into())
+}
+
+/// As messages have it: `permission denied`.
+fn lower(error: &std::io::Error) -> String {
+    IoError::new("", Path::new(""), error).message
 }

@@ -5,20 +5,19 @@
 //! sum over any layers counts each file once. Who gives a file of a finished layer another name must say so
 //! ([`Store::shares_files`]), as what was the layer's alone is not any more.
 
-use std::collections::HashMap;
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_core::LayerId;
 use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 
-use super::usage::visit;
+use crate::disk::{self, Taken};
 use crate::store::Store;
 
 /// `<bytes alone> <number of shared files>`, in decimal.
 const MARK: &str = "user.kiln.size";
+/// The directory of the lists of shared files, beside that of the layers.
+pub(crate) const LISTS: &str = "shared";
 /// Inode and bytes, little-endian, of each shared file.
 const ENTRY: usize = 16;
 
@@ -40,37 +39,47 @@ impl Store {
 
 /// Returns what a directory takes that never changes, counting it if nobody did before.
 pub(crate) fn of(dir: &Path) -> io::Result<KeptSize> {
-    if let Some(kept) = read(dir) {
-        return Ok(kept);
+    Ok(of_all(std::slice::from_ref(&dir.to_owned()))?.remove(0))
+}
+
+/// The same of several directories. Those that nobody counted are, all together, on all of the machine's processors.
+pub(crate) fn of_all(dirs: &[PathBuf]) -> io::Result<Vec<KeptSize>> {
+    let mut sizes: Vec<Option<KeptSize>> = dirs.iter().map(|dir| read(dir)).collect();
+    let missing: Vec<usize> = (0..dirs.len()).filter(|&index| sizes[index].is_none()).collect();
+    let roots: Vec<&Path> = missing.iter().map(|&index| dirs[index].as_path()).collect();
+    // One needs no thread beside this one, and there are many calls for one.
+    let counted = match &roots[..] {
+        [] => Vec::new(),
+        [one] => vec![disk::count(one)?],
+        several => disk::count_all(several)?,
+    };
+    for (index, taken) in missing.into_iter().zip(counted) {
+        let counted = taken.map(KeptSize::from).unwrap_or_default();
+        // Kept or not, it is right. Who may only read the store counts each time.
+        let _ = keep(&dirs[index], &counted);
+        sizes[index] = Some(counted);
     }
-    let counted = count(dir)?;
-    // Kept or not, it is right. Who may only read the store counts each time.
-    let _ = keep(dir, &counted);
-    Ok(counted)
+    Ok(sizes.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 /// Counts a file, or a tree.
 pub(crate) fn count(path: &Path) -> io::Result<KeptSize> {
-    let mut size = KeptSize::default();
-    // How many names are in here, and how many there are.
-    let mut linked: HashMap<u64, (u64, u64, u64)> = HashMap::new();
-    visit(path, &mut |metadata: &Metadata| {
-        let bytes = metadata.blocks() * 512;
-        if metadata.is_dir() || metadata.nlink() == 1 {
-            size.alone += bytes;
-        } else {
-            linked.entry(metadata.ino()).or_insert((0, metadata.nlink(), bytes)).0 += 1;
+    Ok(disk::count(path)?.map(KeptSize::from).unwrap_or_default())
+}
+
+impl From<Taken> for KeptSize {
+    fn from(taken: Taken) -> Self {
+        let mut size = Self { alone: taken.bytes, shared: Vec::new() };
+        for ((_, inode), file) in taken.linked {
+            if file.here == file.all {
+                size.alone += file.bytes;
+            } else {
+                size.shared.push((inode, file.bytes));
+            }
         }
-    })?;
-    for (inode, (here, all, bytes)) in linked {
-        if here == all {
-            size.alone += bytes;
-        } else {
-            size.shared.push((inode, bytes));
-        }
+        size.shared.sort_unstable();
+        size
     }
-    size.shared.sort_unstable();
-    Ok(size)
 }
 
 /// Forgets what is kept: the next who asks counts.
@@ -126,5 +135,5 @@ fn keep(dir: &Path, size: &KeptSize) -> io::Result<()> {
 
 /// `layers/<id>` -> `shared/<id>`: not inside, where it would count as a use of the layer.
 fn list_of(dir: &Path) -> Option<PathBuf> {
-    Some(dir.parent()?.with_file_name("shared").join(dir.file_name()?))
+    Some(dir.parent()?.with_file_name(LISTS).join(dir.file_name()?))
 }

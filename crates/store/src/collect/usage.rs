@@ -1,14 +1,14 @@
 //! What takes how much room, counted as du(1) does: blocks, each file once.
 
 use std::collections::HashSet;
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kiln_core::IoResultExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::kept_size;
+use crate::disk::{self, Taken};
 use crate::durable::children;
 use crate::error::StoreError;
 use crate::layer::kept::is_kept;
@@ -34,6 +34,14 @@ pub struct Usage {
     pub caches: u64,
     /// Everything else: stat indexes, what is half-made.
     pub other: u64,
+    /// Directories in cache mounts that may not be read, with what is in them: not counted, by du(1) neither.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unread: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Usage {
@@ -51,10 +59,12 @@ impl Store {
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let layout = &self.0.layout;
         let mut usage = self.count_all_but_caches()?;
-        for ids in [Ids::Full, Ids::Single] {
-            let caches = layout.at(ids.dir()).join(layout::CACHES);
-            usage.caches += whole(&caches)?;
-        }
+        let caches = [Ids::Full, Ids::Single].map(|ids| layout.at(ids.dir()).join(layout::CACHES));
+        let counted = disk::count_all(&caches.each_ref().map(PathBuf::as_path));
+        let mut sum = Taken::default();
+        // A file may have names in several caches.
+        counted.at("count", &caches[0])?.into_iter().flatten().for_each(|taken| sum.add(taken));
+        (usage.caches, usage.unread) = (sum.total(), sum.unread);
         Ok(usage)
     }
 
@@ -92,7 +102,7 @@ impl Store {
         // These grow where they are.
         let parts = children(&self.0.layout.at(layout::PARTIAL)).unwrap_or_default();
         let dirs = dirs.chain([self.0.layout.at(layout::PARTIAL)]).chain(parts);
-        let stamp = |dir: std::path::PathBuf| {
+        let stamp = |dir: PathBuf| {
             let metadata = std::fs::metadata(dir).ok()?;
             Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
         };
@@ -103,10 +113,13 @@ impl Store {
         let layout = &self.0.layout;
         let mut usage = Usage { blobs: whole(&layout.at(layout::BLOBS))?, ..Usage::default() };
         let mut seen = HashSet::new();
-        let mut kept = |dir: &Path| {
-            let size = kept_size::of(dir).at("count", dir)?;
-            let shared = size.shared.iter().filter(|(inode, _)| seen.insert(*inode));
-            Ok::<u64, StoreError>(size.alone + shared.map(|(_, bytes)| bytes).sum::<u64>())
+        let mut kept = |dirs: &[PathBuf], of: &Path| {
+            let mut sum = 0;
+            for size in kept_size::of_all(dirs).at("count what is in", of)? {
+                let shared = size.shared.iter().filter(|(inode, _)| seen.insert(*inode));
+                sum += size.alone + shared.map(|(_, bytes)| bytes).sum::<u64>();
+            }
+            Ok::<u64, StoreError>(sum)
         };
         let mut counted = vec![layout.at(layout::BLOBS)];
         for ids in [Ids::Full, Ids::Single] {
@@ -114,21 +127,15 @@ impl Store {
             let layers = owned.join(layout::LAYERS);
             let (failed, made): (Vec<_>, Vec<_>) =
                 children(&layers)?.into_iter().partition(|path| is_kept(path));
-            for path in failed {
-                usage.failed += kept(&path)?;
-            }
-            for path in made {
-                usage.layers += kept(&path)?;
-            }
+            usage.failed += kept(&failed, &layers)?;
+            usage.layers += kept(&made, &layers)?;
             usage.layers += alone(&layers)?;
             usage.records += whole(&owned.join(layout::RECORDS))?;
             usage.other += alone(&owned)?;
             counted.extend([layout::LAYERS, layout::RECORDS, layout::CACHES].map(|dir| owned.join(dir)));
         }
-        for path in children(&layout.at(layout::SOURCES))? {
-            usage.sources += kept(&path)?;
-        }
-        usage.sources += alone(&layout.at(layout::SOURCES))?;
+        let sources = layout.at(layout::SOURCES);
+        usage.sources += kept(&children(&sources)?, &sources)? + alone(&sources)?;
         usage.records += whole(&layout.at(layout::RECORDS))? + whole(&layout.at(layout::IMAGES))?;
         usage.other += alone(self.root())?;
         for below in [self.root().to_owned(), layout.at("blobs"), layout.at("full"), layout.at("single")] {
@@ -167,30 +174,4 @@ fn alone(path: &Path) -> Result<u64, StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error).at("count", path)?,
     }
-}
-
-/// Shows a file, or a directory and all that is in it. What disappears in the meantime is no error.
-pub(super) fn visit(path: &Path, see: &mut dyn FnMut(&Metadata)) -> std::io::Result<()> {
-    // What a step has nested deeper than a path can say is not counted.
-    let gone = |error: &std::io::Error| {
-        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidFilename)
-    };
-    let metadata = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if gone(&error) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    see(&metadata);
-    if !metadata.is_dir() {
-        return Ok(());
-    }
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if gone(&error) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        visit(&entry?.path(), see)?;
-    }
-    Ok(())
 }

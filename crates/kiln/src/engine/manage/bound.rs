@@ -1,7 +1,5 @@
 //! Keeping the store within its bound.
 
-use std::time::SystemTime;
-
 use kiln_core::LayerId;
 use kiln_store::{PruneOptions, RecordKind, Usage};
 use serde::{Deserialize, Serialize};
@@ -39,7 +37,7 @@ pub struct BoundReport {
 pub struct NextToGo {
     /// What it is.
     pub kind: PrunedKind,
-    /// Its path in the store.
+    /// Its path in the store, or the cache mount's name.
     pub name: String,
     /// Bytes on disk that become free with it.
     pub bytes: u64,
@@ -47,6 +45,11 @@ pub struct NextToGo {
     pub used: u64,
     /// Why it is of no more use than that: one sentence without its end.
     pub why: String,
+}
+
+/// Takes cache mounts until they have no more than their share.
+fn over(share: u64, dry_run: bool) -> CachePruneRequest {
+    CachePruneRequest { filter: CacheFilter::default(), keep_bytes: Some(share), dry_run }
 }
 
 impl StoreBound {
@@ -74,12 +77,7 @@ impl Engine {
             self.count_caches()?;
         }
         if self.cache_bytes()? > share {
-            // Between two steps a running build holds none of its caches.
-            let ago = |since| seconds(SystemTime::now()).saturating_sub(seconds(since));
-            let idle = self.store.cutoff()?.map(|since| ago(since) + 1);
-            let filter = CacheFilter { unused_for: idle, ..CacheFilter::default() };
-            let request = CachePruneRequest { filter, keep_bytes: Some(share), dry_run: false };
-            report.freed += self.prune_caches(&request)?.bytes;
+            report.freed += self.prune_caches(&over(share, false))?.bytes;
         }
         let caches = self.cache_bytes()?;
         report.left = self.store.usage_without_caches()?.total() + caches;
@@ -115,19 +113,32 @@ impl Engine {
         }
     }
 
-    /// Says what would go next, least recently used first: at most so many things.
+    /// Says what would go next, in the order of going: at most so many things. Of cache mounts what they have more than the bound
+    /// gives them, then of all else the least recently used.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn next_to_go(&self, most: usize) -> Result<Vec<NextToGo>, Error> {
+    pub fn next_to_go(&self, bound: &StoreBound, most: usize) -> Result<Vec<NextToGo>, Error> {
+        let mut next = Vec::new();
+        if let Some(share) = bound.caches() {
+            let caches = self.prune_caches(&over(share, true))?.removed;
+            next.extend(caches.into_iter().map(|cache| NextToGo {
+                kind: PrunedKind::CacheMount,
+                name: format!("{} ({})", cache.id, cache.scope),
+                bytes: cache.size,
+                used: cache.last_used,
+                why: "cache mounts take more than their share".to_owned(),
+            }));
+        }
         let options = PruneOptions { all: true, dry_run: true, ..PruneOptions::default() };
         let things = self.store.prune(&options)?.removed;
-        let next = things.into_iter().take(most).map(|thing| {
+        next.extend(things.into_iter().take(most.saturating_sub(next.len())).map(|thing| {
             let (kind, name) = (PrunedKind::from(thing.kind), thing.path.display().to_string());
             let why = self.why(kind, &thing.path);
             NextToGo { kind, name, bytes: thing.bytes, used: seconds(thing.used), why }
-        });
-        Ok(next.collect())
+        }));
+        next.truncate(most);
+        Ok(next)
     }
 
     fn why(&self, kind: PrunedKind, path: &std::path::Path) -> String {

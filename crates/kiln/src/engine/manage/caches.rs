@@ -82,7 +82,7 @@ pub struct CachePruneRequest {
 pub struct CachePruneReport {
     /// The caches, in the order of going.
     pub removed: Vec<CacheSummary>,
-    /// Those that would have gone if nobody held them.
+    /// Those that would have gone if nobody held them, and no running build had used them.
     pub held: Vec<CacheSummary>,
     /// Bytes on disk that became free.
     pub bytes: u64,
@@ -222,7 +222,7 @@ impl Engine {
         Ok(gone.into_iter().map(summary).collect())
     }
 
-    /// Removes cache mounts that nobody holds, least recently used first. Those in directories of the user's are left alone,
+    /// Removes cache mounts that nobody holds and that no running build has used, least recently used first. Those in directories of the user's are left alone,
     /// unless the filter asks for them: then kiln forgets them, and the files stay.
     ///
     /// # Errors
@@ -232,6 +232,8 @@ impl Engine {
         if request.keep_bytes.is_some() {
             self.caches.refresh_sizes()?;
         }
+        // Between two steps a running build holds none of its caches.
+        let in_use = self.store.cutoff()?.map(seconds);
         let mut all = self.caches.list()?;
         all.sort_by_key(|cache| cache.last_used);
         let mut total: u64 = all.iter().filter(|cache| !cache.placed).map(|cache| cache.size).sum();
@@ -244,7 +246,7 @@ impl Engine {
             if !matcher.matches(&shown) || (cache.placed && request.filter.placed != Some(true)) {
                 continue;
             }
-            if shown.held_by.is_some() {
+            if shown.held_by.is_some() || in_use.is_some_and(|since| shown.last_used >= since) {
                 report.held.push(shown);
                 continue;
             }

@@ -7,10 +7,9 @@ use kiln_core::Digest;
 use kiln_store::{PruneOptions, ThingKind};
 use serde::{Deserialize, Serialize};
 
-use super::seconds;
+use super::caches::{CacheFilter, CachePruneRequest, CacheSummary};
 use crate::Error;
 use crate::engine::{Engine, ids};
-use kiln_store::cache_mount::CacheName;
 
 /// What to prune.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +40,9 @@ pub struct PruneReport {
     pub removed: Vec<PrunedThing>,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Cache mounts that would have gone if nobody held them, and no running build had used them.
+    #[serde(default)]
+    pub held: Vec<CacheSummary>,
 }
 
 /// One thing that was pruned.
@@ -93,17 +95,11 @@ impl Engine {
         let mut report = PruneReport::default();
         // Before the rest: what they free need not be freed elsewhere.
         if request.cache_mounts {
-            let now = seconds(SystemTime::now());
-            for cache in self.caches()? {
-                let idle = now.saturating_sub(cache.last_used);
-                if cache.placed || cache.held_by.is_some() || request.unused_for.is_some_and(|age| idle < age)
-                {
-                    continue;
-                }
-                if !request.dry_run {
-                    self.caches.remove(&cache.id, Some(&CacheName::scope_from(&cache.scope)))?;
-                }
-                report.bytes += cache.size;
+            let filter = CacheFilter { unused_for: request.unused_for, ..CacheFilter::default() };
+            let asked = CachePruneRequest { filter, keep_bytes: None, dry_run: request.dry_run };
+            let caches = self.prune_caches(&asked)?;
+            (report.bytes, report.held) = (caches.bytes, caches.held);
+            for cache in caches.removed {
                 let name = format!("{} ({})", cache.id, cache.scope);
                 report.removed.push(PrunedThing { kind: PrunedKind::CacheMount, name, bytes: cache.size });
             }
