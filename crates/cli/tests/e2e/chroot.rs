@@ -119,6 +119,7 @@ fn killed_in_the_middle_of_a_step_nothing_is_lost() {
         assert!(round == 0 || first.seen.contains(" found\n"), "{}", first.seen);
         first.signal(Signal::KILL);
         first.wait();
+        place.wait_until_quiet();
     }
     // Whoever comes next has it, with namespaces or without.
     place.base("RUN --mount=type=cache,target=/c cat /c/f\n");

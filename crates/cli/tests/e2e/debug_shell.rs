@@ -357,6 +357,7 @@ fn killed_while_a_step_fails_the_store_is_whole() {
             build.lines(lines % 3);
             build.signal(rustix::process::Signal::KILL);
             build.wait();
+            place.wait_until_quiet();
             place.fsck();
             // What is listed is whole.
             for step in kept(&place) {

@@ -279,6 +279,7 @@ fn little_memory_ends_a_build_and_harms_nothing() {
             ended.insert(ran.code == Some(0));
         }
         assert!(ended.contains(&true) && ended.contains(&false), "{ended:?}");
+        place.wait_until_quiet();
         place.build(&["-t", "small"]).ok();
         is_clean(&place);
     });

@@ -65,6 +65,7 @@ fn who_waits_for_a_process_that_is_killed_runs_the_step() {
         first.signal(Signal::KILL);
         drop(first);
         second.wait().ok().prints(&["run 2"]);
+        place.wait_until_quiet();
         place.fsck();
         place.is_quiet();
     });

@@ -218,21 +218,29 @@ impl Place {
         assert!(ran.stderr.contains("0 problems"), "{ran}");
     }
 
-    /// Checks that no process and no mount anywhere knows this place, and that nothing half-made is in the store.
+    /// Checks that no process and no mount anywhere knows this place. What is being killed is waited for.
     pub(crate) fn is_quiet(&self) {
-        let found = self.alive(|_| true);
-        assert!(found.is_empty(), "left behind: {found:#?}");
-    }
-
-    /// Waits until no step's process is left of a kiln that was killed.
-    pub(crate) fn wait_until_quiet(&self) {
-        // The others are kiln itself, and may go on.
-        while !self.alive(|command| !command.contains("kiln")).is_empty() {
+        loop {
+            let found = self.alive(|_| true);
+            if !found.iter().any(|(pid, _)| is_dying(*pid)) {
+                assert!(found.is_empty(), "left behind: {found:#?}");
+                return;
+            }
             std::thread::yield_now();
         }
     }
 
-    fn alive(&self, counts: impl Fn(&str) -> bool) -> Vec<String> {
+    /// Waits until nothing is left of a kiln that was killed: its steps end after it, each by the end of what is above.
+    pub(crate) fn wait_until_quiet(&self) {
+        // Other kilns may go on; what they have started is waited for, too.
+        while !self.alive(|command| command.starts_with("kiln-init") || !command.contains("kiln")).is_empty()
+        {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Processes that know this place, with their command lines.
+    fn alive(&self, counts: impl Fn(&str) -> bool) -> Vec<(u32, String)> {
         let here = self.dir.path().to_str().expect("it is made of ASCII");
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("/proc").flatten() {
@@ -241,12 +249,12 @@ impl Place {
                 let bytes = fs::read(process.join(file)).unwrap_or_default();
                 String::from_utf8_lossy(&bytes).into_owned()
             };
-            let is_process = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
-            if is_process
-                && (read("mountinfo").contains(here) || read("cmdline").contains(here))
-                && counts(&read("cmdline"))
-            {
-                found.push(format!("{}: {}", process.display(), read("cmdline").replace('\0', " ")));
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            // In a chroot neither of the others has it.
+            let root = fs::read_link(process.join("root")).is_ok_and(|root| root.starts_with(here));
+            let knows = root || read("mountinfo").contains(here) || read("cmdline").contains(here);
+            if knows && counts(&read("cmdline")) {
+                found.push((pid, read("cmdline").replace('\0', " ")));
             }
         }
         found
@@ -257,6 +265,29 @@ impl Place {
         let Ok(entries) = fs::read_dir(self.path("store/tmp")) else { return Vec::new() };
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
+}
+
+/// Whether a process has been killed and is not gone yet, or will be with one above it: an init's processes are killed when the
+/// init is, and the init when its parent is. See proc_pid_stat(5) and proc_pid_status(5).
+fn is_dying(mut pid: u32) -> bool {
+    const PF_EXITING: u64 = 4;
+    while pid > 1 {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let (Ok(stat), Ok(status)) = (read("stat"), read("status")) else { return true };
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+        let (Some(parent), Some(flags)) = (number(1), number(6)) else { return true };
+        let killed = status.lines().any(|line| {
+            let pending = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+            let kill = 1_u64 << (rustix::process::Signal::KILL.as_raw() - 1);
+            pending.is_some_and(|set| u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & kill != 0))
+        });
+        if killed || flags & PF_EXITING != 0 {
+            return true;
+        }
+        pid = u32::try_from(parent).expect("a process id");
+    }
+    false
 }
 
 /// Puts an image of text files where a test wants it.

@@ -198,6 +198,7 @@ fn killed_at_any_point_the_store_is_whole_and_builds_on() {
             build.lines((random >> 16) as usize % 20);
             build.signal(Signal::KILL);
             build.wait();
+            place.wait_until_quiet();
         }
         place.build(&["--snapshotter", "copy", "-t", "whole"]).ok();
         assert_eq!(place.half_made(), [] as [String; 0]);

@@ -61,8 +61,9 @@ fn whoever_is_killed_nothing_is_left() {
                 assert!(build.until(" begun\n"), "{}", build.seen);
                 let kiln = build.pid();
                 kill_process(below(kiln, generations), Signal::KILL).expect("root may");
-                // The pipe ends when the last process that has it does, so this waits for the step's.
                 let ran = build.wait();
+                // Whom nobody is left to wait for goes a moment later. It hangs here if something goes on.
+                place.wait_until_quiet();
                 let what = format!("{who}, as {} {way:?}: {ran}", user.name());
                 assert_eq!(ran.code, if generations == 0 { None } else { Some(3) }, "{what}");
                 place.base(&format!(
