@@ -1,7 +1,7 @@
 //! What people have: branches, tags, commits, many files, deltas.
 
 use std::io::BufRead;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use kiln_core::Cancel;
 use kiln_git::{Auth, Credentials, GitError, resolve};
@@ -56,8 +56,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Its child does the serving and ends with the group's terminal signal; git forwards it.
-        let _ = self.0.kill();
+        // Its child does the serving, and ends with it if git can tell it so.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
 }

@@ -2,22 +2,24 @@
 //! <https://github.com/docker/docker-credential-helpers#development>
 
 use std::io::{self, Read, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionbio;
 use serde::{Deserialize, Serialize};
 
 use super::Credential;
 use crate::{Launcher, RegistryError, response};
 
 /// More than any credentials have, bytes.
-const LIMIT: u64 = 1 << 20;
+const LIMIT: usize = 1 << 20;
 /// How often it is looked whether anybody still waits for the answer.
 const TICK: Duration = Duration::from_millis(50);
 /// What a helper calls a user whose secret is an identity token.
@@ -182,10 +184,8 @@ fn attend(
         // One who ends without reading has said why.
         thread::spawn(move || stdin.write_all(&input));
     }
-    // Its children may keep the pipes open beyond its end, so nobody waits for the threads that read.
-    let stdout = reader(stdout);
-    let stderr = reader(stderr);
-    let mut out = None;
+    let plain = |error: io::Error| response::plain(&error.to_string());
+    let (mut stdout, mut stderr) = (Pipe::new(stdout).map_err(plain)?, Pipe::new(stderr).map_err(plain)?);
     let status = loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || unwanted.load(Ordering::Relaxed) {
@@ -194,39 +194,58 @@ fn attend(
             let _ = child.wait();
             return Err(format!("it took longer than {} s", limit.as_secs()));
         }
-        if out.is_none() {
-            match stdout.recv_timeout(left.min(TICK)) {
-                Ok(bytes) => out = Some(bytes),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => out = Some(Vec::new()),
-            }
-        } else {
+        let mut open: Vec<PollFd<'_>> = stdout.wanted().into_iter().chain(stderr.wanted()).collect();
+        if open.is_empty() {
             // It closed its output: it is about to end.
             thread::sleep(Duration::from_millis(1));
+        } else {
+            // Interrupted is as good as nothing.
+            let _ = poll(&mut open, Timespec::try_from(left.min(TICK)).ok().as_ref());
         }
-        if let Some(status) = child.try_wait().map_err(|error| response::plain(&error.to_string()))? {
+        stdout.take();
+        stderr.take();
+        if let Some(status) = child.try_wait().map_err(plain)? {
             break status;
         }
     };
-    let rest = |pipe: mpsc::Receiver<Vec<u8>>| pipe.recv_timeout(TICK * 4).unwrap_or_default();
-    let stdout = out.unwrap_or_else(|| rest(stdout));
-    // Only for what it says of a failure.
-    let stderr = if status.success() { Vec::new() } else { rest(stderr) };
-    Ok(Answer { status, stdout, stderr })
+    // Its children may keep the pipes open beyond its end, so what it said itself is what is there now.
+    stdout.take();
+    stderr.take();
+    Ok(Answer { status, stdout: stdout.bytes, stderr: stderr.bytes })
 }
 
-/// Reads a pipe to its end, in a thread.
-fn reader(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    if let Some(pipe) = pipe {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let read: io::Result<usize> = pipe.take(LIMIT).read_to_end(&mut bytes);
-            // Nobody may wait any more.
-            let _ = read.map(|_| sender.send(bytes));
-        });
+/// What comes from a child, taken when it is there.
+struct Pipe<R> {
+    /// None at its end.
+    from: Option<R>,
+    bytes: Vec<u8>,
+}
+
+impl<R: Read + AsFd> Pipe<R> {
+    fn new(from: Option<R>) -> io::Result<Self> {
+        if let Some(from) = &from {
+            ioctl_fionbio(from, true)?;
+        }
+        Ok(Self { from, bytes: Vec::new() })
     }
-    receiver
+
+    /// To wait for more.
+    fn wanted(&self) -> Option<PollFd<'_>> {
+        self.from.as_ref().map(|from| PollFd::new(from, PollFlags::IN))
+    }
+
+    /// Takes all that is there, and not more than anybody has to say.
+    fn take(&mut self) {
+        let mut piece = [0; 8192];
+        while let Some(from) = &mut self.from {
+            match from.read(&mut piece) {
+                Ok(count @ 1..) if self.bytes.len() < LIMIT => self.bytes.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => self.from = None,
+            }
+        }
+    }
 }
 
 fn words(answer: &Answer) -> String {
