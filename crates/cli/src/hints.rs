@@ -44,6 +44,16 @@ impl Failure {
     /// Returns what to do next, where that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         let Self::Engine(error) = self else { return None };
+        if let Error::CacheTo { error, .. } = &**error
+            && error.kind() != ErrorKind::Input
+        {
+            let login = match error.root() {
+                Error::Registry(error) => registry(error.root()),
+                _ => None,
+            };
+            let ignored = "the outputs are written; with ignore-error=true in --cache-to this is a warning";
+            return login.or(Some(ignored.to_owned()));
+        }
         if error.is_full() {
             return Some(
                 "make room with `kiln prune --all`, or put the store elsewhere with --root".to_owned(),

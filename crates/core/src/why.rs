@@ -67,6 +67,11 @@ pub enum Reason {
         /// The step below; none if it is a stage that files are taken from.
         below: Option<String>,
     },
+    /// A remote cache has its record, and its files could not be had from there.
+    NotHad {
+        /// Which cache, as it was given.
+        source: String,
+    },
     /// A remote cache has it, but fetching would take longer than running.
     NotFetched {
         /// Which cache, as it was given.
@@ -273,6 +278,9 @@ impl fmt::Display for Reason {
                 write!(f, "step below ran again, and its result differs: {below}")
             }
             Self::Outdated { below: None } => f.write_str("a step below ran again, and its result differs"),
+            Self::NotHad { source } => {
+                write!(f, "{source} has it, and its files could not be had from there")
+            }
             Self::NotFetched { source, fetch_ms, run_ms } => write!(
                 f,
                 "{source} has it, but fetching it would take {:.1} s, and running it took {:.1} s",

@@ -46,6 +46,9 @@ pub struct Waiting<'a> {
     pub on_wait: &'a mut dyn FnMut(Option<&Holder>),
 }
 
+/// Is told for whom a wait took too long, where what is waited for is done all the same.
+pub type GaveUp<'a> = &'a mut dyn FnMut(Option<&Holder>);
+
 /// What became of a wait.
 #[derive(Debug)]
 pub enum Claimed {

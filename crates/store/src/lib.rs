@@ -40,7 +40,7 @@ pub mod tree;
 mod unpack;
 
 pub use blob::BlobWriter;
-pub use claim::{Claim, Claimed, Holder, Waiting};
+pub use claim::{Claim, Claimed, GaveUp, Holder, Waiting};
 pub use collect::room::{Parts, Room};
 pub use collect::usage::Usage;
 pub use collect::{PruneOptions, PruneReport, Removed, ThingKind};

@@ -141,17 +141,23 @@ fn who_waits_for_a_layer_that_another_one_packs_says_so_and_in_the_end_packs_too
         let mut on_wait = |holder: Option<&Holder>| seen.extend(holder.map(|h| h.doing.clone()));
         let timeout = Some(Duration::ZERO);
         let mut waiting = Waiting { doing: "a test", timeout, cancel, on_wait: &mut on_wait };
-        (store.layer_blob_beside(&layer, &options, &mut waiting).map(|blob| blob.digest), seen)
+        let mut gave_up = Vec::new();
+        let mut note = |holder: Option<&Holder>| gave_up.extend(holder.map(|h| h.doing.clone()));
+        let packed = store.layer_blob_beside(&layer, &options, &mut waiting, &mut note);
+        (packed.map(|blob| blob.digest), seen, gave_up)
     };
     let interrupted = Cancel::new();
     interrupted.cancel();
     assert!(pack(&interrupted).0.is_err());
-    let (packed, seen) = pack(&cancel);
-    assert_eq!(seen, ["kiln build elsewhere"]);
+    assert!(!store.has_layer_blob(&layer, &options).unwrap());
+    let (packed, seen, gave_up) = pack(&cancel);
+    assert_eq!(
+        (seen, gave_up),
+        (vec!["kiln build elsewhere".to_owned()], vec!["kiln build elsewhere".to_owned()])
+    );
     drop(claim);
     // It is known now.
-    assert_eq!((packed.unwrap(), Vec::<String>::new()), {
-        let (again, seen) = pack(&cancel);
-        (again.unwrap(), seen)
-    });
+    assert!(store.has_layer_blob(&layer, &options).unwrap());
+    let (again, seen, gave_up) = pack(&cancel);
+    assert_eq!((again.unwrap(), seen, gave_up), (packed.unwrap(), Vec::new(), Vec::new()));
 }

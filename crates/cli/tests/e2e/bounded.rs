@@ -99,6 +99,29 @@ fn buildkit_4218_a_bound_is_kept_by_every_build_least_recently_used_first() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/5459>: what was reported was less than there was, and nothing was collected. FIELD P22.
+#[test]
+fn buildkit_5459_what_du_says_is_what_the_bound_counts() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        place.builds(&large(1));
+        age(&place, 2);
+        place.base("RUN true\n");
+        place.build(&[]).ok();
+        let told = total(&place);
+        // Room for all that is told, and for the note of one more build; then for less.
+        for (bound, cached) in [(told + 300_000, 2), (told - 100_000, 1)] {
+            age(&place, 2);
+            place.base("RUN true\n");
+            place.build(&["--max-store", &bound.to_string()]).ok();
+            place.base(&large(1));
+            let ran = place.build(&["-o", "type=cacheonly"]).ok();
+            assert_eq!(ran.count("CACHED"), cached, "{ran}");
+        }
+        place.fsck();
+    });
+}
+
 #[test]
 fn images_with_names_and_what_a_build_uses_stay_and_it_says_so() {
     for_each_user(|user| {
@@ -120,8 +143,9 @@ fn images_with_names_and_what_a_build_uses_stay_and_it_says_so() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/1385>: which policy takes what, and when. FIELD P22.
 #[test]
-fn cache_mounts_have_a_share_of_their_own() {
+fn buildkit_1385_cache_mounts_have_a_share_of_their_own() {
     for_each_user(|user| {
         let place = Place::new(user);
         let fill = "RUN --mount=type=cache,id=big,target=/c dd if=/dev/zero of=/c/f bs=1M count=3\n";

@@ -172,8 +172,9 @@ fn a_shell_in_a_cache_has_it_alone_and_may_do_what_steps_may() {
     });
 }
 
+/// <https://github.com/docker/buildx/issues/931>: one cache mount, by its id. FIELD P3.
 #[test]
-fn prune_takes_what_is_asked_for_and_says_what_it_would_take() {
+fn buildx_931_prune_takes_what_is_asked_for_and_says_what_it_would_take() {
     for_each_user(|user| {
         let place = place(user);
         place.kiln(&["cache", "prune"]).code(2).says(&["--all"]);

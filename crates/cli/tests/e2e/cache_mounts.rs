@@ -39,8 +39,9 @@ fn an_id_is_the_cache_whatever_the_target() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/1673>: a cache for a user that is not root. FIELD P4.
 #[test]
-fn mode_and_owner_are_those_asked_for() {
+fn buildkit_1673_mode_and_owner_are_those_asked_for() {
     for_each_user(|user| {
         let owner = if user.has_range() { "5:6" } else { "0:0" };
         let place = Place::with(

@@ -53,8 +53,9 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+/// <https://github.com/moby/buildkit/issues/6900>: extract caches, and seed a machine with them. FIELD P1.
 #[test]
-fn a_cache_arrives_as_it_was_wherever_it_goes() {
+fn buildkit_6900_a_cache_arrives_as_it_was_wherever_it_goes() {
     for_each_user(|user| {
         let registry = FakeRegistry::start();
         let place = Place::with(

@@ -188,8 +188,9 @@ fn a_base_that_moved_is_named_and_the_digest_to_pin() {
     });
 }
 
+/// <https://github.com/moby/moby/issues/34715>: a log says that the cache was not used, and not why. FIELD P13.
 #[test]
-fn what_was_pruned_is_said_to_be() {
+fn moby_34715_what_was_pruned_is_said_to_be() {
     for_each_user(|user| {
         let place = files(user);
         place.build(&["-o", "type=cacheonly"]).ok();

@@ -9,6 +9,7 @@ use kiln_testkit::registry::FakeRegistry;
 use crate::place::{Place, Ran, Running};
 use crate::user::for_each_user;
 
+mod damage;
 mod explain;
 mod hostile;
 mod lazy;
@@ -73,8 +74,10 @@ fn two_machines_share_what_their_steps_left() {
         let place = Place::with(user, &chain());
         let registry = FakeRegistry::start();
         let cache = format!("type=registry,ref={}/cache:main", registry.host());
-        let made = build(&place, "a", &[to(&cache), tag("demo")]).ok();
+        let made = build(&place, "a", &[to(&cache), tag("demo")]).ok().says(&["3 results, 3 of them new"]);
         let first = execution(&place, "a", "demo");
+        let again = build(&place, "a", &[to(&cache), tag("demo")]).ok();
+        again.says(&["nothing new: all 3 results are there"]).lacks(&["exporting layers"]);
         let taken = build(&place, "b", &[from(&cache), tag("demo")]).ok();
         assert_eq!((taken.count("CACHED"), taken.digest()), (3, made.digest()), "{taken}");
         assert_eq!(execution(&place, "b", "demo"), first);
@@ -86,6 +89,8 @@ fn two_machines_share_what_their_steps_left() {
         // Then they are the store's own.
         let again = build(&place, "c", &[tag("demo")]).ok();
         assert_eq!((again.count("CACHED"), again.digest()), (4, over.digest()), "{again}");
+        // What is not done is not spoken of.
+        again.lacks(&["exporting layers", "fetching"]);
         for machine in ["a", "b", "c"] {
             fsck(&place, machine);
         }

@@ -29,7 +29,7 @@ use super::finished::Packed;
 use super::foreign::{self, Ways};
 use super::index::StoreIndex;
 use super::leak::LeakScanner;
-use super::packer::{self, Packer};
+use super::packer::{self, Packer, Rest};
 use super::patience::Patience;
 use super::planning;
 use super::progress::StepProgress;
@@ -210,10 +210,11 @@ impl Build<'_> {
     /// Does the steps and writes the outputs.
     fn attempt(&self) -> Result<Exports, Error> {
         let (solved, packed) = self.solve()?;
-        if wants_files(self.request) && self.cache.counts_on_far() {
-            let wanted = self.plan.images.iter().filter_map(|image| solved.results.get(&image.rootfs?));
+        let wanted = self.plan.images.iter().filter_map(|image| solved.results.get(&image.rootfs?));
+        let wanted: Vec<_> = wanted.map(|finished| &finished.snapshot).collect();
+        if wants_files(self.request) && self.cache.lacks_files(wanted.iter().copied()) {
             let task = self.reporter.task("fetching cached layers");
-            self.cache.present(wanted.map(|finished| &finished.snapshot), &task, self.cancel)?;
+            self.cache.present(wanted, &task, self.cancel)?;
             task.done();
         }
         let claims = self.claims(&solved)?;
@@ -235,19 +236,14 @@ impl Build<'_> {
             return Ok(blob);
         }
         let snapshot = Snapshot { layers: vec![layer.clone()] };
-        let task = Unseen;
-        self.cache.present([&snapshot], &task, cancel)?;
-        let mut waits = None;
-        let mut on_wait = |holder: &str| {
-            waits.get_or_insert_with(|| self.reporter.task("pack a layer")).waiting(Some(holder));
-        };
+        self.cache.present([&snapshot], &Unseen, cancel)?;
         let way = (layer, options);
-        let blob = Patience::of(self.request).blob(&self.engine.store, way, &mut on_wait, cancel);
-        if let Some(task) = waits {
-            task.waiting(None);
-            task.end_with(&blob);
-        }
-        blob
+        Patience::of(self.request).blob(&self.engine.store, way, self.reporter, cancel)
+    }
+
+    fn has_layer_blob(&self, layer: &LayerId, options: &LayerOptions) -> bool {
+        self.cache.packed(layer, options).is_some()
+            || self.engine.store.has_layer_blob(layer, options).unwrap_or(false)
     }
 
     /// Does the steps, and packs layers beside them.
@@ -340,6 +336,7 @@ impl Build<'_> {
         let depth = |manifest: &Digest| self.bases.get(manifest).map_or(0, |base| base.image.layers.len());
         let (packer, queue) = Packer::new(&plan.graph, &wanted, depth);
         let ways = super::finished::ways(self.request, self.epoch);
+        let rest = Rest::new(reporter);
         let (solved, packed, saved) = std::thread::scope(|scope| {
             let stop = Cancel::new();
             let _forward = cancel.on_cancel({
@@ -359,7 +356,12 @@ impl Build<'_> {
             let packing = scope.spawn({
                 let stop = stop.clone();
                 let made = move |way: &_, layer: &Layer| drop(layers.send((*way, layer.clone())));
-                move || packer::pack(&ways, queue, made, &|layer, way| self.layer_blob(layer, way, &stop))
+                let rest = &rest;
+                let blob = move |layer: &LayerId, way: &LayerOptions| {
+                    let _packing = rest.packs(!self.has_layer_blob(layer, way));
+                    self.layer_blob(layer, way, &stop)
+                };
+                move || packer::pack(&ways, queue, made, &blob)
             });
             if !restores.is_empty() {
                 scope.spawn(|| restores.run((engine, &self.caches), self.request, reporter, cancel));
@@ -371,21 +373,16 @@ impl Build<'_> {
             // What no step has waited for, none needs.
             restores.give_up();
             // What is packed already stays; the rest of a failed build is not worth waiting for.
-            let task = match &solved {
-                Err(_) => {
-                    stop.cancel();
-                    None
-                }
-                Ok(_) => (!packing.is_finished()).then(|| reporter.task("exporting layers")),
-            };
+            match &solved {
+                Err(_) => stop.cancel(),
+                Ok(_) => rest.begin(),
+            }
             // Beside packing, which does not keep all processors busy to its end.
             let saved = self.contexts.save();
             worker.why.prepare(&worker);
             let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.early.end();
-            if let Some(task) = task {
-                task.end_with(&packed);
-            }
+            rest.end_with(&packed);
             (solved, packed, saved)
         });
         saved?;

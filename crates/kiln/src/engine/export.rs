@@ -105,13 +105,15 @@ impl Build<'_> {
         let finished = forms.iter().filter(|(form, _)| wanted(form)).map(|(_, finished)| finished);
         let layers: Vec<_> =
             finished.flat_map(|finished| &finished.images).flat_map(|image| &image.layers).collect();
-        let far = layers.iter().any(|layer| self.cache.origin(&layer.digest).is_some());
-        if !far {
+        if !self.cache.lacks_blobs(layers.iter().copied())? {
             return Ok(());
         }
         let task = self.reporter.task("fetching cached layers");
         let fetched = self.cache.fetch_blobs(layers, &task, self.cancel);
-        task.end_with(&fetched);
+        // Without it all is done again, so that it is no failure of the build.
+        if !self.cache.is_lost() {
+            task.end_with(&fetched);
+        }
         fetched
     }
 

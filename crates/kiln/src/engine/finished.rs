@@ -10,6 +10,7 @@ use kiln_store::{Compression, LayerOptions};
 use super::attest::Claims;
 use super::build::Build;
 use super::export::{describe, is_image};
+use super::patience::Patience;
 use crate::request::{Annotation, AnnotationPlace, ImageForm, LayerCompression, Output};
 use crate::{BuildRequest, Error};
 
@@ -127,7 +128,10 @@ impl Build<'_> {
         ) || (has_toc && matches!(compression, Compression::Estargz { .. }));
         match same && form.level.is_none() {
             true => Ok(layer.clone()),
-            false => Ok(self.engine.store.repack(layer, compression, self.cancel)?),
+            false => {
+                let way = (layer, compression);
+                Patience::of(self.request).repack(&self.engine.store, way, self.reporter, self.cancel)
+            }
         }
     }
 

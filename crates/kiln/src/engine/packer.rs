@@ -9,6 +9,7 @@ use kiln_store::LayerOptions;
 
 use super::chain::Chain;
 use super::finished::Packed;
+use super::reporter::{Reporter, Task};
 use crate::Error;
 
 /// Takes layers of the wanted images as their steps end. The store remembers what was packed before.
@@ -72,6 +73,61 @@ impl Packer {
     /// No more layers will come.
     pub(crate) fn close(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).sender = None;
+    }
+}
+
+/// The packing that is left when all steps are done: a task of its own, if something is packed then.
+pub(crate) struct Rest<'a> {
+    reporter: &'a Reporter<'a>,
+    state: Mutex<RestState<'a>>,
+}
+
+#[derive(Default)]
+struct RestState<'a> {
+    begun: bool,
+    packing: bool,
+    task: Option<Task<'a>>,
+}
+
+/// A layer is packed, until this goes.
+pub(crate) struct Packing<'r, 'a>(&'r Rest<'a>);
+
+impl<'a> Rest<'a> {
+    pub(crate) fn new(reporter: &'a Reporter<'a>) -> Self {
+        Self { reporter, state: Mutex::default() }
+    }
+
+    /// All steps are done.
+    pub(crate) fn begin(&self) {
+        self.change(|state| state.begun = true);
+    }
+
+    /// A layer is packed now, if it is not known already.
+    pub(crate) fn packs(&self, packs: bool) -> Packing<'_, 'a> {
+        self.change(|state| state.packing = packs);
+        Packing(self)
+    }
+
+    /// Nothing is left.
+    pub(crate) fn end_with<T>(&self, packed: &Result<T, Error>) {
+        let task = self.state.lock().unwrap_or_else(PoisonError::into_inner).task.take();
+        if let Some(task) = task {
+            task.end_with(packed);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut RestState<'a>)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        if state.begun && state.packing && state.task.is_none() {
+            state.task = Some(self.reporter.task("exporting layers"));
+        }
+    }
+}
+
+impl Drop for Packing<'_, '_> {
+    fn drop(&mut self) {
+        self.0.change(|state| state.packing = false);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_core::{Event, EventSink, StepId, StepOutcome, StepUsage, StepWhy};
+use kiln_core::{Event, EventSink, LogStream, StepId, StepOutcome, StepUsage, StepWhy};
 
 use crate::outcome::{CacheVerdict, StepReport};
 
@@ -131,6 +131,12 @@ impl Task<'_> {
     /// Says how far an item of the task is.
     pub(crate) fn progress(&self, item: &str, current: u64, total: Option<u64>) {
         self.reporter.emit(Event::StepProgress { step: self.step, item: item.to_owned(), current, total });
+    }
+
+    /// Says something about it, in a line.
+    pub(crate) fn says(&self, line: &str) {
+        let (stream, text) = (LogStream::Stdout, format!("{line}\n"));
+        self.reporter.emit(Event::StepLog { step: self.step, stream, text });
     }
 
     /// Ends the task well.

@@ -47,6 +47,15 @@ impl Layout {
         Self::of(Files::open(path)?)
     }
 
+    /// Opens a directory for the blobs in it alone: a cache of steps may have no `oci-layout` and no index.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn of_blobs(path: &Path) -> Result<Self, OciError> {
+        let files = Files::open(path)?;
+        Ok(Self { index: index::parse(br#"{"schemaVersion":2,"manifests":[]}"#)?, files })
+    }
+
     pub(crate) fn of(files: Files) -> Result<Self, OciError> {
         let not_a_layout = |reason: String| OciError::NotALayout { path: files.path().to_owned(), reason };
         let version =

@@ -8,7 +8,7 @@ use kiln_core::{Cancel, Digest, DigestHasher, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
-use crate::claim::{Claimed, Waiting};
+use crate::claim::{Claimed, GaveUp, Waiting};
 use crate::collect::kept_size;
 use crate::compress::blocks::{self, Earlier};
 use crate::compress::{Compression, Packed, Packer};
@@ -87,8 +87,8 @@ impl Store {
         self.pack_on(layer, options, threads(), cancel)
     }
 
-    /// [`layer_blob`](Self::layer_blob) that says for whom it waits. After a wait that takes too long, or for somebody who fails, it
-    /// packs beside the other: both make the same blob.
+    /// [`layer_blob`](Self::layer_blob) that says for whom it waits. After a wait that takes too long, which `gave_up` is told, or
+    /// for somebody who fails, it packs beside the other: both make the same blob.
     ///
     /// # Errors
     /// As there.
@@ -97,10 +97,19 @@ impl Store {
         layer: &LayerId,
         options: &LayerOptions,
         waiting: &mut Waiting<'_>,
+        gave_up: GaveUp<'_>,
     ) -> Result<Layer, StoreError> {
         let cancel = waiting.cancel;
         let make = || self.make(layer, options, threads(), cancel);
-        Ok(self.pack_once(&options.key(layer), waiting, make)?.layer)
+        Ok(self.pack_once(&options.key(layer), waiting, gave_up, make)?.layer)
+    }
+
+    /// Whether a layer's blob is there, so that nothing needs to be packed.
+    ///
+    /// # Errors
+    /// The file system failed.
+    pub fn has_layer_blob(&self, layer: &LayerId, options: &LayerOptions) -> Result<bool, StoreError> {
+        Ok(self.packed(&options.key(layer))?.is_some())
     }
 
     pub(crate) fn pack_on(
@@ -111,7 +120,8 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
         let mut waiting = Waiting { doing: "a build", timeout: None, cancel, on_wait: &mut |_| () };
-        self.pack_once(&options.key(layer), &mut waiting, || self.make(layer, options, threads, cancel))
+        let make = || self.make(layer, options, threads, cancel);
+        self.pack_once(&options.key(layer), &mut waiting, &mut |_| (), make)
     }
 
     /// Returns what is recorded, or makes it: one at a time, whoever asks.
@@ -119,6 +129,7 @@ impl Store {
         &self,
         key: &str,
         waiting: &mut Waiting<'_>,
+        gave_up: GaveUp<'_>,
         make: impl FnOnce() -> Result<PackedLayer, StoreError>,
     ) -> Result<PackedLayer, StoreError> {
         if let Some(packed) = self.packed(key)? {
@@ -127,7 +138,11 @@ impl Store {
         let name = format!("pack-{}-{}", self.ids().dir(), Digest::of(key.as_bytes()).hex());
         let claim = match self.claim(&name, waiting)? {
             Claimed::Held { claim, .. } => Some(claim),
-            Claimed::Failed | Claimed::TimedOut(_) => None,
+            Claimed::Failed => None,
+            Claimed::TimedOut(holder) => {
+                gave_up(holder.as_ref());
+                None
+            }
             Claimed::Cancelled => return Err(StoreError::Interrupted),
         };
         let made = match self.packed(key)? {

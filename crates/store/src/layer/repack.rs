@@ -4,32 +4,39 @@ use kiln_core::{Cancel, Digest, Layer, LayerId};
 
 use super::entries::{self, Headers};
 use super::pack::{LayerOptions, PackedLayer, threads};
-use crate::claim::Waiting;
+use crate::claim::{GaveUp, Waiting};
 use crate::compress::{Compression, Packed, Packer};
 use crate::error::{ArchiveError, StoreError};
 use crate::store::Store;
 use crate::unpack::{self, UnpackOptions};
 
 impl Store {
-    /// Returns a layer packed another way, and remembers it. The tar stays the same, and so the diff id; but for estargz.
+    /// Returns a layer packed another way, and remembers it. The tar stays the same, and so the diff id; but for estargz. It waits
+    /// as [`layer_blob_beside`](Self::layer_blob_beside) does.
     ///
     /// # Errors
-    /// Its blob is not there, cannot be read, or is not what the layer says; the new one cannot be written, or `cancel` was
-    /// raised.
+    /// Its blob is not there, cannot be read, or is not what the layer says; the new one cannot be written, or the wait's `cancel`
+    /// was raised.
     pub fn repack(
         &self,
         layer: &Layer,
         compression: Compression,
-        cancel: &Cancel,
+        waiting: &mut Waiting<'_>,
+        gave_up: GaveUp<'_>,
     ) -> Result<Layer, StoreError> {
+        let cancel = waiting.cancel;
         if let Compression::Estargz { .. } = compression {
             // Another tar: it is made of the files, as one of a step's is, and their times stay.
             let files = self.unpack(&layer.diff_id, &layer.media_type, self.open_blob(&layer.digest)?)?;
-            return self.layer_blob(&files, &LayerOptions { compression, epoch: None }, cancel);
+            return self.layer_blob_beside(
+                &files,
+                &LayerOptions { compression, epoch: None },
+                waiting,
+                gave_up,
+            );
         }
         let key = format!("blob {}, {}", layer.digest, compression.version());
-        let mut waiting = Waiting { doing: "a build", timeout: None, cancel, on_wait: &mut |_| () };
-        let packed = self.pack_once(&key, &mut waiting, || {
+        let packed = self.pack_once(&key, waiting, gave_up, || {
             let blob = self.open_blob(&layer.digest)?;
             let (Packed { blob, diff_id, annotations, .. }, ()) =
                 self.packing(compression, threads(), |packer| {

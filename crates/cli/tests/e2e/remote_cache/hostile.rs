@@ -107,11 +107,18 @@ fn a_cache_that_cannot_be_written_is_a_failure_unless_it_is_ignored() {
         let denied = || Fault::Status { status: 403, headers: Vec::new(), body: String::new() };
         registry.fault("PUT /v2/cache/manifests/", 1000, denied());
         let ran = build(&place, "a", &[to(&cache), tag("demo")]).code(4);
-        ran.says(&["the cache could not be left in", "denies pushing to cache"]);
+        ran.says(&["the cache could not be left in", "denies pushing to cache", "kiln login"]);
         // The image is there all the same.
         execution(&place, "a", "demo");
         let ignored = build(&place, "b", &[to(&format!("{cache},ignore-error=true")), tag("demo")]).ok();
         ignored.says(&["the cache could not be left in"]);
+        // Nobody's credentials help here.
+        let file = "type=local,dest=context/Dockerfile";
+        let ran = build(&place, "b", &[to(file), tag("demo")]).code(3);
+        ran.says(&[
+            "the cache could not be left in",
+            "with ignore-error=true in --cache-to this is a warning",
+        ]);
         fsck(&place, "b");
     });
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use kiln_testkit::registry::FakeRegistry;
 
-use super::{build, from, to};
+use super::{build, from, spawn, to};
 use crate::place::{Place, Ran};
 use crate::user::for_each_user;
 
@@ -49,9 +49,9 @@ fn buildkit_2804_existence_is_asked_once_for_all_that_is_in_the_list() {
             requests,
             "GET manifests 1, HEAD blobs 22, HEAD manifests 22, POST blobs 22, PUT blobs 22, PUT manifests 22"
         );
-        // The same again leaves nothing, and looks once whether there is anything to leave.
-        assert_eq!(ask("a", &[to(&max)]).1, "GET manifests 1");
-        assert_eq!(ask("a", &[from(&cache), to(&max)]).1, "GET manifests 1");
+        // The same again leaves nothing, and looks whether the layers are there that it could put back.
+        assert_eq!(ask("a", &[to(&max)]).1, "GET manifests 1, HEAD blobs 20");
+        assert_eq!(ask("a", &[from(&cache), to(&max)]).1, "GET manifests 1, HEAD blobs 20");
         // Elsewhere all hit.
         let (ran, requests) = ask("b", &[from(&cache), to(&max)]);
         assert_eq!((ran.count("CACHED"), requests.as_str()), (STEPS, "GET manifests 1"), "{ran}");
@@ -65,11 +65,38 @@ fn buildkit_2804_existence_is_asked_once_for_all_that_is_in_the_list() {
         assert_eq!(ran.count("CACHED"), STEPS, "{ran}");
         assert_eq!(
             requests,
-            "GET manifests 2, HEAD blobs 1, HEAD manifests 2, POST blobs 1, PUT blobs 1, PUT manifests 2"
+            "GET manifests 2, HEAD blobs 21, HEAD manifests 2, POST blobs 1, PUT blobs 1, PUT manifests 2"
         );
         // None known, for the first step is another.
         place.file("context/bin/more", "more");
         let (ran, requests) = ask("d", &[from(&cache)]);
         assert_eq!((ran.count("CACHED"), requests), (0, format!("GET manifests {}", STEPS + 2)), "{ran}");
+    });
+}
+
+/// <https://github.com/moby/buildkit/issues/2276>: all of a cache with many layers was exported at the end. FIELD P23.
+#[test]
+fn buildkit_2276_what_a_step_left_is_sent_while_the_next_one_runs() {
+    for_each_user(|user| {
+        let gate = "RUN --mount=type=cache,id=g,target=/g";
+        let place = Place::with(user, &format!("{gate} mkfifo /g/p\n"));
+        build(&place, "a", &[]).ok();
+        let registry = FakeRegistry::start();
+        let cache = format!("{}/cache:1", registry.host());
+        place.base(&format!("RUN echo first > /first\n{gate} cat /g/p\n"));
+        let running = spawn(&place, "a", &[to(&cache)]);
+        // Those of COPY and of the first RUN. The second RUN ends when somebody writes to the FIFO.
+        let mut left = 0;
+        while left < 2 {
+            left += registry
+                .lines()
+                .iter()
+                .filter(|line| line.starts_with("PUT /v2/cache/manifests/kiln-"))
+                .count();
+            std::thread::yield_now();
+        }
+        place.base(&format!("{gate} echo go > /g/p\n"));
+        build(&place, "a", &[]).ok();
+        running.wait().ok().says(&["3 results, 3 of them new"]);
     });
 }

@@ -138,7 +138,8 @@ impl<'a> Why<'a> {
     /// Whether a step runs because that takes less time than to fetch its result.
     pub(crate) fn is_choice(&self, id: StepId) -> bool {
         let state = self.state();
-        state.keys.get(&id).is_some_and(|key| state.not_fetched.contains_key(key))
+        let reason = state.keys.get(&id).and_then(|key| state.not_fetched.get(key));
+        matches!(reason, Some(Reason::NotFetched { .. }))
     }
 
     /// Says why a step runs; none for what is no step of its own, such as an image.

@@ -7,20 +7,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use kiln_core::{Digest, LayerId, MountKind, Op, Snapshot, StepGraph, StepId};
-use kiln_oci::{Document, Documents};
 use kiln_solver::{KeyInputs, KeyParts, Snapshots, Sought, StepRecord, definition_key};
 use kiln_store::{LayerOptions, RecordKind};
 
 use super::StepCache;
-use super::far::{Whose, info};
+use super::far::Whose;
 use super::import::{diff_id, parts_of};
-use super::place::{self, Place, tagged};
-use super::record::{EMPTY, EMPTY_TYPE, Entry, Facts, Packing, StepLayer, without_values};
+use super::place::Place;
+use super::record::{Entry, Facts, Packing, StepLayer, without_values};
 use super::source::Source;
-use crate::engine::arrival::Unseen;
 use crate::engine::chain::chain;
 use crate::engine::finished::{layer_options, ways};
-use crate::engine::transfer::{Blobs, Origin, Push};
+use crate::engine::transfer::Origin;
 use crate::request::{CacheMode, CacheTarget, ImageForm, RecordPlace};
 use crate::{BuildRequest, Error};
 
@@ -40,7 +38,7 @@ pub(super) struct Exporter {
     /// The same place, to see what is there.
     pub(super) itself: Source,
     queue: Mutex<Queue>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     changed: Condvar,
 }
 
@@ -50,8 +48,11 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct State {
-    left: Vec<(StepId, Arc<Entry>)>,
+pub(super) struct State {
+    pub(super) left: Vec<(StepId, Arc<Entry>)>,
+    /// Those of them that were not there, and the bytes that were sent of all.
+    pub(super) new: usize,
+    pub(super) bytes: u64,
     failed: Option<Error>,
     /// Threads under way.
     working: bool,
@@ -66,9 +67,9 @@ struct Job {
 }
 
 /// A record that is to be sent, and where the blobs of it are.
-type Ready = (StepId, Arc<Entry>, Vec<Origin>);
+pub(super) type Ready = (StepId, Arc<Entry>, Vec<Origin>);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -144,11 +145,11 @@ impl Exporter {
     }
 
     /// Notes what went wrong first; nothing more is sent then.
-    fn fail(&self, error: Error) {
+    pub(super) fn fail(&self, error: Error) {
         lock(&self.state).failed.get_or_insert(error);
     }
 
-    fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         lock(&self.state).failed.is_some()
     }
 
@@ -183,7 +184,8 @@ impl Exporter {
                 // As it came, so that nothing is packed for it.
                 Some(far) => (StepLayer { layer: far.layer, packing: far.packing }, far.origin),
                 None => {
-                    let layer = cache.store.layer_blob(id, &self.packing, cache.cancel)?;
+                    let way = (id, &self.packing);
+                    let layer = cache.patience.blob(cache.store, way, cache.reporter, cache.cancel)?;
                     let packing = self.packing.compression.version();
                     (StepLayer { layer, packing }, Origin::Store)
                 }
@@ -221,75 +223,6 @@ impl Exporter {
         Ok(Some((job.id, Arc::new(Entry::new(facts, layers)), origins)))
     }
 
-    fn send(&self, cache: &StepCache<'_>, ready: Receiver<Ready>) {
-        let mut there = HashSet::new();
-        for (id, entry, origins) in ready {
-            if self.has_failed() || cache.cancel.is_cancelled() {
-                continue;
-            }
-            match self.send_one(cache, &entry, &origins, &mut there) {
-                Ok(()) => lock(&self.state).left.push((id, entry)),
-                Err(error) => self.fail(error),
-            }
-        }
-    }
-
-    fn send_one(
-        &self,
-        cache: &StepCache<'_>,
-        entry: &Arc<Entry>,
-        origins: &[Origin],
-        there: &mut HashSet<Digest>,
-    ) -> Result<(), Error> {
-        let Some(manifest) = &entry.manifest else { return Ok(()) };
-        let itself = (!cache.sources.iter().any(|source| source.place == self.place)).then_some(&self.itself);
-        let same = cache.sources.iter().filter(|source| source.place.is_same(&self.place));
-        for source in same.chain(itself) {
-            // Its list may still be on its way.
-            source.look(&cache.asking());
-            if source.has(entry) {
-                // Nobody needs to ask for the layers of a record that is there, where another one has them, too.
-                there.extend(entry.blobs().iter().map(|blob| blob.digest));
-                return Ok(());
-            }
-        }
-        let mut blobs = Blobs::new(cache.store, cache.registry, &Unseen, cache.cancel);
-        for (layer, origin) in entry.layers.iter().zip(origins) {
-            blobs.add_blob(&info(&layer.layer), origin);
-            if let (Origin::Registry(from), Place::Registry(to)) = (origin, &self.place)
-                && from.name() == to.name()
-            {
-                there.insert(layer.layer.digest);
-            }
-        }
-        let empty = Document::new(EMPTY_TYPE, EMPTY.to_vec());
-        let source = Documents::over([&empty], &blobs);
-        let sent = match &self.place {
-            Place::Directory(dir) => place::write(dir, entry, &source).map(drop),
-            Place::Registry(repository) => {
-                let wanted = entry.blobs().into_iter().filter(|blob| !there.contains(&blob.digest));
-                let wanted: Vec<_> = wanted.collect();
-                let push = Push {
-                    store: cache.store,
-                    registry: cache.registry,
-                    task: &Unseen,
-                    cancel: cache.cancel,
-                    documents: &[manifest],
-                    blobs: &wanted,
-                    source: &source,
-                    from: &|digest| blobs.repository(digest),
-                    // What this exporter sent is not among the blobs.
-                    sent: &|_, _| false,
-                };
-                let names: Vec<_> = entry.names().map(|name| tagged(repository, name)).collect();
-                push.to(&names).map(drop)
-            }
-        };
-        sent.map_err(|error| blobs.failure().unwrap_or(error))?;
-        there.extend(entry.blobs().iter().map(|blob| blob.digest));
-        Ok(())
-    }
-
     /// Waits until all is sent, and writes the list of it.
     fn finish(&self, cache: &StepCache<'_>, built: bool) -> Result<(), Error> {
         self.close();
@@ -298,8 +231,9 @@ impl Exporter {
         while state.working {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let State { mut left, failed, .. } = std::mem::take(&mut *state);
+        let State { mut left, failed, new, bytes, .. } = std::mem::take(&mut *state);
         drop(state);
+        let count = left.len();
         let written = match failed {
             Some(error) => Err(error),
             None if cache.cancel.is_cancelled() => Err(Error::Interrupted),
@@ -313,6 +247,12 @@ impl Exporter {
             None => Ok(()),
         };
         if let Some(task) = task {
+            if written.is_ok() {
+                task.says(&summary(count, new, bytes));
+                if bytes > 0 {
+                    task.progress("sent", bytes, Some(bytes));
+                }
+            }
             task.end_with(&written);
         }
         written.map_err(|error| match error {
@@ -380,6 +320,18 @@ fn definitions(op: &Op, inputs: &KeyInputs, diff_id: &dyn Fn(&LayerId) -> Option
         found.push(known);
     }
     found
+}
+
+/// Says what came of it.
+fn summary(results: usize, new: usize, bytes: u64) -> String {
+    match (results, new, bytes) {
+        (0, ..) => "no step had a result to leave".to_owned(),
+        (all, 0, 0) => format!("nothing new: all {all} results are there"),
+        (all, 0, _) => {
+            format!("nothing new: all {all} results are there; layers of them that got lost are sent again")
+        }
+        (all, new, _) => format!("{all} results, {new} of them new"),
+    }
 }
 
 fn has_secrets(op: &Op) -> bool {

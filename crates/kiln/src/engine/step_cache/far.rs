@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kiln_core::{Cancel, Digest, Layer, LayerId, Snapshot};
+use kiln_core::{Cancel, Digest, Layer, LayerId, Reason, Snapshot};
 use kiln_oci::BlobInfo;
 use kiln_registry::RegistryError;
 use kiln_store::{LayerOptions, StoreError};
@@ -76,17 +76,7 @@ impl StepCache<'_> {
         progress: &dyn LayerProgress,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let missing: Vec<(LayerId, FarLayer)> = {
-            let far = self.far.layers();
-            if far.is_empty() {
-                return Ok(());
-            }
-            let mut seen = HashSet::new();
-            let all = snapshots.into_iter().flat_map(|snapshot| &snapshot.layers);
-            let all = all.filter(|id| seen.insert((*id).clone()));
-            all.filter_map(|id| Some((id.clone(), far.get(id)?.clone()))).collect()
-        };
-        let missing: Vec<_> = missing.into_iter().filter(|(id, _)| !self.store.has_layer(id)).collect();
+        let missing = self.missing_files(snapshots);
         each(&missing, cancel, |(id, far)| {
             let began = std::time::Instant::now();
             let had = self.store.has_blob(&far.layer.digest);
@@ -101,9 +91,26 @@ impl StepCache<'_> {
         })
     }
 
-    /// Whether this build counts on layers that need not be here.
-    pub(crate) fn counts_on_far(&self) -> bool {
-        !self.far.layers().is_empty()
+    /// Whether files of these snapshots are somewhere else.
+    pub(crate) fn lacks_files<'s>(&self, snapshots: impl IntoIterator<Item = &'s Snapshot>) -> bool {
+        !self.missing_files(snapshots).is_empty()
+    }
+
+    fn missing_files<'s>(
+        &self,
+        snapshots: impl IntoIterator<Item = &'s Snapshot>,
+    ) -> Vec<(LayerId, FarLayer)> {
+        let missing: Vec<(LayerId, FarLayer)> = {
+            let far = self.far.layers();
+            if far.is_empty() {
+                return Vec::new();
+            }
+            let mut seen = HashSet::new();
+            let all = snapshots.into_iter().flat_map(|snapshot| &snapshot.layers);
+            let all = all.filter(|id| seen.insert((*id).clone()));
+            all.filter_map(|id| Some((id.clone(), far.get(id)?.clone()))).collect()
+        };
+        missing.into_iter().filter(|(id, _)| !self.store.has_layer(id)).collect()
     }
 
     /// Returns the blob of a layer that is packed as wanted, wherever it is.
@@ -132,12 +139,7 @@ impl StepCache<'_> {
         progress: &dyn LayerProgress,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        let far: HashMap<Digest, (LayerId, FarLayer)> = {
-            let far = self.far.layers();
-            let of_sources = far.iter().filter(|(_, far)| far.whose != Whose::Base);
-            of_sources.map(|(id, far)| (far.layer.digest, (id.clone(), far.clone()))).collect()
-        };
-        let wanted: Vec<_> = layers.into_iter().filter_map(|layer| far.get(&layer.digest)).collect();
+        let wanted = self.of_sources(layers);
         each(&wanted, cancel, |(id, far)| {
             let layer = &far.layer;
             if !self.store.has_blob(&layer.digest) {
@@ -154,14 +156,49 @@ impl StepCache<'_> {
         })
     }
 
+    /// Whether some of these layers' blobs are somewhere else, or were not looked at.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn lacks_blobs<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Result<bool, Error> {
+        for (id, far) in self.of_sources(layers) {
+            if !self.store.has_blob(&far.layer.digest)
+                || !self.store.is_packed(&id, &far.packing, &far.layer)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn of_sources<'l>(&self, layers: impl IntoIterator<Item = &'l Layer>) -> Vec<(LayerId, FarLayer)> {
+        let far = self.far.layers();
+        let of_sources = far.iter().filter(|(_, far)| far.whose != Whose::Base);
+        let known: HashMap<Digest, (&LayerId, &FarLayer)> =
+            of_sources.map(|(id, far)| (far.layer.digest, (id, far))).collect();
+        let wanted = layers.into_iter().filter_map(|layer| known.get(&layer.digest));
+        wanted.map(|(id, far)| ((*id).clone(), (*far).clone())).collect()
+    }
+
     /// Whether a layer was counted on and could not be had, since this was asked last: then the steps that counted on it are
     /// not done, and doing all again does them without.
     pub(crate) fn lost(&self) -> bool {
         let lost = self.far.lost.swap(false, Ordering::Relaxed);
         if lost {
-            self.taken.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that are looked up and not found now; the others are hits again.
+            passed_over.extend(taken.into_iter().map(|(key, taken)| {
+                let reason = Reason::NotHad { source: self.label(&taken.whose) };
+                (key, reason)
+            }));
         }
         lost
+    }
+
+    /// Whether a layer was counted on and could not be had: all is done again, without it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.far.lost.load(Ordering::Relaxed)
     }
 
     /// A push could not read a blob.

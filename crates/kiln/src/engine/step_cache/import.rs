@@ -20,7 +20,7 @@ pub(super) struct Taken {
     pub(super) parts: Option<KeyParts>,
     /// As it was there.
     pub(super) entry: Arc<Entry>,
-    whose: Whose,
+    pub(super) whose: Whose,
 }
 
 /// A record that somebody has.
@@ -79,7 +79,7 @@ impl StepCache<'_> {
         sources.chain(kept.flatten())
     }
 
-    fn label(&self, whose: &Whose) -> String {
+    pub(super) fn label(&self, whose: &Whose) -> String {
         match whose {
             Whose::Source(number) => self.sources[*number].label.clone(),
             Whose::Earlier(label) => label.clone(),

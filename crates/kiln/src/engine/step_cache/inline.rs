@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StepCache;
 use super::import::parts_of;
-use super::record::{Entry, Facts, Packing, StepLayer};
+use super::record::{Entry, Facts, Packing, StepLayer, newer};
 use crate::engine::chain::chain;
 
 /// The key of a configuration that they are under. BuildKit's are under `moby.buildkit.cache.v0`, and kiln does not read those.
@@ -99,11 +99,19 @@ impl StepCache<'_> {
 }
 
 /// Reads the records of an image. Those of layers with other times than this build's would have are none.
-pub(super) fn read(image: &LoadedImage, epoch: Option<u64>) -> Vec<Entry> {
-    let Some(value) = image.image.extra.get(KEY) else { return Vec::new() };
-    let Ok(inline) = serde_json::from_value::<Inline>(value.clone()) else { return Vec::new() };
-    if inline.version != 1 || inline.epoch.is_some() && inline.epoch != epoch {
-        return Vec::new();
+///
+/// # Errors
+/// It has some that this kiln cannot read: why.
+pub(super) fn read(image: &LoadedImage, epoch: Option<u64>) -> Result<Vec<Entry>, String> {
+    let Some(value) = image.image.extra.get(KEY) else { return Ok(Vec::new()) };
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(1) => {}
+        Some(version) => return Err(newer(version)),
+        None => return Err("its records have no version".to_owned()),
+    }
+    let inline: Inline = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+    if inline.epoch.is_some() && inline.epoch != epoch {
+        return Ok(Vec::new());
     }
     let own = image.layers.get(inline.base..).unwrap_or_default();
     let entry = |step: &InlineStep| {
@@ -130,5 +138,5 @@ pub(super) fn read(image: &LoadedImage, epoch: Option<u64>) -> Vec<Entry> {
         };
         Some(Entry { facts, layers, manifest: None, epoch: inline.epoch })
     };
-    inline.steps.iter().filter_map(entry).collect()
+    Ok(inline.steps.iter().filter_map(entry).collect())
 }

@@ -10,7 +10,7 @@ use kiln_oci::{Document, Layout, media};
 use kiln_store::{RecordKind, Store};
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
+use super::place::{self, Place};
 use super::record::Entry;
 use super::source::Asking;
 use crate::Error;
@@ -146,6 +146,6 @@ impl Kept {
     fn layout(&self, dir: &Path) -> Option<Arc<Layout>> {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         let known = layouts.entry(dir.to_path_buf());
-        known.or_insert_with(|| Layout::open(dir).ok().map(Arc::new)).clone()
+        known.or_insert_with(|| place::open(dir).ok().map(Arc::new)).clone()
     }
 }

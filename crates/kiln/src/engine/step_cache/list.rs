@@ -25,6 +25,8 @@ use crate::engine::transfer::{Blobs, Origin, Push};
 
 /// What a list of records is.
 const STEPS: &str = "application/vnd.kiln.steps.v1+json";
+/// How that begins, whatever the version.
+const ANY_STEPS: &str = "application/vnd.kiln.steps.";
 /// What a list of selections is, as an artifact: a blob for each.
 const FILES: &str = "application/vnd.kiln.files.v1+json";
 /// One of its blobs: the files of one selection, compressed.
@@ -47,6 +49,8 @@ const LONGEST_PATH: usize = 4096;
 /// A list, as it was read.
 #[derive(Debug, Default)]
 pub(super) struct List {
+    /// Whether it is one that a newer kiln wrote, and nothing of it was read.
+    pub(super) is_newer: bool,
     /// Of the document.
     digest: Option<Digest>,
     /// In the order of the Dockerfile; those that stand in it.
@@ -65,6 +69,13 @@ struct Index {
     media_type: String,
     artifact_type: String,
     manifests: Vec<Descriptor>,
+}
+
+/// As much of it as stays the same.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    artifact_type: String,
 }
 
 /// Makes the list of one build's records, with the records in it as far as a registry takes that.
@@ -115,10 +126,12 @@ fn files_document(files: &BTreeMap<Digest, BlobInfo>) -> Option<Document> {
 
 /// Reads a list of records: those that are in it, verified. What is wrong with one is passed over; none if it is no list.
 pub(super) fn read_list(document: &Document) -> Option<List> {
-    let index: Index = serde_json::from_slice(&document.bytes).ok()?;
-    if index.artifact_type != STEPS {
-        return None;
+    let Kind { artifact_type } = serde_json::from_slice(&document.bytes).ok()?;
+    if artifact_type != STEPS {
+        let is_newer = artifact_type.starts_with(ANY_STEPS);
+        return is_newer.then(|| List { is_newer, ..List::default() });
     }
+    let index: Index = serde_json::from_slice(&document.bytes).ok()?;
     let mut list = List { digest: Some(document.digest), ..List::default() };
     for descriptor in index.manifests.into_iter().take(MOST_RECORDS) {
         let Descriptor { media_type, artifact_type, digest, size, data, .. } = descriptor;

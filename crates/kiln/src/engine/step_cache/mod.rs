@@ -15,6 +15,7 @@ mod list;
 mod place;
 mod rates;
 mod record;
+mod send;
 mod source;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use kiln_store::Store;
 
 use super::bases::Bases;
 use super::explain::{SharedLine, shared_lines};
+use super::patience::Patience;
 use super::redact::Redactor;
 use super::reporter::Reporter;
 use crate::request::RecordPlace;
@@ -59,6 +61,7 @@ pub(crate) struct StepCache<'a> {
     exporters: Vec<Exporter>,
     /// Records for the image's own configuration, if it shall hold them.
     inline: Option<inline::Notes>,
+    patience: Patience,
     far: Far,
     rates: Rates,
     /// What records say of their lines; empty where none are left.
@@ -125,6 +128,7 @@ impl<'a> StepCache<'a> {
             kept,
             exporters,
             inline,
+            patience: Patience::of(request),
             far: Far::default(),
             rates,
             lines,

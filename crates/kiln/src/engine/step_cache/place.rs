@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use kiln_core::{Digest, ImageRef, IoResultExt as _};
-use kiln_oci::{BlobSource, Document, MAX_DOCUMENT};
+use kiln_oci::{BlobInfo, BlobSource, Document, Layout, MAX_DOCUMENT, OciError};
 use kiln_registry::RegistryClient;
 
 use super::record::Entry;
@@ -12,6 +12,10 @@ use crate::Error;
 
 /// The list of the last build that wrote to a directory.
 const LIST: &str = "list.json";
+/// Where a directory has its records.
+const STEPS: &str = "steps";
+/// And its blobs, as any OCI layout.
+const BLOBS: &str = "blobs/sha256";
 
 /// A repository or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,28 +59,20 @@ pub(super) fn tagged(repository: &ImageRef, key: &Digest) -> ImageRef {
 
 fn file(dir: &Path, key: &Digest) -> PathBuf {
     let hex = key.hex();
-    dir.join("steps").join(&hex[..2]).join(format!("{hex}.json"))
+    dir.join(STEPS).join(&hex[..2]).join(format!("{hex}.json"))
 }
 
 /// Writes a record and its blobs to a directory, the record last. All appear whole and by rename, so that several
 /// processes may write and read at once. Returns the bytes that were copied.
 pub(super) fn write(dir: &Path, entry: &Entry, source: &dyn BlobSource) -> Result<u64, Error> {
     let mut copied = 0;
-    let blobs = dir.join("blobs/sha256");
+    let blobs = dir.join(BLOBS);
     std::fs::create_dir_all(&blobs).at("create", &blobs)?;
     // It can be read as an OCI layout, by kiln too; its index names nothing.
     put(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     put(&dir.join("index.json"), br#"{"schemaVersion":2,"manifests":[]}"#)?;
     for blob in entry.blobs() {
-        let to = blobs.join(blob.digest.hex());
-        if std::fs::metadata(&to).is_ok_and(|there| there.len() == blob.size) {
-            continue;
-        }
-        let mut file = tempfile::NamedTempFile::new_in(&blobs).at("create a file in", &blobs)?;
-        let mut from = source.open(&blob.digest).map_err(Error::Io)?;
-        copied += std::io::copy(&mut from, &mut file).at("write", &to)?;
-        readable(&file, &to)?;
-        file.persist(&to).map_err(|error| error.error).at("rename to", &to)?;
+        copied += write_blob(dir, &blob, source)?;
     }
     if let Some(manifest) = &entry.manifest {
         put_over(&blobs.join(manifest.digest.hex()), &manifest.bytes)?;
@@ -87,10 +83,26 @@ pub(super) fn write(dir: &Path, entry: &Entry, source: &dyn BlobSource) -> Resul
     Ok(copied)
 }
 
+/// Writes one blob, if it is not there. Returns the bytes that were copied.
+pub(super) fn write_blob(dir: &Path, blob: &BlobInfo, source: &dyn BlobSource) -> Result<u64, Error> {
+    let blobs = dir.join(BLOBS);
+    let to = blobs.join(blob.digest.hex());
+    if std::fs::metadata(&to).is_ok_and(|there| there.len() == blob.size) {
+        return Ok(0);
+    }
+    std::fs::create_dir_all(&blobs).at("create", &blobs)?;
+    let mut file = tempfile::NamedTempFile::new_in(&blobs).at("create a file in", &blobs)?;
+    let mut from = source.open(&blob.digest).map_err(Error::Io)?;
+    let copied = std::io::copy(&mut from, &mut file).at("write", &to)?;
+    readable(&file, &to)?;
+    file.persist(&to).map_err(|error| error.error).at("rename to", &to)?;
+    Ok(copied)
+}
+
 /// Writes the list of a build's records to a directory, with blobs that it speaks of.
 pub(super) fn write_list(dir: &Path, list: &Document, blobs: &[&Document]) -> Result<(), Error> {
     for blob in blobs {
-        put_over(&dir.join("blobs/sha256").join(blob.digest.hex()), &blob.bytes)?;
+        put_over(&dir.join(BLOBS).join(blob.digest.hex()), &blob.bytes)?;
     }
     put_over(&dir.join(LIST), &list.bytes)
 }
@@ -101,6 +113,17 @@ pub(super) fn list_of_directory(dir: &Path) -> Option<Document> {
     let small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= MAX_DOCUMENT);
     let bytes = small.then(|| std::fs::read(&path).ok()).flatten()?;
     Some(Document::new(kiln_oci::media::OCI_INDEX, bytes))
+}
+
+/// Opens a directory of records. Who wrote it may have left nothing in it but those and their blobs.
+///
+/// # Errors
+/// It is not there, or is something else.
+pub(super) fn open(dir: &Path) -> Result<Layout, OciError> {
+    match dir.join(STEPS).is_dir() {
+        true => Layout::of_blobs(dir),
+        false => Layout::open(dir),
+    }
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -46,6 +46,17 @@ pub(super) struct Facts {
     pub(super) line: Option<SharedLine>,
 }
 
+/// As much of [`Facts`] as stays the same.
+#[derive(Deserialize)]
+struct Version {
+    version: u64,
+}
+
+/// Says of what another kiln wrote that it cannot be read.
+pub(super) fn newer(version: u64) -> String {
+    format!("it is of version {version}, which a newer kiln writes; this one reads version 1")
+}
+
 /// A layer's tar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Packing {
@@ -139,11 +150,14 @@ impl Entry {
             return Err(format!("it is no record, but {:?}", manifest.artifact_type));
         }
         let facts = manifest.annotations.get(FACTS).ok_or("it says nothing of a step")?;
+        // Before the rest, which a newer one may say in other words.
+        let Version { version } =
+            serde_json::from_str(facts).map_err(|error| format!("what it says of a step: {error}"))?;
+        if version != 1 {
+            return Err(newer(version));
+        }
         let facts: Facts =
             serde_json::from_str(facts).map_err(|error| format!("what it says of a step: {error}"))?;
-        if facts.version != 1 {
-            return Err(format!("it is a record of version {}, and this kiln reads 1", facts.version));
-        }
         let blobs: Vec<&Descriptor> =
             manifest.layers.iter().filter(|blob| blob.media_type != EMPTY_TYPE).collect();
         if blobs.len() != facts.layers.len() || blobs.len() > MOST_LAYERS {

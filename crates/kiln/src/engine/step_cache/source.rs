@@ -1,17 +1,16 @@
 //! One `--cache-from`: asked for each key at most once, and not at all any more when it has failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_core::{Digest, ImageRef, Platform};
-use kiln_oci::Layout;
 use kiln_registry::{RegistryClient, RegistryError};
 
 use super::inline;
 use super::list::{List, read_list};
-use super::place::{Place, list_of_directory};
+use super::place::{self, Place, list_of_directory};
 use super::record::Entry;
 use crate::Error;
 use crate::engine::reporter::Reporter;
@@ -28,6 +27,8 @@ pub(super) struct Source {
     /// Whether nobody needs to know that there is nothing.
     quiet: bool,
     down: AtomicBool,
+    /// Why records were passed over, as far as it was said.
+    told: Mutex<HashSet<String>>,
 }
 
 /// An answer that is there, or on its way.
@@ -63,8 +64,8 @@ impl Source {
             RecordPlace::Local(path) => Place::Directory(path.clone()),
             RecordPlace::Inline => return None,
         };
-        let (opened, asked) = (OnceLock::new(), Mutex::default());
-        Some(Self { label, place, opened, asked, quiet: false, down: AtomicBool::new(false) })
+        let (opened, asked, told) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Some(Self { label, place, opened, asked, quiet: false, down: AtomicBool::new(false), told })
     }
 
     /// The same, to look at what is there before one writes to it.
@@ -150,14 +151,20 @@ impl Source {
     }
 
     fn passed_over(&self, name: &Digest, reason: &str, asking: &Asking<'_>) -> Option<Arc<Entry>> {
-        let message = format!("a record in {} is passed over ({}): {reason}", self.label, name.short());
-        asking.reporter.warn(message, None);
+        // A newer kiln's records are many, and all alike.
+        let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(reason.to_owned());
+        if is_new && !self.quiet {
+            let message = format!("a record in {} is passed over ({}): {reason}", self.label, name.short());
+            asking.reporter.warn(message, None);
+        }
         None
     }
 
     fn open(&self, asking: &Asking<'_>) -> Opened {
         let opened = match &self.place {
-            Place::Directory(dir) => open_directory(dir),
+            Place::Directory(dir) => open_directory(dir).inspect(|opened| {
+                self.say_if_newer(&opened.list, asking);
+            }),
             Place::Registry(name) => self.open_registry(name, asking),
         };
         opened.unwrap_or_else(|error| {
@@ -166,6 +173,17 @@ impl Source {
             }
             Opened { origin: None, listed: HashMap::new(), list: List::default(), more: false }
         })
+    }
+
+    /// Its records may be, too; each is looked at.
+    fn say_if_newer(&self, list: &List, asking: &Asking<'_>) {
+        if list.is_newer && !self.quiet {
+            let message = format!(
+                "the list of results in {} is one that a newer kiln writes: each is asked for by itself",
+                self.label
+            );
+            asking.reporter.warn(message, None);
+        }
     }
 
     fn open_registry(&self, name: &ImageRef, asking: &Asking<'_>) -> Result<Opened, Error> {
@@ -182,27 +200,37 @@ impl Source {
             return Ok(Opened { origin, listed: HashMap::new(), list: List::default(), more: true });
         };
         let (entries, list, more) = match read_list(&document) {
-            Some(list) => (list.entries.clone(), list, true),
+            Some(list) => {
+                self.say_if_newer(&list, asking);
+                (list.entries.clone(), list, true)
+            }
             // An image: what its configuration says, and no more.
             None => {
                 let mut entries = Vec::new();
+                let mut unread = None;
                 for platform in asking.platforms {
                     let pinned = ImageRef { digest: Some(document.digest), ..name.clone() };
                     let known =
                         |digest: &Digest| (*digest == document.digest).then(|| document.bytes.clone());
                     match asking.registry.resolve(&pinned, platform, &known) {
-                        Ok(image) => {
-                            entries.extend(inline::read(&image, asking.epoch).into_iter().map(Arc::new));
-                        }
+                        Ok(image) => match inline::read(&image, asking.epoch) {
+                            Ok(found) => entries.extend(found.into_iter().map(Arc::new)),
+                            Err(reason) => unread = Some(reason),
+                        },
                         Err(RegistryError::Image { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }
                 }
                 if entries.is_empty() && !self.quiet {
-                    let message = format!(
-                        "{} holds no results of steps: it was not built with --cache-to type=inline",
-                        self.label
-                    );
+                    let message = match unread {
+                        Some(reason) => {
+                            format!("the results of steps in {} are passed over: {reason}", self.label)
+                        }
+                        None => format!(
+                            "{} holds no results of steps: it was not built with --cache-to type=inline",
+                            self.label
+                        ),
+                    };
                     asking.reporter.warn(message, None);
                 }
                 (entries, List::default(), false)
@@ -218,7 +246,7 @@ impl Source {
 }
 
 fn open_directory(dir: &Path) -> Result<Opened, Error> {
-    let origin = Some(Origin::Layout(Arc::new(Layout::open(dir)?)));
+    let origin = Some(Origin::Layout(Arc::new(place::open(dir)?)));
     // Its records are as near as itself: the list only says which of them were one build's.
     let list = list_of_directory(dir).as_ref().and_then(read_list).unwrap_or_default();
     Ok(Opened { origin, listed: HashMap::new(), list, more: true })

@@ -70,6 +70,13 @@ impl Push<'_> {
         Ok(sent.into_inner())
     }
 
+    /// Writes the blobs alone to a repository: those that it has not. Returns the bytes that were sent.
+    pub(crate) fn blobs(&self, name: &ImageRef) -> Result<u64, Error> {
+        let sent = AtomicU64::new(0);
+        self.blobs_to(name, &[], &sent)?;
+        Ok(sent.into_inner())
+    }
+
     fn document_to(&self, image: &ImageRef, document: &Document, sent: &AtomicU64) -> Result<(), Error> {
         if let Pushed::Uploaded { bytes } = self.registry.push_manifest(image, document)? {
             sent.fetch_add(bytes, Ordering::Relaxed);
