@@ -26,6 +26,21 @@ struct There {
     named: Vec<BlobInfo>,
 }
 
+impl There {
+    /// A record is there.
+    fn has(&mut self, entry: &Entry, origins: &[Origin]) {
+        self.known.insert(Digest::of(EMPTY));
+        for (layer, origin) in entry.layers.iter().zip(origins) {
+            match origin {
+                Origin::Store => self.named.push(info(&layer.layer)),
+                Origin::Registry(_) | Origin::Layout(_) => {
+                    self.known.insert(layer.layer.digest);
+                }
+            }
+        }
+    }
+}
+
 impl Exporter {
     pub(super) fn send(&self, cache: &StepCache<'_>, ready: Receiver<Ready>) {
         let mut there = There::default();
@@ -67,15 +82,7 @@ impl Exporter {
             // Its list may still be on its way.
             source.look(&cache.asking());
             if source.has(entry) {
-                there.known.insert(Digest::of(EMPTY));
-                for (layer, origin) in entry.layers.iter().zip(origins) {
-                    match origin {
-                        Origin::Store => there.named.push(info(&layer.layer)),
-                        Origin::Registry(_) | Origin::Layout(_) => {
-                            there.known.insert(layer.layer.digest);
-                        }
-                    }
-                }
+                there.has(entry, origins);
                 return Ok(None);
             }
         }
@@ -100,6 +107,11 @@ impl Exporter {
             }
         };
         let sent = sent.map_err(|error| blobs.failure().unwrap_or(error))?;
+        if sent == 0 && matches!(self.place, Place::Registry(_)) {
+            // It was there, though no list said so, and nobody has asked for its layers.
+            there.has(entry, origins);
+            return Ok(None);
+        }
         there.known.extend(entry.blobs().iter().map(|blob| blob.digest));
         Ok(Some(sent))
     }
