@@ -57,7 +57,8 @@ fn a_layer_that_nobody_has_costs_its_steps_says_so_and_is_left_anew() {
         let cache = format!("{}/cache:1", registry.host());
         build(&place, "a", &[to(&cache)]).ok();
         let lost = Fault::Status { status: 404, headers: Vec::new(), body: String::new() };
-        registry.fault("GET /v2/cache/blobs/", 3, lost);
+        // One alone: what is left of it must not meet the next machine.
+        registry.fault("GET /v2/cache/blobs/", 1, lost);
         let ran = build(&place, "b", &[from(&cache), to(&cache), tag("demo")]).ok();
         let ran = ran.says(&["is not used, its step runs instead"]);
         // Those that are done again are no failure.
