@@ -10,11 +10,11 @@ use crate::{CarryError, Chunk, Frame, MAX_CHUNK, Pack};
 const FRAME: usize = 1 << 20;
 /// A pack is finished when it has this many bytes: few enough to be sent again if a connection breaks, many enough to
 /// be worth a request.
-const PACK: usize = 8 << 20;
+const PACK: usize = 6 << 20;
 /// No frame has more bytes once decompressed.
 pub const MAX_FRAME: u64 = (FRAME + MAX_CHUNK) as u64;
-/// No pack is larger, bytes. zstd makes what does not compress a little larger.
-pub const MAX_PACK: u64 = (PACK + 2 * (FRAME + MAX_CHUNK)) as u64;
+/// No pack is larger, bytes: part of the form. Those of today have at most some 10 MiB, for a frame may come to what is nearly one.
+pub const MAX_PACK: u64 = 18 << 20;
 
 /// Of a frame of at least this size it is looked first whether it gets smaller at all, bytes.
 const LOOKED_AT: usize = 64 << 10;
@@ -105,7 +105,7 @@ impl PackWriter {
         let start = self.bytes.len();
         if start == 0 {
             // All of a pack at once: what is not written to takes no memory.
-            self.bytes.reserve_exact(MAX_PACK as usize);
+            self.bytes.reserve_exact(PACK + zstd::zstd_safe::compress_bound(FRAME + MAX_CHUNK));
         }
         self.bytes.reserve(zstd::zstd_safe::compress_bound(raw.len()));
         let mut behind = Cursor::new(std::mem::take(&mut self.bytes));

@@ -242,6 +242,11 @@ impl FakeRegistry {
         self.shared.state().blobs.get(&(repository.to_owned(), digest)).cloned()
     }
 
+    /// Loses the blobs of a repository that have at least so many bytes, as one does that takes what is in use for garbage.
+    pub fn lose_blobs(&self, repository: &str, least: usize) {
+        self.shared.state().blobs.retain(|(owner, _), bytes| owner != repository || bytes.len() < least);
+    }
+
     /// Returns the media type and bytes of a manifest by its tag or digest.
     pub fn manifest(&self, repository: &str, reference: &str) -> Option<(String, Vec<u8>)> {
         self.shared.state().manifests.get(&(repository.to_owned(), reference.to_owned())).cloned()

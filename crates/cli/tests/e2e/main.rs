@@ -12,6 +12,7 @@ mod cache_mounts;
 mod cache_places;
 mod carry;
 mod carry_faults;
+mod carry_save;
 mod checks;
 mod chroot;
 mod chroot_escape;

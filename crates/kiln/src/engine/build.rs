@@ -17,7 +17,7 @@ use super::agent::Backend;
 use super::arrival::Unseen;
 use super::bases::{Base, Bases};
 use super::cache_places::label;
-use super::carry::{CarryReport, Restores};
+use super::carry::{CarryReport, Restores, Saves};
 use super::chain::chain;
 use super::contexts::Contexts;
 use super::debug::{Failures, Journal};
@@ -59,7 +59,7 @@ pub(super) struct Build<'a> {
     pub(super) plan: &'a BuildPlan,
     pub(super) definition: Definition,
     pub(super) contexts: Contexts<'a>,
-    ways: Ways,
+    pub(super) ways: Ways,
     /// Clamps and replaces times.
     pub(super) epoch: Option<u64>,
     /// When it began, seconds since 1970.
@@ -68,6 +68,8 @@ pub(super) struct Build<'a> {
     pub(super) early: Early,
     /// What became of cache mounts that travel.
     pub(super) carried: Mutex<CarryReport>,
+    /// How far it is with what they leave.
+    pub(super) saves: Saves,
 }
 
 impl Engine {
@@ -183,25 +185,28 @@ impl Engine {
             started,
             early: Early::of(request, epoch),
             carried: Mutex::default(),
+            saves: Saves::of(&plan.graph),
         };
         build.check_outputs()?;
         build.check_places()?;
-        let exports = cache.beside(|| {
-            loop {
-                let built = build.attempt();
-                // Each time there is one layer less to count on.
-                if built.is_err() && cache.lost() && !cancel.is_cancelled() {
-                    self.trees.clear();
-                    continue;
+        let exports = build.saving(|| {
+            cache.beside(|| {
+                loop {
+                    let built = build.attempt();
+                    // Each time there is one layer less to count on.
+                    if built.is_err() && cache.lost() && !cancel.is_cancelled() {
+                        self.trees.clear();
+                        build.saves.again();
+                        continue;
+                    }
+                    // Also of a build that failed: the next one goes on from there.
+                    let index = StoreIndex::new(&self.store, now());
+                    let kept = cache.adopt(&|record, parts| index.adopt(record, parts));
+                    let built = built?;
+                    return kept.map(|()| built);
                 }
-                // Also of a build that failed: the next one goes on from there.
-                let index = StoreIndex::new(&self.store, now());
-                let kept = cache.adopt(&|record, parts| index.adopt(record, parts));
-                let built = built?;
-                return kept.map(|()| built);
-            }
+            })
         })?;
-        build.save_caches()?;
         Ok((exports, std::mem::take(&mut *build.carried.lock().unwrap_or_else(PoisonError::into_inner))))
     }
 }
@@ -364,12 +369,17 @@ impl Build<'_> {
                 move || packer::pack(&ways, queue, made, &blob)
             });
             if !restores.is_empty() {
-                scope.spawn(|| restores.run((engine, &self.caches), self.request, reporter, cancel));
+                self.saves.restoring(true);
+                scope.spawn(|| {
+                    restores.run((engine, &self.caches), self.request, reporter, cancel);
+                    self.saves.restoring(false);
+                });
             }
             let packer_of_images = self.wants_images().then_some(&packer);
-            let progress = StepProgress { worker: &worker, packer: packer_of_images };
+            let progress = StepProgress { worker: &worker, packer: packer_of_images, saves: &self.saves };
             let solved = kiln_solver::solve(&plan.graph, &wanted, &worker, &index, &progress, jobs, cancel);
             packer.close();
+            self.saves.steps_over();
             // What no step has waited for, none needs.
             restores.give_up();
             // What is packed already stays; the rest of a failed build is not worth waiting for.
@@ -428,38 +438,6 @@ impl Build<'_> {
     fn wants_images(&self) -> bool {
         let outputs = &self.request.outputs;
         outputs.is_empty() || outputs.iter().any(super::export::is_image)
-    }
-
-    /// Names the steps that cannot run here.
-    fn foreign(&self, blocked: &[StepId]) -> Error {
-        let steps = blocked.iter().filter_map(|id| self.plan.graph.get(*id));
-        Error::Foreign {
-            file: self.definition.file.clone(),
-            text: self.definition.text.clone(),
-            steps: steps.map(|step| (step.info.title.clone(), step.info.lines)).collect(),
-            missing: self.ways.missing(),
-        }
-    }
-
-    /// Names the step that failed, with its place in the Dockerfile.
-    fn blame(&self, error: SolveError<Error>, kept: &HashMap<StepId, LayerId>) -> Error {
-        let (id, error) = match error {
-            SolveError::Step { id, error } | SolveError::Index { id, error } => (id, error),
-            SolveError::Thread { id, error } => (id, Error::Io(error)),
-            SolveError::Cancelled => return Error::Interrupted,
-        };
-        let Some(step) = self.plan.graph.get(id) else { return error };
-        let Definition { file, text, .. } = &self.definition;
-        let (file, text) = (file.clone(), text.clone());
-        let (title, lines) = (step.info.title.clone(), step.info.lines);
-        let kept = kept.get(&id).map(ToString::to_string);
-        match error {
-            Error::Interrupted => Error::Interrupted,
-            Error::Exited { status, exceeded, tail } => {
-                Error::StepFailed { file, text, title, lines, status, exceeded, tail, kept }
-            }
-            error => Error::Step { file, text, title, lines, error: Box::new(error), kept },
-        }
     }
 }
 

@@ -4,6 +4,7 @@ mod agent;
 mod arrival;
 mod attest;
 mod bases;
+mod blame;
 mod build;
 mod cache_places;
 mod carry;

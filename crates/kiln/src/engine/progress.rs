@@ -6,6 +6,7 @@ use std::time::Duration;
 use kiln_core::{Digest, Event, StepId, StepOutcome};
 use kiln_solver::{Finished, Progress};
 
+use super::carry::Saves;
 use super::packer::Packer;
 use super::worker::StepWorker;
 
@@ -13,6 +14,8 @@ use super::worker::StepWorker;
 pub(crate) struct StepProgress<'a, 'w> {
     pub(crate) worker: &'a StepWorker<'w>,
     pub(crate) packer: Option<&'a Packer>,
+    /// Save caches that no step uses any more.
+    pub(crate) saves: &'a Saves,
 }
 
 impl StepProgress<'_, '_> {
@@ -40,12 +43,14 @@ impl Progress for StepProgress<'_, '_> {
     }
 
     fn cached(&self, id: StepId) {
+        self.saves.step_ended(id);
         if let Some(step) = self.number(id) {
             self.worker.reporter.cached(step);
         }
     }
 
     fn finished(&self, id: StepId, outcome: StepOutcome, duration: Duration) {
+        self.saves.step_ended(id);
         let usage = self.worker.usages.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(step) = self.number(id) {
             self.worker.reporter.finished(step, outcome, duration, usage);

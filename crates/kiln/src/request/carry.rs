@@ -39,7 +39,7 @@ impl FromStr for CarryPlace {
     type Err = PlaceError;
 
     fn from_str(text: &str) -> Result<Self, PlaceError> {
-        let fail = |reason: String| PlaceError { text: text.to_owned(), reason };
+        let fail = |reason: String| PlaceError { text: text.to_owned(), reason, caches: true };
         if text == "-" {
             return Ok(Self::Archive { path: None, tag: TAG.to_owned() });
         }
@@ -47,7 +47,8 @@ impl FromStr for CarryPlace {
             return Err(fail(format!("write oci:{text} for a directory, oci-archive:{text} for a file")));
         }
         let tag = |tag: Option<String>| tag.unwrap_or_else(|| TAG.to_owned());
-        match text.parse()? {
+        let place = text.parse().map_err(|error: PlaceError| fail(error.reason))?;
+        match place {
             ImagePlace::Registry(name) => Self::registry(name).map_err(fail),
             ImagePlace::Layout { path, tag: given } => Ok(Self::Directory { path, tag: tag(given) }),
             ImagePlace::OciArchive { path, tag: given } => Ok(Self::Archive { path, tag: tag(given) }),
@@ -155,6 +156,7 @@ mod tests {
         for text in ["a", "a/b:c", "./a", "/a", "docker-archive:a", "docker-daemon:a", "oci:", ""] {
             let error = text.parse::<CarryPlace>().unwrap_err();
             assert_eq!(error.text, text);
+            assert!(error.to_string().contains("is no place for cache mounts: "), "{error}");
         }
         let digest = format!("docker://a.example/b@sha256:{}", "0".repeat(64));
         assert!(digest.parse::<CarryPlace>().is_err());

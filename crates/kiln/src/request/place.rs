@@ -43,12 +43,14 @@ pub enum ImagePlace {
 
 /// Why a text names no place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[error("{text:?} is no place for an image: {reason}")]
+#[error("{text:?} is no place for {}: {reason}", if *.caches { "cache mounts" } else { "an image" })]
 pub struct PlaceError {
     /// What was given.
     pub text: String,
     /// What is wrong with it.
     pub reason: String,
+    /// Cache mounts should go there, or come from there.
+    pub caches: bool,
 }
 
 /// Which images of an index are meant.
@@ -77,7 +79,7 @@ impl FromStr for ImagePlace {
     type Err = PlaceError;
 
     fn from_str(text: &str) -> Result<Self, PlaceError> {
-        let fail = |reason: String| PlaceError { text: text.to_owned(), reason };
+        let fail = |reason: String| PlaceError { text: text.to_owned(), reason, caches: false };
         let name = |name: &str| name.parse::<ImageRef>().map_err(|error| fail(error.to_string()));
         let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Store(name(text)?)) };
         match transport {

@@ -13,7 +13,7 @@ use rustix::time::Timespec;
 use super::depot::{Content, Depot, New};
 use super::gather::{Gathered, Wanted, gather};
 use super::known::{self, Known};
-use super::mend::{is_damage, without_lost};
+use super::mend::{is_damage, is_gone, without_lost};
 use super::outgoing::Outgoing;
 use super::report::{CarriedCache, CarryExport};
 use super::tree::{Identity, walk};
@@ -55,15 +55,15 @@ impl Carrier<'_> {
         place: &str,
         depot: &dyn Depot,
         limits: &CarryLimits,
-        task: &Task<'_>,
+        (task, confirm): (&Task<'_>, &dyn Fn() -> Result<(), Error>),
     ) -> Result<CarryExport, Error> {
         let started = Instant::now();
         let pointer = depot.pointer()?;
         let heads: Vec<Generation> = heads(&pointer.generations).into_iter().cloned().collect();
         let mut notes = Vec::new();
         let (loaded, damaged) = match load(depot, place, &heads) {
-            Err(error) if is_damage(&error) => {
-                notes.push(format!("what {place} had is damaged and was made anew: {error}"));
+            Err(error) if is_damage(&error) || is_gone(&error) => {
+                notes.push(format!("what {place} had is damaged or gone and was made anew: {error}"));
                 (Vec::new(), true)
             }
             loaded => (loaded?, false),
@@ -100,7 +100,7 @@ impl Carrier<'_> {
             }
         }
         let all = base.packs.len();
-        let lacking = depot.lacks(&base.packs);
+        let lacking = depot.lacks(&base.packs)?;
         base.packs.retain(|pack| !lacking.contains(&pack.digest));
         let keep = keep_packs(&base.packs, &live, &bound);
         let mut keep = keep.into_iter();
@@ -168,6 +168,9 @@ impl Carrier<'_> {
             || repacked
             || trees.iter().any(|tree| !is_the_same(base.tree(&tree.id, &tree.scope), tree));
         let caches = trees.iter().map(summary).collect();
+        let asked = Instant::now();
+        confirm()?;
+        let waited = asked.elapsed();
         // One head, and all as it has it: there is nothing to say.
         let generation = if fresh || heads.len() != 1 {
             let replaced = |head: &&Digest| {
@@ -206,7 +209,7 @@ impl Carrier<'_> {
             moved: moved.into_inner(),
             packed,
             left_behind,
-            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us: u64::try_from((started.elapsed() - waited).as_micros()).unwrap_or(u64::MAX),
             notes,
         })
     }

@@ -20,6 +20,8 @@ use crate::Error;
 const PART: u64 = 64 << 20;
 /// More would need more memory than they save time: some 20 MiB each.
 const MAX_THREADS: usize = 6;
+/// What is read at once: a whole chunk fits in twice, so that few bytes are moved to its front.
+const BUFFER: usize = 2 * MAX_CHUNK;
 /// So often a file that changes under our hands is read again.
 const TRIES: usize = 3;
 
@@ -174,7 +176,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(shared: &'a Shared<'a>) -> Result<Self, Error> {
-        Ok(Self { shared, writer: PackWriter::new(shared.level)?, buffer: Vec::new() })
+        Ok(Self { shared, writer: PackWriter::new(shared.level)?, buffer: Vec::with_capacity(BUFFER) })
     }
 
     fn finish(mut self) -> Result<(), Error> {
@@ -264,7 +266,7 @@ impl<'a> Reader<'a> {
             if buffer.len() - done < MAX_CHUNK && rest > 0 {
                 buffer.drain(..done);
                 done = 0;
-                let room = (2 * MAX_CHUNK - buffer.len()) as u64;
+                let room = (BUFFER - buffer.len()) as u64;
                 let count =
                     (&mut file).take(rest.min(room)).read_to_end(&mut buffer).at("read", path)? as u64;
                 rest = if count == 0 { 0 } else { rest - count };

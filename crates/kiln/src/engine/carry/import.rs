@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_carry::{Entry, Frames, Index, Kind, Location, Pack, Tree, decode_frame};
+use kiln_carry::{Entry, Frames, Index, Kind, Location, MAX_FRAME, MAX_PACK, Pack, Tree, decode_frame};
 use kiln_core::{Digest, IoError, IoResultExt as _};
 use kiln_store::cache_mount::{CacheHold, CacheName, HoldAs, Stage};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, statat};
@@ -20,7 +20,7 @@ use super::tree::{Identity, is_empty};
 use crate::engine::reporter::Task;
 use crate::{CarryFailure, Error};
 
-/// Packs that are fetched and unpacked at once: some 20 MiB each.
+/// Packs that are fetched and unpacked at once: some 15 MiB each.
 const WORKERS: usize = 4;
 
 /// What an import of one cache did.
@@ -190,7 +190,8 @@ impl Carrier<'_> {
         std::thread::scope(|scope| {
             for _ in 0..WORKERS.min(packs.len()) {
                 scope.spawn(|| {
-                    let (mut packed, mut raw) = (Vec::new(), Vec::new());
+                    // Once, for the largest: one that grows leaves holes behind it. What is not written to takes no memory.
+                    let (mut packed, mut raw) = (buffer(MAX_PACK), buffer(MAX_FRAME));
                     while let Some((number, frames)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if stop.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
                             return;
@@ -233,6 +234,11 @@ impl Carrier<'_> {
         let notes = filling.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok((moved.into_inner(), notes))
     }
+}
+
+/// Room for so many bytes and the one that shows that there are more.
+fn buffer(size: u64) -> Vec<u8> {
+    Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1)
 }
 
 /// Is shown where a chunk is and what it holds.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kiln_carry::{CarryError, Kind, Tree};
 use kiln_core::Digest;
 use kiln_oci::OciError;
+use kiln_registry::RegistryError;
 
 use crate::{CarryFailure, Error};
 
@@ -32,6 +33,15 @@ pub(super) fn without_lost<'a>(
             tree.id,
             lost.len()
         ));
+    }
+}
+
+/// Whether a place has no longer what it was said to have: removed by hand, or by a registry's own rules.
+pub(super) fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Registry(error) => matches!(error.root(), RegistryError::NotFound { .. }),
+        Error::Io(error) => error.errno == Some(rustix::io::Errno::NOENT.raw_os_error()),
+        _ => false,
     }
 }
 

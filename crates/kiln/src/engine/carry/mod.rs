@@ -33,7 +33,7 @@ use depot::Depot;
 
 pub use report::{CarriedCache, CarryExport, CarryImport, CarryReport};
 pub(super) use restore::Restores;
-use restore::used;
+pub(super) use save::Saves;
 
 /// More than this an index has not, bytes: some four million files.
 const MAX_INDEX: u64 = 512 << 20;
@@ -94,9 +94,10 @@ impl Engine {
         let reporter = Reporter::new(events);
         let names = self.cache_names(&request.ids, request.scope.as_deref())?;
         let to = (&request.place, &request.limits, &request.registry);
-        self.export_to(&self.caches, &names, to, &reporter, cancel)
+        self.export_to(&self.caches, &names, to, &reporter, cancel, &|| Ok(()))
     }
 
+    /// Exports. `confirm` is asked once all is sent and before it becomes known: if it fails nothing was exported.
     pub(super) fn export_to(
         &self,
         caches: &CacheMounts,
@@ -104,12 +105,17 @@ impl Engine {
         (place, limits, registry): (&CarryPlace, &CarryLimits, &RegistryOptions),
         reporter: &Reporter<'_>,
         cancel: &Cancel,
+        confirm: &dyn Fn() -> Result<(), Error>,
     ) -> Result<CarryExport, Error> {
         let registry = RegistryClient::new(self.registry_config(registry), cancel.clone())?;
         let task = reporter.task(&format!("exporting cache mounts to {place}"));
         let done = depot::open(place, true, &registry, &self.store, cancel).and_then(|depot| {
             let carrier = Carrier { engine: self, caches, reporter, cancel, name: tag_name(place) };
-            carrier.export(names, &place.to_string(), &*depot, limits, &task)
+            let done = carrier.export(names, &place.to_string(), &*depot, limits, (&task, confirm));
+            if done.is_err() {
+                depot.take_back();
+            }
+            done
         });
         task.end_with(&done);
         interrupted(done, cancel)

@@ -1,12 +1,13 @@
 //! Packs on their way to a place that may be slow. Who reads a cache holds it, and others wait for that: so nobody who reads waits
-//! for a network. A few packs lie in memory, the rest in a file of the store until it is sent. Only when the store's file
-//! system is short of room does reading wait for sending.
+//! for a network. A few packs lie in memory; a place that takes those as fast as they are made gets all of them so. What a slower one has
+//! not taken lies in files of the store until it is sent. Only when the store's file system is short of room does reading wait
+//! for sending.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_carry::Pack;
 use kiln_core::{Cancel, Digest};
@@ -15,8 +16,14 @@ use kiln_store::Store;
 use super::depot::{Content, Depot};
 use crate::Error;
 
-/// So many packs are in memory, those that are being sent included: some 10 MiB each.
-const IN_MEMORY: usize = 1;
+/// So many packs are in memory, those that are being sent included: some 10 MiB each. With one more for each thread that reads
+/// this is most of what an export takes.
+const IN_MEMORY: usize = 2;
+/// A place that takes no pack for so long is slower than reading is: nobody waits for it any more. To write all down and read it
+/// again costs a fast one more than it gains.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Who waits looks this often whether all of it was interrupted.
+const POLL: Duration = Duration::from_millis(100);
 /// So much of the store's file system stays free for others, bytes.
 const SPARED: u64 = 1 << 30;
 
@@ -35,6 +42,8 @@ pub(super) struct Outgoing<'a> {
 struct State {
     waiting: VecDeque<(Digest, Held)>,
     in_memory: usize,
+    /// It was waited for in vain.
+    slow: bool,
     spare: Vec<Vec<u8>>,
     closed: bool,
     failed: Option<Error>,
@@ -66,6 +75,7 @@ impl<'a> Outgoing<'a> {
             self.lock().moved += moved;
             return Ok(bytes);
         }
+        let until = Instant::now() + PATIENCE;
         let mut state = self.lock();
         state.came += bytes.len() as u64;
         loop {
@@ -81,6 +91,12 @@ impl<'a> Outgoing<'a> {
                 self.changed.notify_all();
                 return Ok(state.spare.pop().unwrap_or_default());
             }
+            let left = until.saturating_duration_since(Instant::now());
+            if !state.slow && !left.is_zero() {
+                state = self.wait(state, left);
+                continue;
+            }
+            state.slow = true;
             drop(state);
             if let Some(file) = self.write_down(&bytes) {
                 let held = Held::File { file, size: bytes.len() as u64 };
@@ -88,7 +104,7 @@ impl<'a> Outgoing<'a> {
                 self.changed.notify_all();
                 return Ok(bytes);
             }
-            state = self.wait(self.lock());
+            state = self.wait(self.lock(), POLL);
         }
     }
 
@@ -110,10 +126,13 @@ impl<'a> Outgoing<'a> {
                 if state.failed.is_some() || self.cancel.is_cancelled() {
                     return;
                 }
-                match state.waiting.pop_front() {
+                // What is in memory goes first: then the next one need not be written down.
+                let in_memory = |(_, held): &(Digest, Held)| matches!(held, Held::Memory(_));
+                let next = state.waiting.iter().position(in_memory).unwrap_or(0);
+                match state.waiting.remove(next) {
                     Some(next) => break next,
                     None if state.closed => return,
-                    None => state = self.wait(state),
+                    None => state = self.wait(state, POLL),
                 }
             };
             drop(state);
@@ -168,10 +187,9 @@ impl<'a> Outgoing<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a change, and looks now and then whether all of it was interrupted.
-    fn wait<'g>(&self, state: MutexGuard<'g, State>) -> MutexGuard<'g, State> {
-        const POLL: Duration = Duration::from_millis(100);
-        self.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0
+    /// Waits for a change, for no longer than that.
+    fn wait<'g>(&self, state: MutexGuard<'g, State>, longest: Duration) -> MutexGuard<'g, State> {
+        self.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use kiln_carry::{ARTIFACT_TYPE, Generation, MAX_PACK, POINTER_TYPE, Pack, Pointer};
 use kiln_core::{Digest, IoError, IoResultExt as _};
@@ -16,6 +17,8 @@ use crate::{CarryFailure, Error};
 pub(crate) struct Directory {
     path: PathBuf,
     tag: String,
+    /// Blobs that were not there before.
+    made: Mutex<Vec<Digest>>,
 }
 
 /// The annotation with a name.
@@ -26,7 +29,7 @@ pub(super) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 impl Directory {
     pub(super) fn open(path: &Path, tag: &str) -> Result<Self, Error> {
-        let directory = Self { path: path.to_owned(), tag: tag.to_owned() };
+        let directory = Self { path: path.to_owned(), tag: tag.to_owned(), made: Mutex::default() };
         if path.exists() && !path.join("oci-layout").exists() {
             let other = fs::read_dir(path).at("read", path)?.flatten().map(|entry| entry.file_name());
             let mut other =
@@ -136,10 +139,22 @@ impl Depot for Directory {
         Ok(())
     }
 
-    fn lacks(&self, packs: &[Pack]) -> HashSet<Digest> {
+    fn lacks(&self, packs: &[Pack]) -> Result<HashSet<Digest>, Error> {
         let is_there =
             |pack: &&Pack| fs::metadata(self.blob(&pack.digest)).is_ok_and(|meta| meta.len() == pack.size);
-        packs.iter().filter(|pack| !is_there(pack)).map(|pack| pack.digest).collect()
+        Ok(packs.iter().filter(|pack| !is_there(pack)).map(|pack| pack.digest).collect())
+    }
+
+    fn take_back(&self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(lock) = File::open(&self.path) else { return };
+        // What cannot be removed only takes room.
+        if !made.is_empty()
+            && lock.lock().is_ok()
+            && let Ok(mut index) = self.index()
+        {
+            self.remove_unused(made, &Self::entries(&mut index));
+        }
     }
 
     fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error> {
@@ -150,6 +165,7 @@ impl Depot for Directory {
             return Ok(0);
         }
         self.write(&path, content)?;
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(*digest);
         Ok(content.size())
     }
 
@@ -200,16 +216,22 @@ impl Depot for Directory {
 impl Directory {
     /// Removes what only these generations had. Blobs of nobody may be those of a writer that is not done yet: they stay.
     fn clean(&self, gone: &[Generation], entries: &[Value]) {
-        if gone.is_empty() {
-            return;
+        if !gone.is_empty() {
+            self.remove_unused(gone.iter().flat_map(|generation| self.blobs_of(generation)), entries);
         }
+    }
+
+    /// Removes those of some blobs that no generation has.
+    fn remove_unused(&self, blobs: impl IntoIterator<Item = Digest>, entries: &[Value]) {
         let pointers = entries.iter().filter(|entry| entry["artifactType"] == ARTIFACT_TYPE);
+        let own = entries.iter().filter_map(|entry| entry["digest"].as_str()?.parse().ok());
         let kept: HashSet<Digest> = pointers
             .filter_map(|entry| self.pointer_of(entry).ok())
             .flat_map(|pointer| pointer.generations)
             .flat_map(|generation| self.blobs_of(&generation))
+            .chain(own)
             .collect();
-        for digest in gone.iter().flat_map(|generation| self.blobs_of(generation)) {
+        for digest in blobs {
             if !kept.contains(&digest) {
                 // What stays only takes room.
                 let _ = fs::remove_file(self.blob(&digest));

@@ -42,9 +42,12 @@ pub(super) trait Depot: Sync {
     }
 
     /// Which of these packs are not there as they must be, as far as that is seen without reading them.
-    fn lacks(&self, _packs: &[Pack]) -> HashSet<Digest> {
-        HashSet::new()
+    fn lacks(&self, _packs: &[Pack]) -> Result<HashSet<Digest>, Error> {
+        Ok(HashSet::new())
     }
+
+    /// Removes what was put there for a generation that never became known, where nobody else does that.
+    fn take_back(&self) {}
 
     /// Makes a blob present. Returns the bytes that were moved for it.
     fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error>;

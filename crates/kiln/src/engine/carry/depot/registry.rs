@@ -1,8 +1,14 @@
 //! A registry: the pointer is a tag, a generation has a tag of its own.
 
+use std::collections::HashSet;
 use std::io::Read as _;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use kiln_carry::{Generation, MANIFEST_TYPE, MAX_PACK, PACK_TYPE, POINTER_TYPE, Pointer, is_generation_of};
+use kiln_carry::{
+    Generation, MANIFEST_TYPE, MAX_PACK, PACK_TYPE, POINTER_TYPE, Pack, Pointer, is_generation_of,
+};
 use kiln_core::{Digest, ImageRef, IoError};
 use kiln_oci::{BlobInfo, Document};
 use kiln_registry::{Pushed, RegistryClient, RegistryError};
@@ -12,6 +18,8 @@ use crate::{CarryFailure, Error};
 
 /// A pack is three requests, one after the other: so several at once.
 const SENDERS: usize = 4;
+/// Questions at once whether a pack is there.
+const ASKING: usize = 8;
 /// Who writes a pointer looks so often whether somebody else wrote it at the same time.
 const ROUNDS: usize = 6;
 /// So many generations that a pointer lacks are taken into it; more were left by a registry that deletes nothing.
@@ -108,6 +116,31 @@ impl Depot for Registry<'_> {
         })?;
         reader.finish()?;
         Ok(())
+    }
+
+    /// Asks for each: registries collect what they take for garbage, and not all look at it when a manifest comes.
+    fn lacks(&self, packs: &[Pack]) -> Result<HashSet<Digest>, Error> {
+        let (next, lacking, name) = (AtomicUsize::new(0), Mutex::new(HashSet::new()), self.untagged());
+        let ask = || -> Result<(), RegistryError> {
+            while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match self.client.has_blob(&name, &pack.digest) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.digest);
+                    }
+                    // Not every registry lets one look where one may write.
+                    Err(error) if matches!(error.root(), RegistryError::PushDenied { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..ASKING.min(packs.len())).map(|_| scope.spawn(ask)).collect();
+            let asked = asking.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            asked.collect::<Result<(), RegistryError>>()
+        })?;
+        Ok(lacking.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn put(&self, digest: &Digest, content: &Content<'_>) -> Result<u64, Error> {

@@ -75,6 +75,43 @@ fn what_is_read_waits_for_nobody_and_arrives_whole() {
     assert_eq!(progress.lock().unwrap().last(), Some(&(2_000_000, 2_000_000)));
 }
 
+/// Two read and four send, as fast as they can: there are never more packs than one for each who reads and those in memory.
+#[test]
+fn memory_is_bounded_by_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Single).unwrap();
+    let (place, cancel) = (Place::default(), Cancel::new());
+    let outgoing = Outgoing::new(&place, &store, &|_, _| {}, &cancel);
+    let made = Mutex::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| outgoing.send());
+        }
+        let readers: Vec<_> = (0..2)
+            .map(|reader| {
+                let (outgoing, made) = (&outgoing, &made);
+                scope.spawn(move || {
+                    let mut memory = Vec::new();
+                    for number in 0..50 {
+                        let (pack, bytes) = pack(reader * 50 + number);
+                        if memory.capacity() == 0 {
+                            *made.lock().unwrap() += 1;
+                        }
+                        memory.clear();
+                        memory.extend(bytes);
+                        memory = outgoing.take(&pack, memory).unwrap();
+                    }
+                })
+            })
+            .collect();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        outgoing.close(None);
+    });
+    assert!(made.into_inner().unwrap() <= 2 + IN_MEMORY);
+    assert_eq!(outgoing.moved().unwrap(), 10_000_000);
+    assert_eq!(place.got.lock().unwrap().len(), 100);
+}
+
 #[test]
 fn what_cannot_be_sent_ends_the_reading() {
     let dir = tempfile::tempdir().unwrap();
