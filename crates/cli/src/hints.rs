@@ -293,6 +293,9 @@ fn registry(error: &RegistryError) -> Option<String> {
         RegistryError::Image { error: OciError::NoPlatform { .. }, .. } => {
             "--platform takes one that is there".to_owned()
         }
+        RegistryError::Image { error: OciError::Malformed { .. }, .. } => {
+            "either a proxy's page came in its place (`kiln doctor registry IMAGE` tells who answers), or whoever publishes it has to push it anew".to_owned()
+        }
         RegistryError::Image { .. } => {
             "it came as it was pushed: whoever publishes it has to push it anew; an older digest (NAME@sha256:...) may be whole".to_owned()
         }

@@ -227,6 +227,11 @@ impl FakeRegistry {
         self.shared.state().faults.push((on.into(), times, fault));
     }
 
+    /// From now on nothing goes wrong any more.
+    pub fn heal(&self) {
+        self.shared.state().faults.clear();
+    }
+
     /// Says who may pull.
     pub fn access(&self, access: Access) {
         self.shared.state().access = access;

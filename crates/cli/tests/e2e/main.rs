@@ -26,6 +26,7 @@ mod debug_shell;
 mod engines;
 mod escape;
 mod explain;
+mod faults;
 mod forms;
 mod git;
 mod golden;
