@@ -166,6 +166,46 @@ fn buildkit_1385_cache_mounts_have_a_share_of_their_own() {
     });
 }
 
+/// What is said to go next is what goes, in that order.
+#[test]
+fn what_du_says_would_go_next_is_what_goes() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        let fill = |id: &str| {
+            format!(
+                "RUN --mount=type=cache,id={id},target=/c echo {id} && dd if=/dev/zero of=/c/f bs=1M count=2\n"
+            )
+        };
+        for (number, days) in [9, 7, 5].into_iter().enumerate() {
+            place.builds(&(fill(&format!("c{number}")) + &large(number)));
+            age(&place, days);
+        }
+        let names = |bound: &[&str]| -> Vec<String> {
+            let ran = place.kiln(&[&["du", "--json", "--next", "1000"], bound].concat()).ok();
+            let said: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("it is JSON");
+            let name = |thing: &serde_json::Value| thing["name"].as_str().expect("a name").to_owned();
+            let names = said["next"].as_array().expect("a list").iter().map(name);
+            // Each build writes these anew.
+            names.filter(|name| !["/build/", "/last-copy/"].iter().any(|kind| name.contains(kind))).collect()
+        };
+        assert!(!names(&[]).iter().any(|name| name.contains("(global)")), "without a bound no cache goes");
+        // One of the three caches has to go, and of the rest about a half.
+        let bound = ["--max-store", "8M", "--max-cache-mounts", "5M"];
+        let before = names(&bound);
+        let caches: Vec<&String> = before.iter().filter(|name| name.contains("(global)")).collect();
+        assert_eq!((caches.len(), before.first()), (1, caches.first().copied()), "{before:#?}");
+        // It uses nothing of what is there.
+        place.dockerfile("FROM scratch\nCOPY Dockerfile /x\n");
+        place.build(&[&bound[..], &["-o", "type=cacheonly"]].concat()).ok();
+        let after = names(&bound);
+        let stays: Vec<&String> = before.iter().filter(|name| after.contains(name)).collect();
+        let gone = before.len() - stays.len();
+        assert!(gone > 3 && !stays.is_empty(), "{before:#?}\n{after:#?}");
+        assert!(before[..gone].iter().all(|name| !after.contains(name)), "{before:#?}\n{after:#?}");
+        place.fsck();
+    });
+}
+
 #[test]
 fn the_bound_can_stand_in_the_configuration_file() {
     for_each_user(|user| {
