@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use kiln_core::Digest;
 use kiln_testkit::layers::{LayerTar, layer_differences, read_layers};
 
 use crate::place::{Place, Ran};
@@ -65,6 +66,19 @@ fn same_layers_on(rungs: Vec<Rung>, args: &[&str], prepare: impl Fn(&Place)) -> 
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
     first.expect("somebody runs the tests").1
+}
+
+/// The root directory's own time is when its tree was put together, which is another one on each rung.
+#[test]
+fn files_as_a_tar_are_the_same_on_every_rung() {
+    let tars = rungs().into_iter().map(|rung| {
+        let place = Place::with(rung.user, "RUN mkdir -p /a/b && echo x >/a/b/c && chmod 711 /\n");
+        let to = ["--source-date-epoch=1000000000", "-o", "type=tar,dest=out.tar"];
+        Ran::of(&mut place.build_command("store", &[&to, rung.args].concat())).ok();
+        (rung.name, Digest::of(&std::fs::read(place.path("out.tar")).expect("it was written")))
+    });
+    let tars: Vec<_> = tars.collect();
+    assert!(tars.iter().all(|(_, tar)| *tar == tars[0].1), "{tars:?}");
 }
 
 #[track_caller]

@@ -25,14 +25,26 @@ pub(crate) struct Plan<'a> {
     pub(crate) tree: &'a Path,
     /// A directory of the tar that it goes into; empty for the tar's own root.
     pub(crate) below: &'a str,
-    /// Whether the layer says something about the root directory.
-    pub(crate) root: bool,
+    /// What is said of the root directory.
+    pub(crate) root: RootEntry,
     pub(crate) links: LinkOwners,
     /// What a copy put there.
     pub(crate) copied: Option<&'a CopyManifest>,
     /// Latest time that may appear.
     pub(crate) epoch: Option<u64>,
     pub(crate) cancel: &'a Cancel,
+}
+
+/// What a tar says of its root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RootEntry {
+    /// Nothing: no step changed it.
+    None,
+    /// All, as of any other directory.
+    Whole,
+    /// All but the time of its last change, where a date is given: of a merged tree that is when the tree was put together
+    /// (by the kernel, or by copying), and no layer knows it.
+    Dated,
 }
 
 /// Writes the tar, [`END`] included unless the packer has a list of contents to add. Returns the sockets, which a tar cannot hold.
@@ -45,8 +57,11 @@ pub(crate) fn write(plan: &Plan<'_>, out: &mut Packer<'_, '_>) -> Result<Vec<Pat
         writer.out.header(&item)?;
         writer.out.put(&content)?;
     }
-    if plan.root {
-        let stat = fstat(&root).at("stat", plan.tree)?;
+    if plan.root != RootEntry::None {
+        let mut stat = fstat(&root).at("stat", plan.tree)?;
+        if let (RootEntry::Dated, Some(epoch)) = (plan.root, plan.epoch) {
+            stat.st_mtime = epoch.cast_signed();
+        }
         let shown = if plan.below.is_empty() { "." } else { plan.below };
         writer.directory(&root, &stat, format!("{shown}/").as_bytes())?;
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use kiln_core::{Cancel, Digest, DigestHasher, IoResultExt as _, Layer, LayerId};
 use serde::{Deserialize, Serialize};
 
-use super::archive;
+use super::archive::{self, RootEntry};
 use crate::claim::{Claimed, GaveUp, Waiting};
 use crate::collect::kept_size;
 use crate::compress::blocks::{self, Earlier};
@@ -240,8 +240,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         for WholeTree { view, links, below } in trees {
             let tree = PathBuf::from(format!("/proc/self/fd/{}/.", view.as_raw_fd()));
-            let plan =
-                archive::Plan { tree: &tree, below: &below, root: true, links, copied: None, epoch, cancel };
+            let root = RootEntry::Dated;
+            let plan = archive::Plan { tree: &tree, below: &below, root, links, copied: None, epoch, cancel };
             let Packed { blob, .. } = self.pack(&plan, Compression::None, 1)?.0;
             let tar = blob.into_reader()?;
             // One after the other they are one tar, with one end.
@@ -287,7 +287,7 @@ impl Store {
         let plan = archive::Plan {
             tree: &dir.join(TREE),
             below: "",
-            root: self.layer_info(layer)?.root,
+            root: if self.layer_info(layer)?.root { RootEntry::Whole } else { RootEntry::None },
             links: LinkOwners::read(&dir)?,
             copied: copied.as_ref(),
             epoch: options.epoch,
