@@ -330,13 +330,34 @@ fn deed() -> impl Strategy<Value = Deed> {
     })
 }
 
+/// A name for something new: now and then one that is no text, as long as it may be, or of two lines.
+fn name(deed: &Deed) -> OsString {
+    match deed.first / 7 % 9 {
+        0 => OsString::from_vec(b"n\xff\x01".to_vec()),
+        1 => "n\nl".into(),
+        2 => "y".repeat(255).into(),
+        3 => "ä é =".into(),
+        _ => format!("n{}", deed.text).into(),
+    }
+}
+
+/// Seconds since 1970: also before, and after what a tar's own field can say.
+fn time(deed: &Deed) -> std::time::SystemTime {
+    let (epoch, seconds) = (std::time::UNIX_EPOCH, std::time::Duration::from_secs(deed.second as u64 % 100));
+    match deed.first % 4 {
+        0 => epoch - seconds,
+        1 => epoch + std::time::Duration::from_secs(1 << 33) + seconds,
+        _ => epoch + seconds,
+    }
+}
+
 /// Does it; what cannot be done is left.
 fn done(ids: kiln_store::Ids, root: &Path, deed: &Deed) -> Option<()> {
     let all: Vec<PathBuf> = look(root).into_keys().collect();
     let dirs: Vec<PathBuf> = all.iter().filter(|path| root.join(path).is_dir()).cloned().collect();
     let pick = |from: &[PathBuf], by: usize| root.join(&from[by % from.len()]);
     let one = pick(&all, deed.first);
-    let place = pick(&dirs, deed.second).join(format!("n{}", deed.text));
+    let place = pick(&dirs, deed.second).join(name(deed));
     let is_link = one.is_symlink();
     match deed.kind {
         0 => fs::write(&place, &deed.text).ok(),
@@ -382,10 +403,16 @@ fn done(ids: kiln_store::Ids, root: &Path, deed: &Deed) -> Option<()> {
             fs::remove_dir_all(&aside).ok()?;
             status.ok().map(drop)
         }
-        14 if one.is_dir() && !is_link => fs::File::open(&one)
-            .ok()?
-            .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(deed.second as u64 % 100))
-            .ok(),
+        14 if !is_link && (one.is_dir() || one.is_file()) => {
+            fs::File::open(&one).ok()?.set_modified(time(deed)).ok()
+        }
+        // Whoever may; 0:0 would be a whiteout.
+        15 => {
+            let parent = fs::File::open(place.parent()?).ok()?;
+            let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+            let device = rustix::fs::makedev(1, 3);
+            rustix::fs::mknodat(&parent, place.file_name()?, kind, mode, device).ok()
+        }
         _ => None,
     }
 }
