@@ -8,7 +8,7 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use kiln::{DaemonOptions, EmulatorSearch, Platform, SourceDate};
+use kiln::{DaemonOptions, EmulatorSearch, Platform, ProvenanceMode, SourceDate};
 
 use crate::hints::Failure;
 
@@ -149,6 +149,18 @@ pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
             text.parse().map(Some).map_err(bad)
         }
         _ => Ok(None),
+    }
+}
+
+/// Returns how much of provenance `--metadata-file` has, by buildx's variable
+/// (<https://docs.docker.com/build/building/variables/#buildx_metadata_provenance>).
+pub(crate) fn metadata_provenance() -> Result<Option<ProvenanceMode>, Failure> {
+    let asked = env::var("BUILDX_METADATA_PROVENANCE").unwrap_or_default();
+    match asked.as_str() {
+        "" | "min" | "true" | "1" => Ok(Some(ProvenanceMode::Min)),
+        "max" => Ok(Some(ProvenanceMode::Max)),
+        "disabled" | "false" | "0" => Ok(None),
+        _ => Err(Failure::usage(format!("BUILDX_METADATA_PROVENANCE={asked}: write min, max or disabled"))),
     }
 }
 

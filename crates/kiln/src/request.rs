@@ -103,6 +103,10 @@ pub struct BuildRequest {
     /// `--provenance-file`: the statement of provenance, as a file of its own.
     #[serde(default)]
     pub provenance_file: Option<PathBuf>,
+    /// Puts the predicate of provenance into the outcome, with so much in it, also where none is written beside the image. What
+    /// is written beside it counts over this.
+    #[serde(default)]
+    pub provenance_told: Option<ProvenanceMode>,
     /// `--cache-mount id=ID,path=DIR`: cache mounts that are kept in directories of the user's.
     #[serde(default)]
     pub cache_mounts: Vec<CachePlace>,
@@ -167,6 +171,7 @@ impl BuildRequest {
             attest: Vec::new(),
             sbom_file: None,
             provenance_file: None,
+            provenance_told: None,
             cache_mounts: Vec::new(),
             jobs: None,
             source_date_epoch: None,

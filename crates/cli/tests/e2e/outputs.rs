@@ -7,7 +7,7 @@ use std::process::Command;
 use kiln_testkit::tools::{run, tool};
 
 use crate::images::entries;
-use crate::place::Place;
+use crate::place::{Place, Ran};
 use crate::user::for_each_user;
 
 const IMAGE: &str = "RUN echo x > /file && ln -s file /link && chmod 700 /file\nCMD [\"cat\", \"/file\"]\n";
@@ -68,6 +68,21 @@ fn digests_go_to_files() {
         let meta: serde_json::Value = serde_json::from_str(&place.read("meta.json")).expect("JSON");
         assert_eq!(meta["containerimage.digest"], ran.digest());
         assert_eq!(meta["containerimage.config.digest"], place.read("iid"));
+        // buildx writes it whether or not anything is attached; a build argument's value is in mode=max alone.
+        let provenance = &meta["buildx.build.provenance"];
+        assert_eq!(provenance["buildDefinition"]["externalParameters"]["configSource"]["path"], "Dockerfile");
+        assert!(
+            provenance["runDetails"]["metadata"]["buildkit_metadata"]["source"].is_null(),
+            "{provenance}"
+        );
+        for (asked, there) in [("max", true), ("disabled", false)] {
+            let mut command = place.build_command("store", &["--metadata-file", "meta.json"]);
+            Ran::of(command.env("BUILDX_METADATA_PROVENANCE", asked)).ok();
+            let meta: serde_json::Value = serde_json::from_str(&place.read("meta.json")).expect("JSON");
+            let provenance = &meta["buildx.build.provenance"];
+            let source = &provenance["runDetails"]["metadata"]["buildkit_metadata"]["source"];
+            assert_eq!((provenance.is_object(), source.is_object()), (there, there), "{asked}: {provenance}");
+        }
         assert!(meta["image.name"].as_str().expect("a name").ends_with("demo:latest"), "{meta}");
         let quiet = place.kiln(&["build", "-q", "context"]).ok();
         assert!(quiet.stderr.is_empty() && quiet.out().starts_with("sha256:"), "{quiet}");

@@ -48,7 +48,8 @@ impl Build<'_> {
         let Self { engine, request, plan, reporter, cancel, .. } = self;
         let mut attached = Wanted::default();
         // What a file of its own says where nothing is said of how much.
-        let mut options = ProvenanceOptions { mode: ProvenanceMode::Min, ..ProvenanceOptions::default() };
+        let mode = request.provenance_told.unwrap_or(ProvenanceMode::Min);
+        let mut options = ProvenanceOptions { mode, ..ProvenanceOptions::default() };
         for attest in &request.attest {
             match attest {
                 Attest::Sbom => attached.sbom = true,
@@ -58,7 +59,8 @@ impl Build<'_> {
                 }
             }
         }
-        let provenance = attached.provenance || request.provenance_file.is_some();
+        let provenance =
+            attached.provenance || request.provenance_file.is_some() || request.provenance_told.is_some();
         let packages = attached.sbom || request.sbom_file.is_some();
         let mut claims = Claims { images: Vec::new(), attached, options };
         if !provenance && !packages {
