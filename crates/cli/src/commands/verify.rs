@@ -48,12 +48,19 @@ fn text(report: &VerifyReport) -> String {
     out += &match part {
         PartDifference::Layer { number, of, created_by, paths, count } => {
             let mut out = format!("{platform}, layer {number} of {of}: {created_by}\n");
-            for PathDifference { path, field, first, other } in paths {
+            for PathDifference { path, field, first, other, .. } in paths {
                 out += &format!("  {path}: {field}: {} / {}\n", shown(first), shown(other));
             }
             match count - paths.len() {
                 0 => {}
                 more => out += &format!("  and {more} more in this layer\n"),
+            }
+            let mut said: Vec<&str> = Vec::new();
+            for advice in paths.iter().filter_map(|path| path.advice.as_deref()) {
+                if !said.contains(&advice) {
+                    said.push(advice);
+                    out += &format!("hint: {advice}\n");
+                }
             }
             if number < of {
                 out += "Later layers were not looked at: they may differ because this one does.\n";
@@ -97,6 +104,7 @@ mod tests {
             field: "mtime".to_owned(),
             first: "1".to_owned(),
             other: other.to_owned(),
+            advice: Some("look at the clock".to_owned()),
         };
         let report = VerifyReport {
             digest: None,
@@ -126,6 +134,7 @@ mod tests {
                 "  /a: mtime: 1 / 2",
                 "  /b: mtime: 1 / (not there)",
                 "  and 3 more in this layer",
+                "hint: look at the clock",
                 "Later layers were not looked at: they may differ because this one does.",
                 "varied: umask, host name",
                 "not varied: order of directories: no",

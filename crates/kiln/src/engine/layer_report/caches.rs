@@ -52,6 +52,9 @@ const PLACES: &[(&str, &str, &str)] = &[
     ("~/.composer/cache", "composer", ""),
     ("~/.cache/composer", "composer", ""),
     ("~/.nuget/packages", "nuget", ""),
+    ("~/.bun/install/cache", "bun", ""),
+    ("usr/local/bundle/cache", "bundler", ""),
+    ("opt/conda/pkgs", "conda", ""),
     ("~/.cache", "cache", ""),
 ];
 
@@ -68,10 +71,7 @@ impl Left {
         let Some((dir, what, options)) = place(path) else { return };
         let path = format!("/{}", String::from_utf8_lossy(dir));
         let left = self.0.entry(path.clone()).or_insert_with(|| {
-            let mount = match what {
-                "temporary" => format!("--mount=type=tmpfs,target={path}"),
-                _ => format!("--mount=type=cache,target={path}{options}"),
-            };
+            let mount = mount(dir, what, options);
             CacheLeft { what: what.to_owned(), path, files: 0, bytes: 0, mount }
         });
         left.files += 1;
@@ -83,6 +83,19 @@ impl Left {
         let mut found: Vec<CacheLeft> = self.0.into_values().filter(|left| left.bytes > 0).collect();
         found.sort_by(|a, b| (b.bytes, &a.path).cmp(&(a.bytes, &b.path)));
         found
+    }
+}
+
+/// The flag of RUN that keeps a path out of an image, and whose it is.
+pub(in crate::engine) fn keeps_out(path: &[u8]) -> Option<(&'static str, String)> {
+    place(path).map(|(dir, what, options)| (what, mount(dir, what, options)))
+}
+
+fn mount(dir: &[u8], what: &str, options: &str) -> String {
+    let path = String::from_utf8_lossy(dir);
+    match what {
+        "temporary" => format!("--mount=type=tmpfs,target=/{path}"),
+        _ => format!("--mount=type=cache,target=/{path}{options}"),
     }
 }
 

@@ -19,6 +19,7 @@ use caches::Left;
 use fold::Fold;
 
 pub use caches::CacheLeft;
+pub(super) use caches::keeps_out;
 pub use limits::{Oversized, SizeLimits};
 
 /// An image's layers.

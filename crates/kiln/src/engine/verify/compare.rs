@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use kiln_core::{Digest, DigestHasher, IoError};
 use serde::{Deserialize, Serialize};
 
+use super::advice::advice;
 use crate::Error;
 
 /// A path that two layers have differently.
@@ -13,18 +14,29 @@ use crate::Error;
 pub struct PathDifference {
     /// The path, with a slash at its start.
     pub path: String,
-    /// What of it: `type`, `mode`, `uid`, `gid`, `mtime`, `size`, `link`, `device`, `content`, `order`, the name of an extended attribute,
+    /// What of it: `type`, `mode`, `uid`, `gid`, `mtime`, `link`, `device`, `content`, `order`, the name of an extended attribute,
     /// or `path` if only one of the layers has it.
     pub field: String,
     /// In the first; empty if it is not there.
     pub first: String,
     /// In the other.
     pub other: String,
+    /// Why such a path differs and what helps, where that is known: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 impl PathDifference {
     /// As many are told of.
     pub const MOST: usize = 10;
+
+    fn new(path: &[u8], (field, first, other): (&str, String, String)) -> Self {
+        // What makes content differ is seen by where it does.
+        let at = first.strip_prefix("byte ").and_then(|rest| rest.split(':').next()?.parse().ok());
+        let advice = advice(path, field, at);
+        let path = format!("/{}", String::from_utf8_lossy(path));
+        Self { path, field: field.to_owned(), first, other, advice }
+    }
 }
 
 /// Opens one of the tars, as often as it is needed.
@@ -37,6 +49,8 @@ struct Entry {
     /// By name, in the order in which they are worth telling.
     fields: Vec<(String, String)>,
     content: Digest,
+    /// Of the content, in bytes.
+    size: u64,
 }
 
 /// Returns every path that differs, by its first field, in the order of their names.
@@ -44,35 +58,38 @@ pub(super) fn differences(first: &Open<'_>, other: &Open<'_>) -> Result<Vec<Path
     let (ours, theirs) = (entries(first()?)?, entries(other()?)?);
     let mut found = Vec::new();
     for (path, entry) in &ours {
-        let shown = || format!("/{}", String::from_utf8_lossy(path));
         match theirs.get(path) {
-            None => found.push(only(shown(), entry, true)),
+            None => found.push(only(path, entry, true)),
             Some(theirs) => {
                 if let Some((field, first, other)) = field(entry, theirs) {
-                    found.push(PathDifference { path: shown(), field, first, other });
+                    found.push(PathDifference::new(path, (&field, first, other)));
                 } else if entry.content != theirs.content {
-                    let (first, other) = contents(path, first, other)?;
-                    found.push(PathDifference { path: shown(), field: "content".to_owned(), first, other });
+                    let (mut mine, mut its) = contents(path, first, other)?;
+                    if entry.size != theirs.size {
+                        mine += &format!(" ({} bytes)", entry.size);
+                        its += &format!(" ({} bytes)", theirs.size);
+                    }
+                    found.push(PathDifference::new(path, ("content", mine, its)));
                 }
             }
         }
     }
     for (path, entry) in theirs.iter().filter(|(path, _)| !ours.contains_key(*path)) {
-        found.push(only(format!("/{}", String::from_utf8_lossy(path)), entry, false));
+        found.push(only(path, entry, false));
     }
     if found.is_empty()
         && let Some((path, first, other)) = moved(&ours, &theirs)
     {
-        found.push(PathDifference { path, field: "order".to_owned(), first, other });
+        found.push(PathDifference::new(path, ("order", first, other)));
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
-fn only(path: String, entry: &Entry, in_first: bool) -> PathDifference {
+fn only(path: &[u8], entry: &Entry, in_first: bool) -> PathDifference {
     let kind = entry.fields.first().map_or_else(String::new, |(_, kind)| kind.clone());
     let (first, other) = if in_first { (kind, String::new()) } else { (String::new(), kind) };
-    PathDifference { path, field: "path".to_owned(), first, other }
+    PathDifference::new(path, ("path", first, other))
 }
 
 /// The first field that differs.
@@ -92,16 +109,16 @@ fn field(ours: &Entry, theirs: &Entry) -> Option<(String, String, String)> {
 }
 
 /// The first path that stands elsewhere.
-fn moved(
-    ours: &BTreeMap<Vec<u8>, Entry>,
+fn moved<'e>(
+    ours: &'e BTreeMap<Vec<u8>, Entry>,
     theirs: &BTreeMap<Vec<u8>, Entry>,
-) -> Option<(String, String, String)> {
+) -> Option<(&'e [u8], String, String)> {
     let mut places: Vec<_> = ours.iter().map(|(path, entry)| (entry.place, path)).collect();
     places.sort_unstable();
     let (place, path) =
         places.into_iter().find(|(place, path)| theirs.get(*path).is_some_and(|e| e.place != *place))?;
     let there = theirs.get(path)?.place;
-    Some((format!("/{}", String::from_utf8_lossy(path)), place.to_string(), there.to_string()))
+    Some((path, place.to_string(), there.to_string()))
 }
 
 /// Reads all of a tar but keeps no content.
@@ -122,7 +139,6 @@ fn entries(tar: Box<dyn Read>) -> Result<BTreeMap<Vec<u8>, Entry>, Error> {
         ));
         fields.push(("uid".to_owned(), number(header.uid())));
         fields.push(("gid".to_owned(), number(header.gid())));
-        fields.push(("size".to_owned(), entry.size().to_string()));
         fields.push(("mtime".to_owned(), number(header.mtime())));
         if let Some(link) = entry.link_name_bytes() {
             fields.push(("link".to_owned(), String::from_utf8_lossy(&link).into_owned()));
@@ -138,7 +154,7 @@ fn entries(tar: Box<dyn Read>) -> Result<BTreeMap<Vec<u8>, Entry>, Error> {
                 fields.push((key, extension.value_bytes().escape_ascii().to_string()));
             }
         }
-        let path = entry.path_bytes().into_owned();
+        let (path, size) = (entry.path_bytes().into_owned(), entry.size());
         let mut hasher = DigestHasher::new();
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -147,7 +163,7 @@ fn entries(tar: Box<dyn Read>) -> Result<BTreeMap<Vec<u8>, Entry>, Error> {
                 count => hasher.update(&buffer[..count]),
             }
         }
-        found.insert(path, Entry { place, fields, content: hasher.finish() });
+        found.insert(path, Entry { place, fields, content: hasher.finish(), size });
     }
     Ok(found)
 }
@@ -158,6 +174,8 @@ fn contents(path: &[u8], first: &Open<'_>, other: &Open<'_>) -> Result<(String, 
     const SHOWN: usize = 40;
     /// Of these, before the difference.
     const BEFORE: usize = 12;
+    /// Bytes shown of what is no text, all from the difference on.
+    const NO_TEXT: usize = 12;
     let (mut ours, mut theirs) = (tar::Archive::new(first()?), tar::Archive::new(other()?));
     let (mut ours, mut theirs) = (find(&mut ours, path)?, find(&mut theirs, path)?);
     let (mut past, mut before) = (0, Vec::new());
@@ -166,17 +184,32 @@ fn contents(path: &[u8], first: &Open<'_>, other: &Open<'_>) -> Result<(String, 
         let same = mine.iter().zip(&its).position(|(a, b)| a != b);
         let at = same.unwrap_or(mine.len().min(its.len()));
         if same.is_some() || mine.len() != its.len() || mine.is_empty() {
-            let shown = |bytes: &[u8]| {
+            let around = |bytes: &[u8]| {
                 let whole = [before.as_slice(), bytes].concat();
-                let from = (before.len() + at).saturating_sub(BEFORE);
-                let to = (from + SHOWN).min(whole.len());
-                format!("byte {}: {}", past + at, whole.get(from..to).unwrap_or_default().escape_ascii())
+                let from = (before.len() + at).saturating_sub(BEFORE).min(whole.len());
+                whole[from..(from + SHOWN).min(whole.len())].to_vec()
             };
-            return Ok((shown(&mine), shown(&its)));
+            let (ours, theirs) = (around(&mine), around(&its));
+            let text = is_text(&ours) && is_text(&theirs);
+            let shown = |around: &[u8], bytes: &[u8]| {
+                let place = past + at;
+                if text {
+                    return format!("byte {place}: {}", around.escape_ascii());
+                }
+                let bytes = &bytes[at.min(bytes.len())..bytes.len().min(at + NO_TEXT)];
+                let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("byte {place}: {}", hex.join(" "))
+            };
+            return Ok((shown(&ours, &mine), shown(&theirs, &its)));
         }
         past += mine.len();
         before = mine[mine.len().saturating_sub(BEFORE)..].to_vec();
     }
+}
+
+/// Whether bytes are better read as letters. A character may be cut at either end.
+fn is_text(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|byte| byte.is_ascii_control() && !b"\n\r\t\x1b".contains(byte))
 }
 
 fn find<'a, R: Read>(archive: &'a mut tar::Archive<R>, path: &[u8]) -> Result<tar::Entry<'a, R>, Error> {

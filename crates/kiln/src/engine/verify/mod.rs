@@ -3,6 +3,7 @@
 //! <https://reproducible-builds.org/docs/definition/>. What a second build has different is [`vary`]'s to say, and that
 //! it is a later time. Nothing is taken from the first but what kiln fetched: bases, sources, cache mounts.
 
+mod advice;
 mod compare;
 mod json;
 mod vary;
@@ -174,7 +175,8 @@ impl Engine {
             if ours.diff_id != theirs.diff_id {
                 let found = compare::differences(&|| self.tar(ours), &|| self.tar(theirs))?;
                 let made = first.image.history.iter().filter(|line| !line.empty_layer).nth(at);
-                let created_by = made.and_then(|line| line.created_by.clone()).unwrap_or_default();
+                let created_by = made.and_then(|line| line.created_by.as_deref()).unwrap_or_default();
+                let created_by = created_by.trim_end_matches(" # buildkit").to_owned();
                 let count = found.len();
                 let paths = found.into_iter().take(PathDifference::MOST).collect();
                 return Ok(PartDifference::Layer { number: at + 1, of, created_by, paths, count });

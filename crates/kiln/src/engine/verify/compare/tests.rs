@@ -25,7 +25,7 @@ fn tar(entries: &[Told<'_>]) -> Vec<u8> {
 fn compare(first: &[u8], other: &[u8]) -> Vec<(String, String, String, String)> {
     let open = |bytes: &[u8]| -> Result<Box<dyn Read>, Error> { Ok(Box::new(Cursor::new(bytes.to_vec()))) };
     let found = differences(&|| open(first), &|| open(other)).unwrap();
-    let told = |PathDifference { path, field, first, other }| (path, field, first, other);
+    let told = |PathDifference { path, field, first, other, .. }| (path, field, first, other);
     found.into_iter().map(told).collect()
 }
 
@@ -58,7 +58,7 @@ fn each_path_is_told_with_its_first_field() {
             row("/b", "mode", "0600", "0644"),
             row("/c", "uid", "3", "0"),
             row("/d", "mtime", "7", "9"),
-            row("/e", "size", "2", "1"),
+            row("/e", "content", "byte 1: 12 (2 bytes)", "byte 1: 1 (1 bytes)"),
             row("/f", "path", "", "regular"),
             row("/g", "path", "regular", ""),
         ]
@@ -86,6 +86,17 @@ fn content_is_shown_where_it_differs() {
         assert_eq!(found, [row("/f", "content", &shown(&long), &shown(&changed))], "{at}");
         assert!(found[0].3.contains('X'), "{found:?}");
     }
+}
+
+#[test]
+fn what_is_no_text_is_shown_as_numbers_from_there_on() {
+    let plain: fn(&mut tar::Header) = |_| {};
+    let (first, other) = ("\u{7}abc\0\0\u{1}\0tail of this", "\u{7}abc\0\0\u{2}\0tail of it");
+    let found = compare(&tar(&[("x.bin", first, plain)]), &tar(&[("x.bin", other, plain)]));
+    let numbers = ["01 00 74 61 69 6c 20 6f 66 20 74 68", "02 00 74 61 69 6c 20 6f 66 20 69 74"];
+    let (first, other) =
+        (format!("byte 6: {} (20 bytes)", numbers[0]), format!("byte 6: {} (18 bytes)", numbers[1]));
+    assert_eq!(found, [row("/x.bin", "content", &first, &other)]);
 }
 
 #[test]
