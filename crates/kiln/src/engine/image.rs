@@ -22,6 +22,7 @@ pub(crate) fn assemble(
     let mut config = planned.config.clone();
     let mut layers = base_layers.to_vec();
     let mut history = planned.base.as_ref().map_or_else(Vec::new, |base| base.history.clone());
+    let of_base = history.len();
     let mut time = epoch;
     let created_of_base = planned.base.as_ref().and_then(|base| base.created.clone());
     let snapshot =
@@ -54,6 +55,12 @@ pub(crate) fn assemble(
     // Layers that no line of history claims: their steps' records are gone, their files are not.
     for layer in next {
         layers.push(pack(layer)?);
+    }
+    // What stands before the first step has that one's time, as BuildKit has it; where there is none, the base's.
+    let first = history[of_base..].iter().find_map(|line| line.created.clone());
+    let first = first.or_else(|| created_of_base.clone());
+    for line in history[of_base..].iter_mut().filter(|line| line.created.is_none()) {
+        line.created.clone_from(&first);
     }
     config.history = history;
     config.created = time.map(rfc3339).or(created_of_base);

@@ -106,7 +106,7 @@ fn layers_follow_the_base_and_times_come_from_records() {
         history,
         [
             "- base",
-            "- ENV A=b empty",
+            "2001-09-09T01:46:40Z ENV A=b empty",
             "2001-09-09T01:46:40Z COPY",
             "2001-09-09T01:46:40Z CMD empty",
             "2001-09-09T01:47:40Z RUN",
@@ -133,8 +133,10 @@ fn an_epoch_is_every_time() {
 
 #[test]
 fn an_image_without_a_step_is_as_old_as_its_base() {
-    let (_, _, created) = assembled(&["base"], &[("ENV A=b", None)], None);
+    let (_, history, created) = assembled(&["base"], &[("ENV A=b", None)], None);
+    assert_eq!(history, ["- base", "1999-01-01T00:00:00Z ENV A=b empty"]);
     assert_eq!(created.as_deref(), Some("1999-01-01T00:00:00Z"));
-    let (layers, _, created) = assembled(&[], &[("ENV A=b", None)], None);
+    let (layers, history, created) = assembled(&[], &[("ENV A=b", None)], None);
     assert_eq!((layers.len(), created), (0, None));
+    assert_eq!(history, ["- ENV A=b empty"]);
 }
