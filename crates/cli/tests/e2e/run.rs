@@ -150,8 +150,12 @@ fn the_exit_status_says_who_failed() {
         for (flag, words) in
             [("-d", "ends with it"), ("--name=x", "ends with it"), ("--volumes-from=x", "no containers")]
         {
-            run(&[flag, "demo", "true"]).code(2).says(&[words]);
+            run(&[flag, "demo", "true"]).code(125).says(&[words]);
         }
+        run(&["--no-such-flag", "demo", "true"]).code(125).says(&["--no-such-flag"]);
+        run(&["--network=elsewhere", "demo", "true"]).code(125).says(&["elsewhere"]);
+        run(&["--help"]).code(0);
+        place.kiln(&["build", "--no-such-flag", "context"]).code(2);
         place.is_quiet();
     });
 }
