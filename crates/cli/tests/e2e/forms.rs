@@ -3,7 +3,7 @@
 use kiln_testkit::tools::{run, tool};
 use serde_json::Value;
 
-use crate::place::Place;
+use crate::place::{Place, Ran};
 use crate::user::{User, for_each_user};
 
 const IMAGE: &str = "RUN echo x > /file && ln -s file /link\nLABEL who=kiln\nCMD [\"cat\", \"/file\"]\n";
@@ -87,6 +87,25 @@ fn toc(place: &Place, layout: &str, layer: &Value) -> Value {
     let digest = run(&mut shell);
     assert_eq!(layer["annotations"][TOC_DIGEST], format!("sha256:{}", digest.trim()));
     serde_json::from_str(&place.read("toc.json")).expect("JSON")
+}
+
+/// There is no snapshotter for it in Debian; the rules of its specification are held to by a script that has nothing of kiln's.
+#[test]
+fn estargz_holds_to_its_specification() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN for i in 1 2 3 4 5 6; do cat /bin/busybox; done >/big && ln /big /hard && mkfifo /fifo && : >/empty && \
+             mkdir -m 1777 /d && printf x >'/d/\u{e4} b' && ln -s big /link && chmod 4755 /big\n\
+             RUN rm /hard && mkdir -p /d/e && chown 5:6 /d/e\n",
+        );
+        let output = "type=oci,tar=false,dest=star,compression=estargz,compression-level=9";
+        place.build(&["-o", output]).ok();
+        let Some(mut python) = tool("/usr/bin/python3") else { return };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/estargz/validate");
+        let ran = Ran::of(python.current_dir(place.path("")).args([script, "star"])).ok();
+        assert!(ran.out().starts_with("star: 3 layers, "), "{ran}");
+    });
 }
 
 #[test]
