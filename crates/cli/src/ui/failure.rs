@@ -39,13 +39,15 @@ pub(crate) fn show_failure(failure: &Failure) {
             }
             Error::LayerSize { limit, layers, file, text } => {
                 layers.iter().for_each(|layer| oversized(layer, file, text));
-                let which: Vec<String> = layers.iter().map(|layer| layer.number.to_string()).collect();
-                let which = which.join(", ");
-                let verb = if layers.len() == 1 { "has" } else { "have each" };
-                note(format_args!(
-                    "error: layer {which} {verb} more than --max-layer-size {}",
-                    bytes(*limit)
-                ));
+                let numbers: Vec<String> = layers.iter().map(|layer| layer.number.to_string()).collect();
+                let limit = bytes(*limit);
+                match &numbers[..] {
+                    [one] => note(format_args!("error: layer {one} has more than --max-layer-size {limit}")),
+                    all => note(format_args!(
+                        "error: layers {} have more than --max-layer-size {limit} each",
+                        all.join(", ")
+                    )),
+                }
             }
             Error::ImageSize { limit, bytes: all, layers, file, text } => {
                 layers.iter().for_each(|layer| oversized(layer, file, text));

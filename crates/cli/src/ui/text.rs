@@ -30,14 +30,20 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// `just now`, `5 minutes ago`, `3 days ago`.
+/// `just now`, `5 minutes ago`, `3 days ago`, `2 years ago`: docker's units, which are two days, weeks, months or years at least.
 pub(crate) fn age(now: u64, then: u64) -> String {
     let seconds = now.saturating_sub(then);
     let (count, unit) = match seconds {
         0..60 => return "just now".to_owned(),
         60..3600 => (seconds / 60, "minute"),
         3600..86_400 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
+        // As docker counts: https://github.com/docker/go-units/blob/master/duration.go
+        _ => match seconds / 86_400 {
+            days @ 0..14 => (days, "day"),
+            days @ 14..60 => (days / 7, "week"),
+            days @ 60..730 => (days / 30, "month"),
+            days => (days / 365, "year"),
+        },
     };
     format!("{} ago", counted(count, unit))
 }
@@ -57,5 +63,19 @@ mod tests {
         assert_eq!(age(100, 50), "just now");
         assert_eq!(age(7300, 100), "2 hours ago");
         assert_eq!(age(86_500, 100), "1 day ago");
+        let days = |days: u64| age(days * 86_400 + 5, 0);
+        let rows = [
+            (13, "13 days"),
+            (14, "2 weeks"),
+            (59, "8 weeks"),
+            (60, "2 months"),
+            (729, "24 months"),
+            (730, "2 years"),
+        ];
+        for (count, text) in rows {
+            assert_eq!(days(count), format!("{text} ago"));
+        }
+        // An image of 1970, as a SOURCE_DATE_EPOCH of 0 makes it.
+        assert_eq!(days(20_780), "56 years ago");
     }
 }

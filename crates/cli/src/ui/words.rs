@@ -44,11 +44,15 @@ pub(super) fn warning(message: &str, lines: Option<(usize, usize)>) -> String {
     }
 }
 
-/// `exported image sha256:... as demo:latest`.
+/// `exported image sha256:... as demo:latest`, `pushed sha256:... as registry.lan/demo:1`.
 pub(super) fn exported(output: &str, digest: Option<Digest>, names: &[String]) -> String {
     let digest = digest.map_or(String::new(), |digest| format!(" {digest}"));
     let names = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-    format!("exported {output}{digest}{names}")
+    match output {
+        "type=registry" => format!("pushed{digest}{names}"),
+        "type=image,push=true" => format!("exported image{digest}{names}, and pushed"),
+        _ => format!("exported {output}{digest}{names}"),
+    }
 }
 
 /// A title may hold a heredoc's or a long command's line ends, and what moves the cursor.

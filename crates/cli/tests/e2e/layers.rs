@@ -96,7 +96,7 @@ fn too_large_an_image_is_refused_and_the_line_is_named() {
             "linux/",
             "layer 2 of 4",
             "/var/lib/apt/lists/x",
-            "layer 1, 2 have each more than --max-layer-size 20.5 kB",
+            "layers 1, 2 have more than --max-layer-size 20.5 kB each",
             "RUN --mount=type=cache",
         ]);
         assert_eq!(place.kiln(&["images", "-aq"]).ok().out(), "", "nothing was kept");
@@ -111,7 +111,10 @@ fn too_large_an_image_is_refused_and_the_line_is_named() {
         place.kiln(&["layers", "--max-image-size", "50m", "demo"]).ok();
         // A base's layers count, too.
         place.dockerfile("FROM demo\nCOPY small /small\n");
-        place.build(&["--max-layer-size", "20k"]).code(1).says(&["layer 2 of 5", "layer 1, 2 have each"]);
+        place
+            .build(&["--max-layer-size", "20k"])
+            .code(1)
+            .says(&["layer 2 of 5", "layers 1, 2 have more than"]);
         place.fsck();
     });
 }

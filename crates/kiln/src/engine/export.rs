@@ -358,6 +358,8 @@ pub(super) fn describe(output: &Output) -> String {
         Output::Docker { dest, .. } => format!("type=docker,dest={}", to(dest)),
         Output::Local { dest } => format!("type=local,dest={}", dest.display()),
         Output::Tar { dest } => format!("type=tar,dest={}", to(dest)),
+        Output::Image { push: true, store: false, .. } => "type=registry".to_owned(),
+        Output::Image { push: true, .. } => "type=image,push=true".to_owned(),
         Output::Image { .. } => "image".to_owned(),
         Output::Daemon { .. } => "docker-daemon".to_owned(),
         Output::CacheOnly => "type=cacheonly".to_owned(),
