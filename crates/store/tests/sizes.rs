@@ -194,7 +194,7 @@ fn what_any_tool_does_in_a_cache_is_counted_at_once() {
         // Other users' files, some closed to all.
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::lchown(one.join("b"), Some(1001), Some(100)).unwrap();
-            std::fs::set_permissions(&wide, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+            std::fs::set_permissions(&wide, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
             std::os::unix::fs::lchown(&wide, Some(100_005), Some(1)).unwrap();
             check();
         }
