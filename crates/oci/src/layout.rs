@@ -9,7 +9,10 @@ mod reader;
 mod scan;
 mod walk;
 
-pub use archive::{write_docker_archive, write_layout_tar, write_partial_archive};
+pub use archive::{
+    ARCHIVE_HEAD, ArchiveWriter, archive_entry, write_archive_into, write_docker_archive, write_layout_tar,
+    write_partial_archive,
+};
 pub use directory::write_layout_dir;
 pub(crate) use files::Files;
 pub use reader::{Layout, LayoutEntry};

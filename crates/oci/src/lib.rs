@@ -31,8 +31,8 @@ pub use document::{BlobInfo, Document};
 pub use error::OciError;
 pub use image::{AssembleOptions, Image, MediaTypes, assemble, attested_index, index};
 pub use layout::{
-    Layout, LayoutEntry, Root, write_docker_archive, write_layout_dir, write_layout_tar,
-    write_partial_archive,
+    ARCHIVE_HEAD, ArchiveWriter, Layout, LayoutEntry, Root, archive_entry, write_archive_into,
+    write_docker_archive, write_layout_dir, write_layout_tar, write_partial_archive,
 };
 pub use load::{LoadedImage, MAX_DOCUMENT, load};
 pub use platform::matches;

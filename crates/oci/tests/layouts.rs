@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::{Digest, ImageRef, IoError, Platform};
 use kiln_oci::{
-    BlobInfo, BlobSource, Document, Layout, MediaTypes, OciError, Root, index, write_docker_archive,
-    write_layout_dir, write_layout_tar,
+    ARCHIVE_HEAD, ArchiveWriter, BlobInfo, BlobSource, Document, Layout, MediaTypes, OciError, Root,
+    archive_entry, index, write_archive_into, write_docker_archive, write_layout_dir, write_layout_tar,
 };
 use kiln_testkit::image::TestImage;
 use kiln_testkit::tools::{run, tool};
@@ -341,4 +341,61 @@ fn a_missing_blob_leaves_no_index() {
     let root = Root { document: &document, platform: None, names: &[], annotations: None, tag: None };
     assert!(write_layout_dir(&directory.path().join("none"), &[root], &image).is_err());
     assert!(!directory.path().join("none").exists());
+}
+
+/// What has some blobs already, wherever they come.
+struct Begun {
+    bytes: Vec<u8>,
+    there: Vec<Digest>,
+    gaps: Vec<(usize, Digest)>,
+}
+
+impl std::io::Write for Begun {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ArchiveWriter for Begun {
+    fn has(&mut self, digest: &Digest, size: u64) -> std::io::Result<bool> {
+        let is_there = self.there.contains(digest);
+        if is_there {
+            self.gaps.push((self.bytes.len(), *digest));
+            self.bytes.resize(self.bytes.len() + usize::try_from(size).unwrap(), 0);
+        }
+        Ok(is_there)
+    }
+}
+
+#[test]
+fn layers_come_first_and_those_that_are_there_are_left_out() {
+    let image = image("one");
+    let names = names(&["demo:1"]);
+    let layers: Vec<_> = image.image.layers.iter().map(|layer| layer.digest).collect();
+    for docker in [false, true] {
+        let mut whole = Vec::new();
+        match docker {
+            true => write_docker_archive(&mut whole, &[root(&image, &names)], &image).unwrap(),
+            false => write_layout_tar(&mut whole, &[root(&image, &names)], &image).unwrap(),
+        }
+        let mut begun = Begun { bytes: Vec::new(), there: layers.clone(), gaps: Vec::new() };
+        // A blob that is there is not asked for.
+        let mut rest = image.clone();
+        rest.blobs.retain(|digest, _| !layers.contains(digest));
+        write_archive_into(&mut begun, &[root(&image, &names)], &rest, docker).unwrap();
+        assert_eq!(begun.gaps.iter().map(|gap| gap.1).collect::<Vec<_>>(), layers, "from the lowest up");
+        let mut at = ARCHIVE_HEAD;
+        for ((gap, digest), layer) in begun.gaps.iter().zip(&image.image.layers) {
+            assert_eq!(*gap as u64, at + archive_entry(0), "where it can be known beforehand");
+            at += archive_entry(layer.size);
+            let content = &image.blobs[digest];
+            begun.bytes[*gap..gap + content.len()].copy_from_slice(content);
+        }
+        assert!(begun.bytes == whole, "the same archive");
+    }
 }

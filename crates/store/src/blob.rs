@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::lock::FileLock;
 use crate::partial;
 use crate::store::Store;
+use crate::twin::{Twin, TwinWriter};
 
 impl Store {
     /// Returns whether a blob is there, and notes the use.
@@ -65,6 +66,7 @@ impl Store {
             hasher: DigestHasher::new(),
             size: 0,
             early,
+            twin: None,
             partial: None,
         })
     }
@@ -93,6 +95,8 @@ pub struct BlobWriter {
     hasher: DigestHasher,
     size: u64,
     early: Early,
+    /// Gets the same bytes.
+    twin: Option<TwinWriter>,
     /// Of one that stays for the next try if it is not finished ([`partial`]).
     partial: Option<FileLock>,
 }
@@ -108,7 +112,13 @@ impl BlobWriter {
         hasher: DigestHasher,
     ) -> Self {
         let (store, early) = (store.clone(), Early::default());
-        Self { store, file, path: Some(path), hasher, size, early, partial: Some(lock) }
+        Self { store, file, path: Some(path), hasher, size, early, twin: None, partial: Some(lock) }
+    }
+
+    /// Writes what comes to a second place, too. To be said before there is anything.
+    pub(crate) fn with_twin(mut self, twin: Option<Twin>) -> Self {
+        self.twin = twin.map(TwinWriter::new);
+        self
     }
 
     /// Returns what has seen the bytes so far.
@@ -207,13 +217,16 @@ impl BlobWriter {
     pub(crate) fn full(store: &Store) -> Self {
         let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (hasher, early) = (DigestHasher::new(), Early::default());
-        Self { store: store.clone(), file, path: None, hasher, size: 0, early, partial: None }
+        Self { store: store.clone(), file, path: None, hasher, size: 0, early, twin: None, partial: None }
     }
 
     fn count(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         self.early.written(&self.file, self.size);
+        if self.twin.as_mut().is_some_and(|twin| !twin.append(bytes)) {
+            self.twin = None;
+        }
     }
 
     pub(crate) fn error(&self, op: &str, error: &io::Error) -> StoreError {

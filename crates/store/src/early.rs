@@ -11,17 +11,26 @@ const STEP: u64 = 8 << 20;
 
 /// How much of a growing file is on its way.
 #[derive(Debug, Default)]
-pub(crate) struct Early(u64);
+pub(crate) struct Early {
+    /// Where what grows begins in its file.
+    at: u64,
+    begun: u64,
+}
 
 impl Early {
-    /// Notes that the file has that many bytes now, and begins to write out those not begun with. Does not wait.
+    /// Of what grows from a place in its file on.
+    pub(crate) fn behind(at: u64) -> Self {
+        Self { at, begun: 0 }
+    }
+
+    /// Notes that there are that many bytes now, and begins to write out those not begun with. Does not wait.
     pub(crate) fn written(&mut self, file: impl AsFd, size: u64) {
-        let length = size.saturating_sub(self.0);
+        let length = size.saturating_sub(self.begun);
         if length >= STEP {
             // "Don't need" starts writing dirty pages and drops clean ones only; what was written a moment ago is dirty.
             // sync_file_range(2) would say it better, but has no safe wrapper. Advice may be ignored, so failures are.
-            let _ = fadvise(file, self.0, std::num::NonZeroU64::new(length), Advice::DontNeed);
-            self.0 = size;
+            let _ = fadvise(file, self.at + self.begun, std::num::NonZeroU64::new(length), Advice::DontNeed);
+            self.begun = size;
         }
     }
 }

@@ -37,6 +37,7 @@ mod scratch;
 mod source;
 mod store;
 pub mod tree;
+mod twin;
 mod unpack;
 
 pub use blob::BlobWriter;
@@ -62,4 +63,5 @@ pub use record::{RecordInfo, RecordKind};
 pub use removals::{Removal, RemovalReason};
 pub use source::{NewFile, NewSource, SourceId};
 pub use store::Store;
+pub use twin::Twin;
 pub use unpack::{UnpackOptions, begins_archive};

@@ -143,7 +143,7 @@ fn who_waits_for_a_layer_that_another_one_packs_says_so_and_in_the_end_packs_too
         let mut waiting = Waiting { doing: "a test", timeout, cancel, on_wait: &mut on_wait };
         let mut gave_up = Vec::new();
         let mut note = |holder: Option<&Holder>| gave_up.extend(holder.map(|h| h.doing.clone()));
-        let packed = store.layer_blob_beside(&layer, &options, &mut waiting, &mut note);
+        let packed = store.layer_blob_beside(&layer, &options, None, &mut waiting, &mut note);
         (packed.map(|blob| blob.digest), seen, gave_up)
     };
     let interrupted = Cancel::new();

@@ -122,3 +122,54 @@ fn further_contexts_are_directories_layouts_and_images() {
         place.build(&["--registry-mirror", "docker.io=http://127.0.0.1:1"]).ok();
     });
 }
+
+/// Where the second build of the same finds its layers packed, the first one has written them into the archive while it packed.
+#[test]
+fn an_archive_is_the_same_whether_it_was_begun_while_layers_were_packed() {
+    for_each_user(|user| {
+        let place = Place::with(
+            user,
+            "RUN head -c 3000000 /dev/urandom > /one\nRUN echo two > /two\nENV A=b\nRUN head -c 2000000 /dev/urandom > /three\n",
+        );
+        for kind in ["oci", "docker"] {
+            for level in ["1", "3"] {
+                let output = |dest: &str| {
+                    format!("type={kind},dest={dest},compression=gzip,compression-level={level}")
+                };
+                place.file("ahead.tar", "what was there before");
+                place.build(&["-o", &output("ahead.tar")]).ok();
+                place.build(&["-o", &output("after.tar")]).ok();
+                let streamed = place.build(&["-o", &output("-")]).ok().stdout;
+                let read = |name: &str| std::fs::read(place.path(name)).expect("an archive");
+                assert!(read("ahead.tar") == read("after.tar"), "{kind} {level}");
+                assert!(read("after.tar") == streamed, "{kind} {level}");
+                let names = entries(streamed.as_slice());
+                assert!(names.contains_key("index.json") && names.len() > 8, "{names:?}");
+            }
+        }
+        // Two outputs at once: only one of them is begun.
+        place
+            .build(&[
+                "-o",
+                "type=oci,dest=a.tar,compression-level=4",
+                "-o",
+                "type=oci,dest=b.tar,compression-level=4",
+            ])
+            .ok();
+        assert!(
+            std::fs::read(place.path("a.tar")).expect("one")
+                == std::fs::read(place.path("b.tar")).expect("one")
+        );
+        assert!(place.half_made().is_empty());
+    });
+}
+
+#[test]
+fn a_build_that_fails_leaves_nothing_of_its_archive() {
+    for_each_user(|user| {
+        let place = Place::with(user, "RUN echo x > /file\nRUN false\n");
+        place.directory("out");
+        place.build(&["-o", "type=oci,dest=out/image.tar"]).code(1);
+        assert_eq!(std::fs::read_dir(place.path("out")).expect("a directory").count(), 0);
+    });
+}

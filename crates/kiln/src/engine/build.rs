@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, Snapshot, StepId};
+use kiln_core::{Cancel, Digest, Event, EventSink, Layer, LayerId, StepId};
 use kiln_frontend::{BuildPlan, PlannedImage};
 use kiln_oci::Image;
 use kiln_registry::RegistryClient;
@@ -14,7 +14,7 @@ use kiln_store::cache_mount::CacheMounts;
 
 use super::Engine;
 use super::agent::Backend;
-use super::arrival::Unseen;
+use super::ahead::Ahead;
 use super::bases::{Base, Bases};
 use super::cache_places::label;
 use super::carry::{CarryReport, Restores, Saves};
@@ -66,6 +66,8 @@ pub(super) struct Build<'a> {
     pub(super) started: u64,
     /// Layers that are pushed beside the steps.
     pub(super) early: Early,
+    /// The archive that is begun while layers are packed.
+    pub(super) ahead: Mutex<Option<Ahead>>,
     /// What became of cache mounts that travel.
     pub(super) carried: Mutex<CarryReport>,
     /// How far it is with what they leave.
@@ -184,6 +186,7 @@ impl Engine {
             epoch,
             started,
             early: Early::of(request, epoch),
+            ahead: Mutex::default(),
             carried: Mutex::default(),
             saves: Saves::of(&plan.graph),
         };
@@ -228,27 +231,6 @@ impl Build<'_> {
             self.engine.remember_layers(&packed)?;
         }
         Ok(exports)
-    }
-
-    /// Returns the blob of a layer, packed as wanted. One that is somewhere else in that form stays there.
-    pub(super) fn layer_blob(
-        &self,
-        layer: &LayerId,
-        options: &LayerOptions,
-        cancel: &Cancel,
-    ) -> Result<Layer, Error> {
-        if let Some(blob) = self.cache.packed(layer, options) {
-            return Ok(blob);
-        }
-        let snapshot = Snapshot { layers: vec![layer.clone()] };
-        self.cache.present([&snapshot], &Unseen, cancel)?;
-        let way = (layer, options);
-        Patience::of(self.request).blob(&self.engine.store, way, self.reporter, cancel)
-    }
-
-    fn has_layer_blob(&self, layer: &LayerId, options: &LayerOptions) -> bool {
-        self.cache.packed(layer, options).is_some()
-            || self.engine.store.has_layer_blob(layer, options).unwrap_or(false)
     }
 
     /// Does the steps, and packs layers beside them.
@@ -342,6 +324,7 @@ impl Build<'_> {
         let (packer, queue) = Packer::new(&plan.graph, &wanted, depth);
         let ways = super::finished::ways(self.request, self.epoch);
         let rest = Rest::new(reporter);
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = self.begin_archive();
         let (solved, packed, saved) = std::thread::scope(|scope| {
             let stop = Cancel::new();
             let _forward = cancel.on_cancel({
@@ -364,7 +347,7 @@ impl Build<'_> {
                 let rest = &rest;
                 let blob = move |layer: &LayerId, way: &LayerOptions| {
                     let _packing = rest.packs(!self.has_layer_blob(layer, way));
-                    self.layer_blob(layer, way, &stop)
+                    self.layer_ahead(layer, way, &stop)
                 };
                 move || packer::pack(&ways, queue, made, &blob)
             });

@@ -202,10 +202,16 @@ impl Build<'_> {
                 kiln_oci::write_layout_dir(dest, &roots, &blobs)?;
             }
             Output::Oci { dest, .. } => {
-                to_file(dest.as_deref(), |out| Ok(kiln_oci::write_layout_tar(out, &roots, &blobs)?))?;
+                let dest = dest.as_deref();
+                if !self.finish_archive(dest, &roots, &blobs, false)? {
+                    to_file(dest, |out| Ok(kiln_oci::write_layout_tar(out, &roots, &blobs)?))?;
+                }
             }
             Output::Docker { dest, .. } => {
-                to_file(dest.as_deref(), |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
+                let dest = dest.as_deref();
+                if !self.finish_archive(dest, &roots, &blobs, true)? {
+                    to_file(dest, |out| Ok(kiln_oci::write_docker_archive(out, &roots, &blobs)?))?;
+                }
             }
             Output::Daemon { daemon, .. } => {
                 let image = finished.and_then(|finished| finished.images.first());

@@ -1,6 +1,7 @@
 //! The engine: one store, opened by a process that has entered its namespaces.
 
 mod agent;
+mod ahead;
 mod arrival;
 mod attest;
 mod bases;

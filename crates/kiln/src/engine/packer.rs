@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_core::{Layer, LayerId, Snapshot, StepGraph, StepId};
-use kiln_store::LayerOptions;
+use kiln_core::{Cancel, Layer, LayerId, Snapshot, StepGraph, StepId};
+use kiln_store::{LayerOptions, Twin};
 
+use super::arrival::Unseen;
+use super::build::Build;
 use super::chain::Chain;
 use super::finished::Packed;
+use super::patience::Patience;
 use super::reporter::{Reporter, Task};
 use crate::Error;
 
@@ -150,4 +153,54 @@ pub(crate) fn pack(
         }
     }
     Ok(packed)
+}
+
+impl Build<'_> {
+    /// Returns the blob of a layer, packed as wanted. One that is somewhere else in that form stays there.
+    pub(super) fn layer_blob(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        cancel: &Cancel,
+    ) -> Result<Layer, Error> {
+        self.blob_and_twin(layer, options, None, cancel)
+    }
+
+    /// The same, and where an archive is begun its bytes go there, too. To be said of one layer after the other, from the lowest up.
+    pub(super) fn layer_ahead(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        cancel: &Cancel,
+    ) -> Result<Layer, Error> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let twin = ahead.as_ref().and_then(|ahead| ahead.twin(options));
+        let blob = self.blob_and_twin(layer, options, twin.clone(), cancel)?;
+        if let (Some(ahead), Some(twin)) = (&*ahead, twin) {
+            ahead.packed(&twin, &blob);
+        }
+        Ok(blob)
+    }
+
+    fn blob_and_twin(
+        &self,
+        layer: &LayerId,
+        options: &LayerOptions,
+        twin: Option<Twin>,
+        cancel: &Cancel,
+    ) -> Result<Layer, Error> {
+        if let Some(blob) = self.cache.packed(layer, options) {
+            return Ok(blob);
+        }
+        let snapshot = Snapshot { layers: vec![layer.clone()] };
+        self.cache.present([&snapshot], &Unseen, cancel)?;
+        let way = (layer, options);
+        Patience::of(self.request).blob(&self.engine.store, way, twin, self.reporter, cancel)
+    }
+
+    /// Whether a layer's blob is there, so that nothing needs to be packed.
+    pub(super) fn has_layer_blob(&self, layer: &LayerId, options: &LayerOptions) -> bool {
+        self.cache.packed(layer, options).is_some()
+            || self.engine.store.has_layer_blob(layer, options).unwrap_or(false)
+    }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use kiln_core::{Cancel, Layer, LayerId};
-use kiln_store::{Claim, Claimed, Compression, GaveUp, Holder, LayerOptions, Store, StoreError, Waiting};
+use kiln_store::{
+    Claim, Claimed, Compression, GaveUp, Holder, LayerOptions, Store, StoreError, Twin, Waiting,
+};
 
 use super::build::now;
 use super::reporter::{Reporter, Task};
@@ -79,11 +81,12 @@ impl Patience {
         &self,
         store: &Store,
         (layer, options): (&LayerId, &LayerOptions),
+        twin: Option<Twin>,
         reporter: &Reporter<'_>,
         cancel: &Cancel,
     ) -> Result<Layer, Error> {
         self.packs(reporter, cancel, |waiting, gave_up| {
-            store.layer_blob_beside(layer, options, waiting, gave_up)
+            store.layer_blob_beside(layer, options, twin, waiting, gave_up)
         })
     }
 
@@ -171,7 +174,7 @@ mod tests {
         };
         let reporter = Reporter::new(&sink);
         let patience = Patience::new("a test", Some(Duration::ZERO));
-        let blob = patience.blob(&store, (&layer, &options), &reporter, &cancel).unwrap();
+        let blob = patience.blob(&store, (&layer, &options), None, &reporter, &cancel).unwrap();
         let holder = format!("process {}, kiln build elsewhere, for ", std::process::id());
         let said_then = std::mem::take(&mut *said.lock().unwrap());
         assert_eq!(said_then.len(), 3, "{said_then:?}");
@@ -180,7 +183,7 @@ mod tests {
         assert!(said_then[2].starts_with("waited 0 s for process"), "{said_then:?}");
         assert!(said_then[2].ends_with("; the layer is packed here, too"), "{said_then:?}");
         // It is known now, and nobody is waited for.
-        assert_eq!(patience.blob(&store, (&layer, &options), &reporter, &cancel).unwrap(), blob);
+        assert_eq!(patience.blob(&store, (&layer, &options), None, &reporter, &cancel).unwrap(), blob);
         assert_eq!(*said.lock().unwrap(), [""; 0]);
         drop(claim);
     }

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use kiln_core::IoResultExt as _;
+use kiln_core::{IoError, IoResultExt as _};
 
 use crate::Error;
 
@@ -19,27 +19,39 @@ pub(super) fn to_file(
         write(&mut out)?;
         return Ok(out.flush().at("write to", "standard output")?);
     };
-    let there = std::fs::metadata(dest).ok().map(|meta| meta.file_type());
-    if there.is_some_and(|kind| !kind.is_file() && !kind.is_dir()) {
+    let Some(dest) = target(dest)? else {
         // Never renamed over: /dev/null would be gone.
         let pipe = File::options().write(true).open(dest).at("open", dest)?;
         let mut out = BufWriter::with_capacity(256 * 1024, pipe);
         write(&mut out)?;
         return Ok(out.flush().at("write to", dest)?);
-    }
-    let real = if there.is_some() { std::fs::canonicalize(dest).at("find", dest)? } else { dest.to_owned() };
-    let dest = real.as_path();
+    };
+    let dest = dest.as_path();
     let dir = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let half = tempfile::Builder::new().prefix(".kiln-").tempfile_in(dir).at("create a file in", dir)?;
     let mut out = BufWriter::with_capacity(256 * 1024, half);
     write(&mut out)?;
     out.flush().at("write", dest)?;
     let half = out.into_inner().map_err(|error| error.into_error()).at("write", dest)?;
-    // As any program's output: by the umask, not a temporary file's 0600.
-    let mode = 0o666 & !umask();
-    rustix::fs::fchmod(half.as_file(), rustix::fs::Mode::from_raw_mode(mode)).at("set mode of", dest)?;
+    for_everybody(half.as_file(), dest)?;
     half.persist(dest).map_err(|error| error.error).at("create", dest)?;
     Ok(())
+}
+
+/// Returns the path of the file that appears, of a link what it leads to; none if there is something that is no file.
+pub(super) fn target(dest: &Path) -> Result<Option<PathBuf>, IoError> {
+    let there = std::fs::metadata(dest).ok().map(|meta| meta.file_type());
+    match there {
+        Some(kind) if !kind.is_file() && !kind.is_dir() => Ok(None),
+        Some(_) => Ok(Some(std::fs::canonicalize(dest).at("find", dest)?)),
+        None => Ok(Some(dest.to_owned())),
+    }
+}
+
+/// Sets the mode that any program's output has: by the umask, not a temporary file's 0600.
+pub(super) fn for_everybody(file: &File, path: &Path) -> Result<(), IoError> {
+    let mode = 0o666 & !umask();
+    rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(mode)).at("set mode of", path)
 }
 
 /// The umask can only be read by setting it; from /proc it can be read without a race.

@@ -9,8 +9,25 @@ use kiln_core::{Digest, IoError, IoResultExt as _};
 use super::{LAYOUT_VERSION, Root, blob_path, index, walk};
 use crate::{BlobInfo, BlobSource, Children, OciError, children, json};
 
-/// Writes a layout archive: `oci-layout`, `index.json`, then the blobs sorted by digest; owner root, times 0. Equal
-/// images give equal bytes.
+/// What an archive is written into.
+pub trait ArchiveWriter: Write {
+    /// Asked where a blob's content comes: whether it is there already, and the next bytes go behind it.
+    ///
+    /// # Errors
+    /// What was written before could not be.
+    fn has(&mut self, digest: &Digest, size: u64) -> io::Result<bool>;
+}
+
+/// Bytes of an archive before the first layer's header.
+pub const ARCHIVE_HEAD: u64 = 4 * BLOCK;
+
+/// Returns how many bytes a file of a size takes in an archive: a header of 512, and whole blocks.
+pub const fn archive_entry(size: u64) -> u64 {
+    BLOCK + size.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+/// Writes a layout archive: `oci-layout`, the layers in the images' order, the other blobs sorted by digest, `index.json`; owner root,
+/// times 0. Equal images give equal bytes. Layers are first so that they can be written before the rest is known.
 ///
 /// # Errors
 /// A blob is missing or of another size; the writer fails (the path in that error is "the archive").
@@ -19,7 +36,21 @@ pub fn write_layout_tar(
     roots: &[Root<'_>],
     blobs: &dyn BlobSource,
 ) -> Result<(), OciError> {
-    write(writer, roots, blobs, None, &HashSet::new())
+    write(&mut Stream(writer), roots, blobs, None, &HashSet::new())
+}
+
+/// Writes either archive, docker's or not, into a file that may have layers already.
+///
+/// # Errors
+/// As without.
+pub fn write_archive_into(
+    writer: &mut dyn ArchiveWriter,
+    roots: &[Root<'_>],
+    blobs: &dyn BlobSource,
+    docker: bool,
+) -> Result<(), OciError> {
+    let list = if docker { Some(docker_list(roots)?) } else { None };
+    write(writer, roots, blobs, list, &HashSet::new())
 }
 
 /// Either archive for a reader that has some blobs: these are named in it, and not there.
@@ -35,7 +66,7 @@ pub fn write_partial_archive(
 ) -> Result<(), OciError> {
     let roots = std::slice::from_ref(root);
     let list = if docker { Some(docker_list(roots)?) } else { None };
-    write(writer, roots, blobs, list, absent)
+    write(&mut Stream(writer), roots, blobs, list, absent)
 }
 
 /// Writes what `docker load` and `podman load` take: docker's `manifest.json` for those that know nothing else, in an
@@ -49,7 +80,7 @@ pub fn write_docker_archive(
     roots: &[Root<'_>],
     blobs: &dyn BlobSource,
 ) -> Result<(), OciError> {
-    write(writer, roots, blobs, Some(docker_list(roots)?), &HashSet::new())
+    write(&mut Stream(writer), roots, blobs, Some(docker_list(roots)?), &HashSet::new())
 }
 
 /// Docker's `manifest.json`.
@@ -72,13 +103,13 @@ fn docker_list(roots: &[Root<'_>]) -> Result<Vec<u8>, OciError> {
 }
 
 fn write(
-    writer: &mut dyn Write,
+    writer: &mut dyn ArchiveWriter,
     roots: &[Root<'_>],
     blobs: &dyn BlobSource,
     docker: Option<Vec<u8>>,
     absent: &HashSet<Digest>,
 ) -> Result<(), OciError> {
-    let all = walk::collect(roots, blobs)?;
+    let mut all = walk::collect(roots, blobs)?;
     let mut index = index::empty();
     for root in roots {
         index::add(&mut index, root);
@@ -86,24 +117,47 @@ fn write(
     let layout = format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}");
     let mut tar = Tar { writer };
     tar.file("oci-layout", layout.as_bytes())?;
-    tar.file("index.json", &json::index(&index))?;
-    if let Some(docker) = docker {
-        tar.file("manifest.json", &docker)?;
-    }
     tar.header("blobs/", tar::EntryType::Directory, 0)?;
     tar.header("blobs/sha256/", tar::EntryType::Directory, 0)?;
-    for info in all.values().filter(|info| !absent.contains(&info.digest)) {
+    all.blobs.retain(|digest, _| !absent.contains(digest));
+    for info in all.layers.iter().filter_map(|digest| all.blobs.remove(digest)) {
+        tar.blob(&info, blobs)?;
+    }
+    for info in all.blobs.values() {
         match roots.iter().find(|root| root.document.digest == info.digest) {
             Some(root) => tar.file(&blob_path(&info.digest), &root.document.bytes)?,
             None => tar.blob(info, blobs)?,
         }
+    }
+    tar.file("index.json", &json::index(&index))?;
+    if let Some(docker) = docker {
+        tar.file("manifest.json", &docker)?;
     }
     tar.end()
 }
 
 /// The few kinds of entries needed. Not `tar::Builder`: it copies through 8 KiB and wants a writer by value.
 struct Tar<'a> {
-    writer: &'a mut dyn Write,
+    writer: &'a mut dyn ArchiveWriter,
+}
+
+/// What has nothing yet.
+struct Stream<'a>(&'a mut dyn Write);
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl ArchiveWriter for Stream<'_> {
+    fn has(&mut self, _: &Digest, _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 impl Tar<'_> {
@@ -129,8 +183,11 @@ impl Tar<'_> {
 
     fn blob(&mut self, info: &BlobInfo, blobs: &dyn BlobSource) -> Result<(), OciError> {
         let BlobInfo { digest, size: wanted, .. } = *info;
-        let mut from = blobs.open(&digest)?;
         self.header(&blob_path(&digest), tar::EntryType::Regular, wanted)?;
+        if self.writer.has(&digest, wanted).at("write", ARCHIVE)? {
+            return self.pad(wanted);
+        }
+        let mut from = blobs.open(&digest)?;
         let mut buffer = vec![0; BUFFER];
         let mut actual = 0;
         loop {

@@ -25,7 +25,7 @@ use crate::{BlobInfo, BlobSource, OciError, json};
 pub fn write_layout_dir(dest: &Path, roots: &[Root<'_>], blobs: &dyn BlobSource) -> Result<(), OciError> {
     let all = walk::collect(roots, blobs)?;
     prepare(dest)?;
-    for info in all.values() {
+    for info in all.blobs.values() {
         let document = roots.iter().find(|root| root.document.digest == info.digest);
         match document {
             Some(root) => put(dest, info, &mut |file| file.write_all(&root.document.bytes))?,

@@ -1,6 +1,6 @@
 //! Everything that hangs on some images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
 
 use kiln_core::{Digest, IoError};
@@ -8,27 +8,34 @@ use kiln_core::{Digest, IoError};
 use super::Root;
 use crate::{BlobInfo, BlobSource, Children, Document, MAX_DOCUMENT, OciError, children};
 
-/// Returns every blob below the roots, themselves included, each once, by digest.
-pub(super) fn collect(
-    roots: &[Root<'_>],
-    blobs: &dyn BlobSource,
-) -> Result<BTreeMap<Digest, BlobInfo>, OciError> {
-    let mut found = BTreeMap::new();
-    let mut todo: Vec<Document> = roots.iter().map(|root| root.document.clone()).collect();
-    while let Some(document) = todo.pop() {
+/// What hangs on images.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Every blob, the images themselves included, each once.
+    pub(super) blobs: BTreeMap<Digest, BlobInfo>,
+    /// Those that are layers, from the lowest up. One may be there twice.
+    pub(super) layers: Vec<Digest>,
+}
+
+/// Returns what hangs on the roots.
+pub(super) fn collect(roots: &[Root<'_>], blobs: &dyn BlobSource) -> Result<Found, OciError> {
+    let mut found = Found::default();
+    let mut todo: VecDeque<Document> = roots.iter().map(|root| root.document.clone()).collect();
+    while let Some(document) = todo.pop_front() {
         // Digests cannot form a cycle, but many entries may name one manifest.
-        if found.insert(document.digest, document.info()).is_some() {
+        if found.blobs.insert(document.digest, document.info()).is_some() {
             continue;
         }
         match children(&document)? {
             Children::Manifest { config, layers } => {
+                found.layers.extend(layers.iter().map(|layer| layer.digest));
                 for info in layers.into_iter().chain([config]) {
-                    found.insert(info.digest, info);
+                    found.blobs.insert(info.digest, info);
                 }
             }
             Children::Index(entries) => {
                 for (info, _) in entries {
-                    todo.push(fetch(&info, blobs)?);
+                    todo.push_back(fetch(&info, blobs)?);
                 }
             }
         }

@@ -18,6 +18,7 @@ use crate::layout::TREE;
 use crate::owner::LinkOwners;
 use crate::record::RecordKind;
 use crate::store::Store;
+use crate::twin::Twin;
 
 /// Beside a layer's tree: what a copy put there.
 const COPIED_FILE: &str = "copied";
@@ -88,7 +89,7 @@ impl Store {
     }
 
     /// [`layer_blob`](Self::layer_blob) that says for whom it waits. After a wait that takes too long, which `gave_up` is told, or
-    /// for somebody who fails, it packs beside the other: both make the same blob.
+    /// for somebody who fails, it packs beside the other: both make the same blob. Where it is made here, a second place gets its bytes, too.
     ///
     /// # Errors
     /// As there.
@@ -96,11 +97,12 @@ impl Store {
         &self,
         layer: &LayerId,
         options: &LayerOptions,
+        twin: Option<Twin>,
         waiting: &mut Waiting<'_>,
         gave_up: GaveUp<'_>,
     ) -> Result<Layer, StoreError> {
         let cancel = waiting.cancel;
-        let make = || self.make(layer, options, threads(), cancel);
+        let make = || self.make(layer, options, threads(), twin, cancel);
         Ok(self.pack_once(&options.key(layer), waiting, gave_up, make)?.layer)
     }
 
@@ -120,7 +122,7 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
         let mut waiting = Waiting { doing: "a build", timeout: None, cancel, on_wait: &mut |_| () };
-        let make = || self.make(layer, options, threads, cancel);
+        let make = || self.make(layer, options, threads, None, cancel);
         self.pack_once(&options.key(layer), &mut waiting, &mut |_| (), make)
     }
 
@@ -277,6 +279,7 @@ impl Store {
         layer: &LayerId,
         options: &LayerOptions,
         threads: usize,
+        twin: Option<Twin>,
         cancel: &Cancel,
     ) -> Result<PackedLayer, StoreError> {
         if !self.has_layer(layer) {
@@ -294,7 +297,7 @@ impl Store {
             cancel,
         };
         let list = blocks::path(&dir, options.compression);
-        let (packed, sockets) = self.packing(options.compression, threads, |packer| {
+        let (packed, sockets) = self.packing(options.compression, threads, twin, |packer| {
             // Only a copy finds most of its blocks in the one before.
             if copied.is_some() {
                 packer.list_blocks(self.earlier_blocks(layer, options.compression));
@@ -320,7 +323,7 @@ impl Store {
         compression: Compression,
         threads: usize,
     ) -> Result<(Packed, Vec<PathBuf>), StoreError> {
-        self.packing(compression, threads, |packer| archive::write(plan, packer))
+        self.packing(compression, threads, None, |packer| archive::write(plan, packer))
     }
 
     /// Returns what the nearest earlier layer of the same copy was packed into, which may be the layer itself.
@@ -345,9 +348,10 @@ impl Store {
         &self,
         compression: Compression,
         threads: usize,
+        twin: Option<Twin>,
         fill: impl FnOnce(&mut Packer<'_, '_>) -> Result<T, StoreError>,
     ) -> Result<(Packed, T), StoreError> {
-        let blob = self.blob_writer()?;
+        let blob = self.blob_writer()?.with_twin(twin);
         std::thread::scope(|scope| {
             let mut packer = Packer::new(scope, blob, compression, threads)?;
             let filled = fill(&mut packer)?;

@@ -31,6 +31,7 @@ impl Store {
             return self.layer_blob_beside(
                 &files,
                 &LayerOptions { compression, epoch: None },
+                None,
                 waiting,
                 gave_up,
             );
@@ -39,7 +40,7 @@ impl Store {
         let packed = self.pack_once(&key, waiting, gave_up, || {
             let blob = self.open_blob(&layer.digest)?;
             let (Packed { blob, diff_id, annotations, .. }, ()) =
-                self.packing(compression, threads(), |packer| {
+                self.packing(compression, threads(), None, |packer| {
                     let tar = unpack::Source::new(blob).map_err(|error| error.of_layer(layer.diff_id))?;
                     pass_on(Tar { tar, count: 0, layer: layer.diff_id, cancel }, packer)
                 })?;

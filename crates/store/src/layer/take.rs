@@ -71,7 +71,7 @@ impl Store {
             }
             None => {
                 let compression = Compression::default();
-                let packing = self.packing(compression, threads(), |packer| {
+                let packing = self.packing(compression, threads(), None, |packer| {
                     all(reader, name, |bytes| packer.put(bytes)).map_err(|error| interrupted(error, cancel))
                 });
                 let (Packed { blob, diff_id, .. }, ()) = packing?;

@@ -185,7 +185,7 @@ impl Exporter {
                 Some(far) => (StepLayer { layer: far.layer, packing: far.packing }, far.origin),
                 None => {
                     let way = (id, &self.packing);
-                    let layer = cache.patience.blob(cache.store, way, cache.reporter, cache.cancel)?;
+                    let layer = cache.patience.blob(cache.store, way, None, cache.reporter, cache.cancel)?;
                     let packing = self.packing.compression.version();
                     (StepLayer { layer, packing }, Origin::Store)
                 }
