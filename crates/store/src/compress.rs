@@ -12,6 +12,7 @@
 mod alone;
 pub(crate) mod blocks;
 mod cut;
+mod dense;
 mod kind;
 
 use std::collections::BTreeMap;
@@ -474,12 +475,14 @@ fn member(block: &mut Block, level: u32) {
     block.digest = (block.content > 0).then(|| Digest::of(&block.raw[..block.content]));
 }
 
-/// Adds what bytes become in a compressor that is primed with the window before them, and returns their checksum.
+/// Adds what bytes become in a compressor that is primed with the window before them, and returns their checksum. Bytes that resist
+/// are stored as they are ([`dense`]).
 fn deflate(raw: &[u8], window: &[u8], level: u32, flush: FlushCompress, packed: &mut Vec<u8>) -> Crc {
     let mut crc = Crc::new();
     crc.update(raw);
     // Static trees spend nine bits on a byte at worst.
     packed.reserve(raw.len() + raw.len() / 8 + 4096);
+    let level = if dense::is_dense(raw) { 0 } else { level };
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     if !window.is_empty() {
         compress.set_dictionary(window).expect("a fresh raw deflate stream takes a dictionary");

@@ -52,13 +52,13 @@ impl Compression {
     /// Names all of it that decides the bytes: it changes whenever they may.
     pub fn version(self) -> String {
         match self {
-            Self::Gzip { level } => format!("packer 2 zlib-rs-0.6.8, compression gzip {level}"),
+            Self::Gzip { level } => format!("packer 3 zlib-rs-0.6.8, compression gzip {level}"),
             Self::Zstd { level } => {
                 let tables = if level >= LARGE_TABLES.cast_unsigned() { ", small tables" } else { "" };
                 let version = zstd::zstd_safe::version_string();
                 format!("packer 2 zstd-{version}, compression zstd {level}{tables}")
             }
-            Self::Estargz { level } => format!("packer 1 zlib-rs-0.6.8, compression estargz {level}"),
+            Self::Estargz { level } => format!("packer 2 zlib-rs-0.6.8, compression estargz {level}"),
             // As it was written when there was gzip only.
             Self::None => "packer 1 zlib-rs-0.6.8, compression none".to_owned(),
         }

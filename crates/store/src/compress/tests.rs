@@ -70,6 +70,30 @@ fn bytes_depend_on_nothing_but_input_and_level() {
     }
 }
 
+#[test]
+fn a_block_that_resists_is_stored_and_those_beside_it_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Ids::Full).unwrap();
+    let (mut noise, mut state) = (Vec::with_capacity(2 * BLOCK), 88_172_645_463_325_252_u64);
+    while noise.len() < 2 * BLOCK {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend_from_slice(&state.to_le_bytes());
+    }
+    let bytes = [sample(BLOCK), noise.clone(), sample(BLOCK + 5)].concat();
+    for compression in [1, 2, 6, 9].map(|level| Compression::Gzip { level }) {
+        let (first, diff_id) = pack_with(&store, &bytes, compression, 1, usize::MAX);
+        assert_eq!(diff_id, Digest::of(&bytes));
+        assert!(unpacked(&first, compression) == bytes, "{compression:?}");
+        // Stored blocks of deflate have 64 KiB at most, with five bytes before each.
+        assert!((noise.len()..noise.len() + BLOCK).contains(&first.len()), "{} bytes", first.len());
+        assert!(first.windows(4096).any(|bytes| bytes == &noise[BLOCK..BLOCK + 4096]), "{compression:?}");
+        let (other, _) = pack_with(&store, &bytes, compression, 5, 4096);
+        assert!(first == other, "{compression:?}");
+    }
+}
+
 /// If this fails after an update of zlib-rs, its version in `Compression::version` must change too: layers packed anew
 /// get other digests. That of zstd changes by itself.
 #[test]
