@@ -313,6 +313,7 @@ fn the_metadata_file_has_the_keys_of_buildx() {
         assert_eq!(
             keys,
             [
+                "buildx.build.provenance",
                 "buildx.build.ref",
                 "containerimage.config.digest",
                 "containerimage.descriptor",
