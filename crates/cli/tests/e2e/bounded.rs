@@ -70,7 +70,8 @@ fn buildkit_1962_du_is_what_du_says_and_names_what_would_go_next() {
     });
 }
 
-/// <https://github.com/moby/buildkit/issues/4218>: the limit was a floor for what is kept, and no bound. FIELD P22.
+/// <https://github.com/moby/buildkit/issues/4218>, <https://github.com/kernel/hypeman/issues/335>: the limit was a floor for what is kept, and
+/// no bound. FIELD P22.
 #[test]
 fn buildkit_4218_a_bound_is_kept_by_every_build_least_recently_used_first() {
     for_each_user(|user| {
@@ -222,8 +223,9 @@ fn the_bound_can_stand_in_the_configuration_file() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/1198>: `prune --keep-storage` left far more on the disk than it was told to. FIELD P22.
 #[test]
-fn prune_takes_what_it_is_told_and_a_dry_run_tells_it_all() {
+fn buildkit_1198_prune_takes_what_it_is_told_and_a_dry_run_tells_it_all() {
     for_each_user(|user| {
         let place = Place::with(user, &large(1));
         place.build(&["-t", "named"]).ok();

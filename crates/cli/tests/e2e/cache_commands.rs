@@ -172,7 +172,8 @@ fn a_shell_in_a_cache_has_it_alone_and_may_do_what_steps_may() {
     });
 }
 
-/// <https://github.com/docker/buildx/issues/931>: one cache mount, by its id. FIELD P3.
+/// <https://github.com/docker/buildx/issues/931>: one cache mount, by its id. <https://github.com/containers/buildah/issues/4486>: there was
+/// no command that removes cache mounts. FIELD P3.
 #[test]
 fn buildx_931_prune_takes_what_is_asked_for_and_says_what_it_would_take() {
     for_each_user(|user| {
@@ -200,6 +201,23 @@ fn buildx_931_prune_takes_what_is_asked_for_and_says_what_it_would_take() {
         place.kiln(&["cache", "prune", "--keep-storage", &format!("{pip}")]).ok();
         assert_eq!(ids(&place, "placed=false"), "pip");
         place.kiln(&["cache", "prune", "-af"]).ok();
+        assert!(listed(&place, &[]).is_empty());
+        place.fsck();
+    });
+}
+
+/// <https://github.com/moby/buildkit/issues/1359>: how layers are removed and cache mounts are not; which filters there are stood
+/// nowhere. FIELD P3.
+#[test]
+fn buildkit_1359_layers_are_pruned_without_cache_mounts_and_filters_are_named() {
+    for_each_user(|user| {
+        let place = place(user);
+        place.kiln(&["prune", "--all"]).ok();
+        place.base("RUN --mount=type=cache,id=pip,target=/a grep x /a/f\n");
+        assert_eq!(place.build(&[]).ok().count("CACHED"), 0);
+        assert_eq!(ids(&place, "placed=false"), "pip /root/.cache/npm");
+        place.kiln(&["prune", "--filter", "type=regular"]).code(2).says(&["type=regular", "until=AGE"]);
+        place.kiln(&["prune", "--all", "--cache-mounts"]).ok();
         assert!(listed(&place, &[]).is_empty());
         place.fsck();
     });

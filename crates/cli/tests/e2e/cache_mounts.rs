@@ -1,10 +1,11 @@
 //! `RUN --mount=type=cache`.
 
 use crate::images::layers;
-use crate::place::Place;
+use crate::place::{BASE, Place};
 use crate::user::{User, for_each_user};
 
-/// <https://github.com/moby/buildkit/issues/4250>: --no-cache forgot the caches as well.
+/// <https://github.com/moby/buildkit/issues/4250>: --no-cache forgot the caches as well. <https://github.com/moby/buildkit/issues/2447>: and
+/// did not where a mode was given, which also made it another cache. FIELD P4.
 #[test]
 fn buildkit_4250_a_cache_is_kept_between_builds_and_by_no_cache() {
     for_each_user(|user| {
@@ -86,10 +87,7 @@ fn buildkit_2487_locked_waits_for_another_process_and_says_so() {
         assert!(first.until(" holding\n"), "{}", first.seen);
         place.file(
             "context/second.Dockerfile",
-            &format!(
-                "{}RUN --mount=type=cache,id=l,target=/l,sharing=locked grep first /l/f\n",
-                crate::place::BASE
-            ),
+            &format!("{BASE}RUN --mount=type=cache,id=l,target=/l,sharing=locked grep first /l/f\n"),
         );
         let mut second = place.start(&["-f", "context/second.Dockerfile"]);
         assert!(second.until("waiting for cache \"l\""), "{}", second.seen);
@@ -99,7 +97,7 @@ fn buildkit_2487_locked_waits_for_another_process_and_says_so() {
         place.kiln(&["cache", "rm", "l"]).code(3).says(&["l"]);
         place.file(
             "context/third.Dockerfile",
-            &format!("{}RUN --mount=type=cache,id=gate,target=/gate echo go > /gate/p\n", crate::place::BASE),
+            &format!("{BASE}RUN --mount=type=cache,id=gate,target=/gate echo go > /gate/p\n"),
         );
         place.build(&["-f", "context/third.Dockerfile"]).ok();
         first.wait().ok();
@@ -156,7 +154,9 @@ fn a_relative_target_is_below_the_working_directory() {
     });
 }
 
-/// <https://github.com/moby/buildkit/issues/2147>: what is installed into a cache is not in the image. The check `over_install` says it before. FIELD P7.
+/// <https://github.com/moby/buildkit/issues/2147>, <https://github.com/docker/buildx/issues/788>, <https://github.com/docker/buildx/issues/260>: what is
+/// installed into a cache is not in the image. The check `CacheMountOverInstall` says it before.
+/// <https://github.com/earthly/earthly/issues/3073>: what was copied there is not in the cache; nor is it lost. FIELD P7.
 #[test]
 fn buildkit_2147_a_cache_over_the_install_target_leaves_the_directory_as_it_was() {
     for_each_user(|user| {
@@ -171,6 +171,48 @@ fn buildkit_2147_a_cache_over_the_install_target_leaves_the_directory_as_it_was(
         // The step that only filled the cache, and the one that only looked, changed nothing.
         let changed: Vec<_> = layers[2..].iter().flat_map(|layer| layer.keys()).collect();
         assert!(changed.is_empty(), "{changed:?}");
+    });
+}
+
+/// <https://github.com/moby/buildkit/issues/3936>: files of a cache in the next stage. A step copies them to where they stay. The stage itself
+/// has none of them: a COPY from there fails and is no empty directory, and so does a seed, which was the question in
+/// <https://github.com/moby/buildkit/issues/1531>. FIELD P7.
+#[test]
+fn buildkit_3936_files_leave_a_cache_by_a_step_that_copies_them() {
+    for_each_user(|user| {
+        let place = Place::new(user);
+        let fill = "FROM scratch AS one\nCOPY bin /bin\nRUN --mount=type=cache,id=c,target=/out echo made > /out/f\n";
+        place.dockerfile(&format!(
+            "{fill}RUN --mount=type=cache,id=c,target=/out mkdir /kept && cp /out/f /kept/\n\
+             {BASE}COPY --from=one /kept /out\nRUN grep made /out/f\n"
+        ));
+        place.build(&[]).ok();
+        place.dockerfile(&format!("{fill}{BASE}COPY --from=one /out /out\n"));
+        place.build(&[]).code(2).says(&["\"out\" not found"]);
+        place.dockerfile(&format!(
+            "{fill}{BASE}RUN --mount=type=cache,target=/new,from=one,source=/out true\n"
+        ));
+        let seeded = place.build(&[]);
+        assert_ne!(seeded.code, Some(0), "{seeded}");
+        seeded.says(&["seed a cache from /out"]);
+    });
+}
+
+/// <https://github.com/moby/buildkit/issues/724>, <https://github.com/containers/buildah/pull/4178>: who is not root could not write to a
+/// cache. <https://github.com/containers/podman/issues/27131>: nor get to it, below directories that were made for the mount. FIELD P4.
+#[test]
+fn buildkit_724_a_user_gets_to_a_cache_of_his_and_writes_to_it() {
+    for_each_user(|user| {
+        let mount = "RUN --mount=type=cache,uid=1000,gid=1000,target=/foo/bar";
+        let place = Place::with(
+            user,
+            &format!(
+                "USER 1000:1000\n\
+                 {mount} test $(id -u) = 1000 && test $(stat -c %a /foo) = 755 && mkdir -p /foo/bar/00 && echo his > /foo/bar/00/f\n\
+                 {mount} grep his /foo/bar/00/f && rm -r /foo/bar/00\n"
+            ),
+        );
+        place.build(&[]).ok();
     });
 }
 

@@ -12,6 +12,9 @@ fn at(place: &Place, dir: &str) -> String {
     format!("id=/root/.cache/pip,path={}", place.text(dir))
 }
 
+/// <https://github.com/moby/buildkit/issues/1512>, <https://github.com/moby/buildkit/issues/2085> and, before there were cache mounts,
+/// <https://github.com/moby/moby/issues/14080>: a directory of the host's, which steps write to.
+/// <https://github.com/osscontainertools/kaniko/issues/444>: the place was built in. FIELD P2.
 #[test]
 fn buildkit_1512_a_cache_is_where_the_user_wants_it_and_his() {
     for_each_user(|user| {
@@ -50,8 +53,9 @@ fn buildkit_1512_a_cache_is_where_the_user_wants_it_and_his() {
     });
 }
 
+/// <https://github.com/containers/buildah/issues/6554>: a place for a cache that moves nothing else, said once for all builds. FIELD P2.
 #[test]
-fn the_configuration_file_places_caches_for_all_builds() {
+fn buildah_6554_the_configuration_file_places_caches_for_all_builds() {
     for_each_user(|user| {
         let place = Place::with(user, WRITES);
         let config = |text: &str| place.file("home/.config/kiln/config.json", text);

@@ -112,9 +112,13 @@ fn a_second_export_reads_and_moves_what_changed() {
     });
 }
 
-/// moby/buildkit#1474: cache mounts are lost on workers that begin with nothing.
+/// <https://github.com/moby/buildkit/issues/1474>: cache mounts are lost on workers that begin with nothing. The same wish was told to
+/// <https://github.com/docker/buildx/issues/244>, <https://github.com/earthly/earthly/issues/2969> (one cache, and not all that the
+/// builder has), <https://github.com/dagger/dagger/issues/1345>, <https://github.com/dagger/dagger/issues/6911>,
+/// <https://github.com/concourse/oci-build-task/issues/87>; and to <https://github.com/moby/moby/issues/40603>, where an image was
+/// to bring them along. <https://github.com/evcc-io/evcc/issues/32700> does it with two more builds. FIELD P1.
 #[test]
-fn ci_that_begins_with_nothing_builds_warm_buildkit_1474() {
+fn buildkit_1474_ci_that_begins_with_nothing_builds_warm() {
     for_each_user(|user| {
         let registry = FakeRegistry::start();
         let place = Place::with(user, FILL);

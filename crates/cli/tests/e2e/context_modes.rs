@@ -27,6 +27,7 @@ const BODY: &str = "FROM scratch\nCOPY --from=tools bin /bin\nCOPY src /src\nCOP
                     RUN --mount=type=bind,target=/mnt stat -c '%a %n' /mnt/src /mnt/src/deep/b /mnt/src/run /mnt/src/setuid && \
                     stat -c '%a %n' /src/deep /src/a.py /src/run /src/setuid /chosen/run /chosen/a.py /other/b\n";
 
+/// <https://github.com/moby/moby/issues/32816>, <https://github.com/devcontainers/cli/issues/153>: two umasks, two caches. FIELD P14.
 #[test]
 fn moby_32816_a_checkout_under_another_umask_hits_with_the_modes_of_git() {
     for_each_user(|user| {

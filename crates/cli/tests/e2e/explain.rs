@@ -64,7 +64,7 @@ fn moby_32816_another_umask_is_named_and_gets_a_hint() {
 }
 
 /// <https://github.com/moby/buildkit/issues/2567>, <https://github.com/moby/moby/issues/34715>: builders say CACHED or
-/// nothing; which file it was is what people ask.
+/// nothing; which file it was is what people ask. <https://github.com/EarthBuild/earthbuild/pull/520> looks for the same answer. FIELD P13.
 #[test]
 fn buildkit_2567_changed_paths_of_a_copy_are_named() {
     for_each_user(|user| {

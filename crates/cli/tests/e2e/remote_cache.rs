@@ -313,8 +313,9 @@ fn sources_that_are_not_there_are_warnings() {
     });
 }
 
+/// <https://github.com/moby/buildkit/issues/6499>: what the cache had took longer than making it again. FIELD P23.
 #[test]
-fn what_takes_longer_to_fetch_than_to_make_is_made() {
+fn buildkit_6499_what_takes_longer_to_fetch_than_to_make_is_made() {
     for_each_user(|user| {
         let place = Place::with(user, "RUN head -c 3000000 /dev/urandom > /large\n");
         let registry = FakeRegistry::start();
@@ -396,6 +397,43 @@ fn times_of_a_source_date_epoch_hold_for_what_is_taken() {
         let here = Ran::of(&mut place.build_command("a", &["-t", "demo"])).ok();
         let there = clamped("b", &cache);
         assert_eq!((there.count("CACHED"), there.digest()), (3, here.digest()), "{there}");
+    });
+}
+
+/// <https://github.com/aws/containers-roadmap/issues/876>: a registry refused a cache that was an index of blobs. FIELD P23.
+#[test]
+fn containers_roadmap_876_a_cache_is_made_of_image_manifests_and_one_index_of_them() {
+    for_each_user(|user| {
+        let place = Place::with(user, &chain());
+        let registry = FakeRegistry::start();
+        build(&place, "a", &[to(&format!("type=registry,ref={}/cache:1,mode=max", registry.host()))]).ok();
+        let lines = registry.lines();
+        let sent = lines.iter().filter_map(|line| line.strip_prefix("PUT /v2/cache/manifests/"));
+        let sent: Vec<&str> = sent.filter_map(|rest| rest.split_whitespace().next()).collect();
+        let mut indexes = 0;
+        for reference in &sent {
+            let (media_type, bytes) = registry.manifest("cache", reference).expect("it was sent");
+            let document: serde_json::Value = serde_json::from_slice(&bytes).expect("it is JSON");
+            if media_type == "application/vnd.oci.image.index.v1+json" {
+                indexes += 1;
+                for entry in document["manifests"].as_array().expect("a list") {
+                    assert_eq!(entry["mediaType"], "application/vnd.oci.image.manifest.v1+json", "{entry}");
+                    let digest = entry["digest"].as_str().expect("a digest");
+                    assert!(registry.manifest("cache", digest).is_some(), "{digest} is no manifest there");
+                }
+                continue;
+            }
+            assert_eq!(media_type, "application/vnd.oci.image.manifest.v1+json", "{reference}");
+            assert_eq!(document["config"]["mediaType"], "application/vnd.oci.empty.v1+json", "{document}");
+            let layers = document["layers"].as_array().expect("a list");
+            assert!(!layers.is_empty(), "{document}");
+            for layer in layers {
+                let digest =
+                    layer["digest"].as_str().and_then(|digest| digest.parse().ok()).expect("a digest");
+                assert!(registry.blob("cache", digest).is_some(), "{layer} is no blob there");
+            }
+        }
+        assert_eq!((sent.len() > 3, indexes), (true, 1), "{sent:?}");
     });
 }
 

@@ -55,8 +55,9 @@ fn files_of_this_machine_are_mounted() {
     });
 }
 
+/// <https://github.com/moby/moby/issues/48555>: what is run uses the cache mounts of builds. FIELD P2.
 #[test]
-fn memory_and_caches_are_mounted() {
+fn moby_48555_memory_and_caches_are_mounted() {
     for_each_user(|user| {
         let place = demo(user, "RUN --mount=type=cache,id=shared,target=/c echo built > /c/file\n");
         let fill = "dd if=/dev/zero of=/t/f bs=1024 count=200 2>/dev/null";

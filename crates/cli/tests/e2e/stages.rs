@@ -3,15 +3,16 @@
 use crate::place::{BASE, Place};
 use crate::user::for_each_user;
 
+/// <https://github.com/moby/buildkit/issues/5566>: one of two stages failed, for the other one had just made the mount point. FIELD P6.
 #[test]
-fn two_independent_stages_run_at_the_same_time() {
+fn buildkit_5566_two_independent_stages_run_at_the_same_time_with_one_mount_point() {
     for_each_user(|user| {
         let place = Place::new(user);
         // A pipe's two ends open only together: one stage after the other would never end.
         place.dockerfile(
             "FROM scratch AS base\nCOPY bin /bin\n\
-             FROM base AS one\nRUN --mount=type=cache,id=meet,target=/m (mkfifo /m/p 2>/dev/null; true) && timeout 60 sh -c 'echo met > /m/p' && touch /one\n\
-             FROM base AS two\nRUN --mount=type=cache,id=meet,target=/m (mkfifo /m/p 2>/dev/null; true) && timeout 60 cat /m/p > /two && grep met /two\n\
+             FROM base AS one\nRUN --mount=type=cache,id=meet,target=/m/n (mkfifo /m/n/p 2>/dev/null; true) && timeout 60 sh -c 'echo met > /m/n/p' && touch /one\n\
+             FROM base AS two\nRUN --mount=type=cache,id=meet,target=/m/n (mkfifo /m/n/p 2>/dev/null; true) && timeout 60 cat /m/n/p > /two && grep met /two\n\
              FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\n"
         );
         place.build(&["--jobs", "2"]).ok();

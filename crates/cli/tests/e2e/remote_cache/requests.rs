@@ -74,7 +74,8 @@ fn buildkit_2804_existence_is_asked_once_for_all_that_is_in_the_list() {
     });
 }
 
-/// <https://github.com/moby/buildkit/issues/2276>: all of a cache with many layers was exported at the end. FIELD P23.
+/// <https://github.com/moby/buildkit/issues/2276>, <https://github.com/docker/build-push-action/issues/545>: all of a cache with many layers was
+/// exported at the end, which took minutes. FIELD P23.
 #[test]
 fn buildkit_2276_what_a_step_left_is_sent_while_the_next_one_runs() {
     for_each_user(|user| {
