@@ -19,6 +19,15 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % most
     }
+
+    /// Returns so many bytes, which nothing makes smaller.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..length.div_ceil(7))
+            .flat_map(|_| self.below(1 << 56).to_le_bytes().into_iter().take(7))
+            .collect();
+        bytes.truncate(length);
+        bytes
+    }
 }
 
 /// Returns the number in an environment variable, or else this one.

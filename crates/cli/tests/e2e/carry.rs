@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
+use kiln_testkit::random::Random;
 use kiln_testkit::registry::{Access, FakeRegistry, Fault};
 use serde_json::Value;
 
@@ -45,12 +46,7 @@ impl Place {
 
 /// Bytes that nothing makes smaller.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    (0..length).map(|_| next()).collect()
+    Random(seed).bytes(length)
 }
 
 /// <https://github.com/moby/buildkit/issues/6900>: extract caches, and seed a machine with them. FIELD P1.

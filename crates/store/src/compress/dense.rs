@@ -45,22 +45,14 @@ fn resists(sample: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_dense;
+    use kiln_testkit::random::Random;
 
-    fn random(length: usize, mut state: u64) -> Vec<u8> {
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        };
-        (0..length).map(|_| next()).collect()
-    }
+    use super::is_dense;
 
     #[test]
     fn what_is_dense() {
         let mib = 1 << 20;
-        let noise = random(mib, 88_172_645_463_325_252);
+        let noise = Random(1).bytes(mib);
         let text: Vec<u8> = b"import kiln\n".iter().cycle().take(mib).copied().collect();
         let ramp: Vec<u8> = (0..mib).map(|at| at as u8).collect();
         // Seven bits of eight: a text that is encrypted badly.
@@ -80,9 +72,8 @@ mod tests {
         for (name, bytes, dense) in rows {
             assert_eq!(is_dense(bytes), dense, "{name}");
         }
-        let packed =
-            zstd::bulk::compress(&random(mib, 7).iter().map(|byte| byte % 50).collect::<Vec<_>>(), 3)
-                .unwrap();
+        let letters: Vec<u8> = Random(7).bytes(mib).iter().map(|byte| byte % 50).collect();
+        let packed = zstd::bulk::compress(&letters, 3).unwrap();
         assert!(is_dense(&packed), "what zstd made");
     }
 }

@@ -1,5 +1,7 @@
 use std::io::Read as _;
 
+use kiln_testkit::random::Random;
+
 use super::*;
 use crate::layout::Ids;
 use crate::store::Store;
@@ -74,13 +76,7 @@ fn bytes_depend_on_nothing_but_input_and_level() {
 fn a_block_that_resists_is_stored_and_those_beside_it_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Ids::Full).unwrap();
-    let (mut noise, mut state) = (Vec::with_capacity(2 * BLOCK), 88_172_645_463_325_252_u64);
-    while noise.len() < 2 * BLOCK {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        noise.extend_from_slice(&state.to_le_bytes());
-    }
+    let noise = Random(1).bytes(2 * BLOCK);
     let bytes = [sample(BLOCK), noise.clone(), sample(BLOCK + 5)].concat();
     for compression in [1, 2, 6, 9].map(|level| Compression::Gzip { level }) {
         let (first, diff_id) = pack_with(&store, &bytes, compression, 1, usize::MAX);
