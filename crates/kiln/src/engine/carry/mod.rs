@@ -207,15 +207,19 @@ impl Carrier<'_> {
 
     /// A tag that no other generation has.
     fn tag(&self, time: i64) -> String {
-        let stamp = jiff::Timestamp::from_second(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let stamp = stamp.strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut random = [0_u8; 8];
         if ring::rand::SystemRandom::new().fill(&mut random).is_err() {
             // The process's number and the time make two writers differ, too.
             random = (u64::from(std::process::id()) << 32 | time.cast_unsigned() & 0xffff_ffff).to_le_bytes();
         }
-        generation_tag(&self.name, &stamp, &Digest::of(&random).hex()[..10])
+        generation_tag(&self.name, &stamp(time), &Digest::of(&random).hex()[..10])
     }
+}
+
+/// A time as tags of generations have it.
+fn stamp(time: i64) -> String {
+    let time = jiff::Timestamp::from_second(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// Reads the indexes of generations, newest first. One that is gone meanwhile counts only if it is the only one.

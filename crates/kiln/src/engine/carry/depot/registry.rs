@@ -22,6 +22,9 @@ const SENDERS: usize = 4;
 const ASKING: usize = 8;
 /// Who writes a pointer looks so often whether somebody else wrote it at the same time.
 const ROUNDS: usize = 6;
+/// Writers at one time have begun to publish at most so long after one another, seconds: what is older than all that a pointer has was
+/// removed from it on purpose.
+const MOST_APART: i64 = 300;
 /// So many generations that a pointer lacks are taken into it; more were left by a registry that deletes nothing.
 const MOST_LOST: usize = 16;
 
@@ -50,7 +53,8 @@ impl<'a> Registry<'a> {
 
     /// Generations with a tag of this name that the pointer lacks: of writers whose pointer another one overwrote.
     fn lost(&self, pointer: &Pointer) -> Result<Vec<Generation>, Error> {
-        let oldest = pointer.generations.iter().map(|known| stamp(&known.tag)).min().unwrap_or_default();
+        let oldest = pointer.generations.iter().map(|known| known.time).min();
+        let oldest = oldest.map(|time| super::super::stamp(time - MOST_APART)).unwrap_or_default();
         let mut tags = match self.client.tags(&self.name) {
             // Not every registry lists tags, or not for everybody.
             Err(RegistryError::Cancelled) => return Err(Error::Interrupted),
@@ -59,7 +63,7 @@ impl<'a> Registry<'a> {
         };
         tags.retain(|tag| {
             is_generation_of(tag, self.tag())
-                && stamp(tag) >= oldest
+                && stamp(tag) >= oldest.as_str()
                 && !pointer.generations.iter().any(|known| known.tag == *tag)
         });
         tags.sort_by(|a, b| stamp(b).cmp(stamp(a)));
