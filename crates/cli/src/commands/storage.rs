@@ -119,7 +119,11 @@ pub(crate) fn prune(global: Global, args: &PruneArgs) -> Result<ExitCode, Failur
         match filter.strip_prefix("id=") {
             Some("") => return Err(Failure::usage("--filter id=: which id?")),
             Some(id) => ids.push(id.to_owned()),
-            None => unused_for = Some(age(filter)?),
+            None if filter.starts_with("until=") => unused_for = Some(age(filter)?),
+            None => {
+                let message = format!("--filter {filter}: write until=AGE, such as until=24h, or id=ID");
+                return Err(Failure::usage(message));
+            }
         }
     }
     if args.cache_mounts && !ids.is_empty() {
